@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// How the modules of the core fit together. Only files of pmix_server/core/ include this.
+//
+// core.c owns the struct, dispatches events and frames, and collects actions. Frame types are split
+// by owner: 0x10..0x1f membership.c, 0x20..0x2f node.c and supervisor.c (records), 0x30..0x3f
+// collective.c. A frame is u8 type, then the owner's payload. Modules call each other only through the
+// functions below; each has its part of the struct and never touches another's.
+#ifndef PM_CORE_INTERNAL_H
+#define PM_CORE_INTERNAL_H
+
+#include "pmix_server/core/core.h"
+#include "pmix_server/wire/buf.h"
+
+#define PM_MS 1000000ull  // ns
+
+struct pm_membership;  // membership.c, lease.c: links, heartbeats, leases, view, attach, who is alive
+struct pm_node;        // node.c (agents): local ranks, the wanted state and what of it is done
+struct pm_supervisor;  // supervisor.c (coordinator): the world's life
+struct pm_collective;  // collective.c: fences and direct modex
+struct pm_digest { uint64_t h; };
+
+struct pm_core {
+    struct pm_core_config config;  // with own copies of local_ranks, addresses, nodelist
+    bool coordinator;
+    uint64_t now_ns;  // time of the event being handled
+    struct pm_world world;  // filled by node.c / supervisor.c (placement.c builds it)
+    bool world_known;
+    struct pm_membership *membership;
+    struct pm_node *node;              // NULL at the coordinator
+    struct pm_supervisor *supervisor;  // NULL at agents
+    struct pm_collective *collective;
+    struct pm_actions *out;  // of the step being made
+};
+
+// --- actions.c -------------------------------------------------------------------------------
+// A zeroed new action, never NULL (a static scratch one after an allocation failed; error is sticky).
+struct pm_action *pm_emit(struct pm_core *core, enum pm_action_type type);
+// Copies into memory that the actions own.
+void pm_action_set_data(struct pm_core *core, struct pm_action *a, const void *data, size_t len);
+void pm_action_set_text(struct pm_core *core, struct pm_action *a, const char *text);
+// SAY from here. printf-like. At an agent it becomes a frame to the coordinator (node.c).
+void pm_say(struct pm_core *core, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void pm_say_verbose(struct pm_core *core, const char *format, ...) __attribute__((format(printf, 2, 3)));
+// A zeroed log record of an action (LOG at the coordinator, NODE_LOG at agents); rank, node preset to "none".
+struct pm_log *pm_log_record(struct pm_core *core, const char *kind);
+void pm_digest_u64(struct pm_digest *d, uint64_t v);
+void pm_digest_bytes(struct pm_digest *d, const void *p, size_t n);
+void pm_digest_set(struct pm_digest *d, const struct pm_set *s);
+// A time as seen from now: 0 for "never"/past relations that do not matter is the caller's business.
+void pm_digest_time(struct pm_digest *d, uint64_t t_ns, uint64_t now_ns);
+
+// --- tree.c: the numbered tree, pure arithmetic --------------------------------------------------
+// Coordinator is the root; its children are nodes 0..F-1, those of node i are F*(i+1)..F*(i+1)+F-1.
+uint32_t pm_tree_parent(uint32_t node, uint32_t fanout);  // PM_NODE_COORDINATOR for the first F
+uint32_t pm_tree_ancestor(uint32_t node, uint32_t fanout, uint32_t steps);
+bool pm_tree_is_ancestor(uint32_t ancestor, uint32_t node, uint32_t fanout);
+// The child of `from` under which `node` hangs; UINT32_MAX - 1 if it does not hang there.
+uint32_t pm_tree_next_hop(uint32_t from, uint32_t node, uint32_t fanout);
+uint32_t pm_tree_n_children(uint32_t node, uint32_t nnodes, uint32_t fanout);
+
+// --- membership.c, lease.c ---------------------------------------------------------------------------
+int pm_membership_new(struct pm_core *core);
+struct pm_membership *pm_membership_free(struct pm_membership *m);
+struct pm_membership *pm_membership_clone(const struct pm_membership *m);
+void pm_membership_digest(const struct pm_membership *m, uint64_t now_ns, struct pm_digest *d);
+uint64_t pm_membership_deadline_ns(const struct pm_membership *m);
+void pm_membership_event(struct pm_core *core, const struct pm_event *event);  // LINK_UP, LINK_DOWN, TIMER, JOB_STATE, LAUNCHED
+void pm_membership_frame(struct pm_core *core, uint32_t link, uint8_t type, struct pm_reader *r);
+// To the tree parent (agents). False: there is none now; level-triggered users simply wait for pm_on_parent().
+bool pm_send_parent(struct pm_core *core, const struct pm_writer *frame);
+// To the direct child `child`. False: not attached now.
+bool pm_send_child(struct pm_core *core, uint32_t child, const struct pm_writer *frame);
+// To all direct children.
+void pm_send_children(struct pm_core *core, const struct pm_writer *frame);
+// Direct child through which `node` is reached now (actual attachments, not the numbered tree);
+// UINT32_MAX - 1: not below us (an agent then sends up).
+uint32_t pm_next_hop(const struct pm_core *core, uint32_t node);
+// Direct children attached now, in order of id; *ret_n of them. Borrowed until the next event.
+const uint32_t *pm_children(const struct pm_core *core, uint32_t *ret_n);
+uint64_t pm_view(const struct pm_core *core);  // grows with every change of the tree
+// Nodes whose death was declared (coordinator: authoritative; agents: as heard).
+const struct pm_set *pm_dead_nodes(const struct pm_core *core);
+// Coordinator: nodes silent or being judged now. PLACING waits until this is empty.
+const struct pm_set *pm_suspect_nodes(const struct pm_core *core);
+// Coordinator: a child's subtree as attached now.
+const struct pm_set *pm_subtree(const struct pm_core *core, uint32_t child);
+// Coordinator: may the ranks of a declared dead node be placed elsewhere (its last lease is over)?
+bool pm_lease_over(const struct pm_core *core, uint32_t node);
+// Coordinator: stop granting and judging (STOPPING/DONE), so that a stop is not taken for a loss.
+void pm_membership_stop(struct pm_core *core);
+// Coordinator: the supervisor takes a node out (rank not reaped, shim lost): declared dead now.
+void pm_membership_declare(struct pm_core *core, uint32_t node, enum pm_cause cause);
+
+// --- node.c (agents) and supervisor.c (coordinator); record.c is their common wire format -----------
+int pm_node_new(struct pm_core *core);
+struct pm_node *pm_node_free(struct pm_node *n);
+struct pm_node *pm_node_clone(const struct pm_node *n);
+void pm_node_digest(const struct pm_node *n, uint64_t now_ns, struct pm_digest *d);
+uint64_t pm_node_deadline_ns(const struct pm_node *n);
+void pm_node_event(struct pm_core *core, const struct pm_event *event);  // all local facts, TIMER
+void pm_node_frame(struct pm_core *core, uint32_t link, uint32_t from, uint8_t type, struct pm_reader *r);
+
+int pm_supervisor_new(struct pm_core *core);
+struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s);
+struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s);
+void pm_supervisor_digest(const struct pm_supervisor *s, uint64_t now_ns, struct pm_digest *d);
+uint64_t pm_supervisor_deadline_ns(const struct pm_supervisor *s);
+void pm_supervisor_event(struct pm_core *core, const struct pm_event *event);  // LAUNCHED, STOP, SRUN_EXITED, SAY, TIMER
+void pm_supervisor_frame(struct pm_core *core, uint32_t link, uint32_t from, uint8_t type, struct pm_reader *r);
+enum pm_state pm_supervisor_state(const struct pm_supervisor *s);
+uint32_t pm_supervisor_epoch(const struct pm_supervisor *s);
+uint32_t pm_node_epoch(const struct pm_node *n);
+// A local rank whose fence failed for lack of a rank that left without finalize etc.: collective.c tells
+// node.c why, so that the cause can be named. `rank` is the missing rank.
+void pm_node_fence_lost(struct pm_core *core, uint32_t epoch, uint32_t rank);
+
+// Calls from membership.c into both (core.c passes them on to node.c/supervisor.c and collective.c):
+void pm_on_parent(struct pm_core *core);                    // agent: attached to a (new) parent: send the whole record
+void pm_on_child(struct pm_core *core, uint32_t child);     // a child attached: send it the whole wanted state
+void pm_on_child_gone(struct pm_core *core, uint32_t child);// link lost or left; not a death
+void pm_on_view(struct pm_core *core);                      // view changed
+void pm_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cause cause);  // coordinator declared it
+void pm_on_isolated(struct pm_core *core, bool isolated);   // coordinator doubts itself / no longer does
+// per module targets of the above:
+void pm_node_on_parent(struct pm_core *core);
+void pm_node_on_child(struct pm_core *core, uint32_t child);
+void pm_node_on_child_gone(struct pm_core *core, uint32_t child);
+void pm_supervisor_on_child(struct pm_core *core, uint32_t child);
+void pm_supervisor_on_child_gone(struct pm_core *core, uint32_t child);
+void pm_supervisor_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cause cause);
+void pm_supervisor_on_isolated(struct pm_core *core, bool isolated);
+// Agent: the lease ended / came back / we were declared dead or orphaned. node.c acts (PAUSE, RESUME, DIE).
+void pm_node_on_lease(struct pm_core *core, bool held);
+void pm_node_on_outcast(struct pm_core *core, const char *why);
+
+// --- collective.c --------------------------------------------------------------------------------------
+int pm_collective_new(struct pm_core *core);
+struct pm_collective *pm_collective_free(struct pm_collective *c);
+struct pm_collective *pm_collective_clone(const struct pm_collective *c);
+void pm_collective_digest(const struct pm_collective *c, uint64_t now_ns, struct pm_digest *d);
+uint64_t pm_collective_deadline_ns(const struct pm_collective *c);
+void pm_collective_event(struct pm_core *core, const struct pm_event *event);  // FENCE, MODEX, FETCHED, TIMER
+void pm_collective_frame(struct pm_core *core, uint32_t link, uint32_t from, uint8_t type, struct pm_reader *r);
+void pm_collective_on_parent(struct pm_core *core);
+void pm_collective_on_child(struct pm_core *core, uint32_t child);
+void pm_collective_on_child_gone(struct pm_core *core, uint32_t child);
+void pm_collective_on_view(struct pm_core *core);
+// A rank of the current epoch ended (agents hear of all failed ranks by the wanted state / record): fences that wait
+// for it end with PM_STATUS_LOST everywhere.
+void pm_collective_rank_lost(struct pm_core *core, uint32_t epoch, uint32_t rank);
+// The epoch is over: every pending fence and modex of it ends with PM_STATUS_ABORTED, late frames are dropped.
+void pm_collective_epoch_over(struct pm_core *core, uint32_t epoch);
+
+#endif

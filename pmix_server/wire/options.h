@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The options of `--pm-supervise`, in one table that drives parsing, help, man page and tests.
+//
+// Every option has four places it can come from: srun's command line (--pm-max-restarts=5), the
+// environment (SLURM_PM_MAX_RESTARTS=5), plugstack.conf (max-restarts=5) and the default, in this
+// order of precedence. Parsing never allocates and never does I/O; a bad value gives one sentence
+// that names the option and what it takes. libc only: the plugin links this.
+#ifndef PM_WIRE_OPTIONS_H
+#define PM_WIRE_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PM_PATH_CAP 4096
+#define PM_ERROR_CAP 512
+
+// What a failed rank leads to.
+enum pm_mode {
+    PM_MODE_OFF = 0,
+    PM_MODE_WORLD,
+    PM_MODE_RANK,
+    PM_MODE_NOTIFY,
+};
+
+// Exit codes 0..255 and signals 1..64 that are never restarted.
+struct pm_fatal {
+    uint64_t exits[4];
+    uint64_t signals[2];
+};
+
+struct pm_options {
+    uint32_t mode;  // enum pm_mode
+    uint32_t max_restarts;
+    uint64_t restart_window_ms;  // 0: the whole step
+    uint64_t min_uptime_ms;      // 0: off
+    uint64_t backoff_ms;
+    uint64_t backoff_max_ms;
+    struct pm_fatal fatal;
+    uint64_t grace_ms;
+    uint32_t spares;  // only 0 until spares are built
+    uint64_t node_timeout_ms;
+    uint64_t orphan_timeout_ms;
+    uint64_t start_timeout_ms;
+    uint64_t join_window_ms;
+    uint32_t port_min;  // 0: any port
+    uint32_t port_max;
+    uint32_t fanout;  // --pm-fanout, 2..1024, default 32
+    uint32_t verbose;
+    char log[PM_PATH_CAP];        // "" = none; %j and %s are expanded by the coordinator
+    char log_nodes[PM_PATH_CAP];  // "" = none
+};
+
+struct pm_option_spec {
+    const char *name;  // without "--pm-": "max-restarts"; "supervise" for --pm-supervise
+    const char *arginfo;
+    const char *help;
+    const char *default_text;
+    uint64_t min;
+    uint64_t max;
+    bool arg_optional;
+    // Parses `text` into *o; 0, or -EINVAL with a sentence in error (PM_ERROR_CAP bytes).
+    int (*parse)(const struct pm_option_spec *spec, const char *text, struct pm_options *o,
+                 char *error);
+};
+
+// The table, ended by an entry whose name is NULL.
+extern const struct pm_option_spec pm_option_specs[];
+
+void pm_options_default(struct pm_options *o);
+// NULL if there is no such option.
+const struct pm_option_spec *pm_option_find(const char *name, size_t len);
+// Sets one option. `source` is put before the value in the sentence ("--pm-grace=5x",
+// "SLURM_PM_GRACE", "plugstack.conf: grace"). Unknown name or bad value: -EINVAL and a sentence.
+int pm_options_set(struct pm_options *o, const char *source, const char *name, const char *text,
+                   char *error);
+// Contradictions between options (min-uptime above start timeout, ...), unbuilt ones (spares).
+int pm_options_check(const struct pm_options *o, char *error);
+// One line of text "max-restarts=3 grace=5000ms ..." that pm_options_decode reads back exactly;
+// for SLURM_PM_STEP_CONF and agents. 0 or -E2BIG.
+int pm_options_encode(const struct pm_options *o, char *buf, size_t cap);
+int pm_options_decode(struct pm_options *o, const char *text, char *error);
+// "12m04s", "38 ms", "1.5 s": for sentences.
+char *pm_duration_format(uint64_t ms, char *buf, size_t cap);
+
+#endif

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What a shim and its agent say to each other.
+//
+// An abstract AF_UNIX SOCK_SEQPACKET connection, one packet one message, made by the shim. The
+// listener was made by root in slurmstepd, so the shim checks that SO_PEERCRED of the connection
+// says uid 0 (who listened), and the agent that it says the job's uid. Packets are at most
+// PM_SHIM_PACKET_MAX bytes; a malformed one ends the connection.
+//
+// Order: HELLO, then WELCOME (with the memfd of the lease page as SCM_RIGHTS) or REFUSE. Then START,
+// answered by STARTED or by EXITED; EXITED says that the rank's own process ended, TREE_GONE that no descendant
+// of it is left (always sent, once per incarnation, after EXITED; after a natural end the shim
+// waits for a KILL or the next START before it kills what the rank left behind).
+#ifndef PM_WIRE_SHIM_PROTO_H
+#define PM_WIRE_SHIM_PROTO_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "pmix_server/wire/buf.h"
+
+#define PM_SHIM_PACKET_MAX 131072u
+#define PM_SHIM_ENV_MAX 1024u
+
+enum pm_shim_msg {
+    PM_SHIM_NONE = 0,
+    // shim -> agent
+    PM_SHIM_HELLO,      // str version, u32 local task, u32 rank, u32 shim pid, u8 way (enum pm_shim_way)
+    PM_SHIM_STARTED,    // u32 epoch, u32 incarnation, u32 pid
+    PM_SHIM_EXITED,     // u32 epoch, u32 incarnation, u32 pid, i32 wait status, u8 exec_failed,
+                        // u64 user_us, u64 system_us, u64 maxrss_kib
+    PM_SHIM_TREE_GONE,  // u32 epoch, u32 incarnation, u32 descendants killed
+    PM_SHIM_SIGNALLED,  // i32 signal: somebody (Slurm) signalled the shim; sent before it is passed on
+    PM_SHIM_SAY,        // str: a line for srun's stderr
+    // agent -> shim
+    PM_SHIM_WELCOME,  // (nothing; carries the lease page's fd)
+    PM_SHIM_REFUSE,   // str why: the shim says so on fd 2 and exits 125
+    PM_SHIM_START,    // u32 epoch, u32 incarnation, u32 n, n x str "NAME=value"
+    PM_SHIM_SIGNAL,   // u32 epoch, i32 signal, to the rank's own process
+    PM_SHIM_KILL,     // u32 epoch: SIGKILL to the whole tree, answered by EXITED (if alive), TREE_GONE
+    PM_SHIM_PAUSE,    // SIGSTOP to the whole tree (lease over)
+    PM_SHIM_RESUME,   // SIGCONT to the whole tree
+    PM_SHIM_END,      // kill what is left, then end with the rank's last status; i32 status override
+                      // valid if u8 == 1: end with that wait status instead
+    PM_SHIM_MAX,
+};
+
+enum pm_shim_way {
+    PM_SHIM_WAY_NONE = 0,
+    PM_SHIM_WAY_FORK,     // un-exec'd, from task_init
+    PM_SHIM_WAY_PREPEND,  // pm-shim, exec'd by slurmstepd
+};
+
+// The page that agent and shims share (memfd, read-only mapping in the shim): when the lease of this
+// node ends, CLOCK_BOOTTIME ns, written atomically by the agent alone. UINT64_MAX: no lease in force
+// (before the first grant, and after STOPPING). Shims act on it by themselves.
+struct pm_lease_page {
+    _Atomic uint64_t lease_end_ns;
+    _Atomic uint32_t epoch;
+};
+
+// The agent is gone: the shim killed its rank. Distinct from every status a program's own end has
+// by the line that goes with it.
+#define PM_SHIM_EXIT_AGENT_GONE 124
+#define PM_SHIM_EXIT_CANNOT_START 125
+
+#endif
