@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# What integration cases are written with. A case is a shell function test_NAME in a file of
+# tests/integration/cases/; it runs in a bash of its own with -e, in an empty folder $case_dir that
+# every host of the cluster sees, on a cluster that is already up. Every case ends with a look at
+# all nodes (nothing left), at the cluster (nothing drained) and, if it made event logs, at the
+# invariants.
+#
+# shellcheck shell=bash disable=SC2034  # variables are for the cases
+
+readonly dc=$pm_root/scripts/devcluster
+readonly programs=$pm_build/tests/programs
+step_timeout=${step_timeout:-40}
+
+fail() {
+    printf 'FAILED: %s\n' "$*" >&2
+    local file
+    for file in err out; do
+        [[ -s $case_dir/$file ]] && { echo "--- $file:"; tail -n 25 "$case_dir/$file"; } >&2
+    done
+    exit 1
+}
+
+cluster() { "$dc" --dir "$pm_cluster" "$@"; }
+
+# Runs a command on the login host to its end: files out and err, variable status.
+run() {
+    status=0
+    timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" run "$@" \
+        >"$case_dir/out" 2>"$case_dir/err" </dev/null || status=$?
+    [[ $status != 124 && $status != 137 ]] || fail "did not end within $step_timeout s: $*"
+}
+
+# The options every supervised run of a case has: its logs.
+log_options=(--pm-log="$case_dir/log.%j.%s.json" --pm-log-nodes="$case_dir/nodes")
+
+supervise() {
+    mkdir -p "$case_dir/nodes" && chmod 1777 "$case_dir/nodes"
+    run srun "${log_options[@]}" "$@"
+}
+
+# The same in the background; then wait_err / wait_file for something to happen, then wait_step.
+supervise_bg() {
+    mkdir -p "$case_dir/nodes" && chmod 1777 "$case_dir/nodes"
+    timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" run srun "${log_options[@]}" "$@" \
+        >"$case_dir/out" 2>"$case_dir/err" </dev/null &
+    step_pid=$!
+}
+
+wait_step() {
+    status=0
+    wait "$step_pid" || status=$?
+    [[ $status != 124 && $status != 137 ]] || fail "the step did not end within $step_timeout s"
+}
+
+# wait_until SECONDS WHAT COMMAND...: polls, since what it waits for happens in another process.
+wait_until() {
+    local deadline=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        ((SECONDS < deadline)) || fail "waited in vain for $what"
+        sleep 0.05
+    done
+}
+
+wait_err() { wait_until "${2:-15}" "/$1/ on stderr" grep -qE "$1" "$case_dir/err"; }
+wait_out() { wait_until "${2:-15}" "/$1/ on stdout" grep -qE "$1" "$case_dir/out"; }
+wait_file() { wait_until "${2:-15}" "file $1" test -e "$1"; }
+wait_running() { wait_until 20 "the step to run" log_has '.to == "RUNNING"'; }
+
+assert_status() { [[ $status == "$1" ]] || fail "exit status is $status, not $1"; }
+assert_err() { grep -qE -- "$1" "$case_dir/err" || fail "stderr has no line like /$1/"; }
+refute_err() { ! grep -qE -- "$1" "$case_dir/err" || fail "stderr has a line like /$1/"; }
+assert_out() { grep -qE -- "$1" "$case_dir/out" || fail "stdout has no line like /$1/"; }
+assert_out_count() {
+    local n
+    n=$(grep -cE -- "$2" "$case_dir/out") || true
+    [[ $n == "$1" ]] || fail "stdout has $n lines like /$2/, not $1"
+}
+
+# Records of the coordinator's log that a jq filter selects.
+log_select() { cat "$case_dir"/log.*.json | jq -c "select($1)"; }
+log_has() { [[ -n $(log_select "$1" 2>/dev/null) ]]; }
+assert_log() { log_has "$1" || fail "the event log has no record with $1"; }
+assert_log_count() {
+    local n
+    n=$(log_select "$2" | wc -l)
+    [[ $n == "$1" ]] || fail "the event log has $n records with $2, not $1"
+}
+
+# pid, on its node, of the current incarnation of a rank: from the nodes' logs.
+rank_pid() {
+    cat "$case_dir"/nodes/* | jq -rs --argjson r "$1" \
+        '[.[] | select(.kind == "start" and .rank == $r)] | sort_by(.time) | last | .pid'
+}
+rank_host() {
+    cat "$case_dir"/nodes/* | jq -rs --argjson r "$1" \
+        '[.[] | select(.kind == "start" and .rank == $r)] | last | .host'
+}
+signal_rank() { cluster exec "$(rank_host "$1")" kill "-$2" "$(rank_pid "$1")"; }
+
+# pids of a program of ours on a node, by the name of its process.
+node_pids() { cluster exec "$1" ps -eo pid=,comm= | awk -v name="$2" '$2 == name {print $1}'; }
+nodes() { local i; for ((i = 1; i <= pm_nodes; i++)); do echo "node$i"; done; }
+
+# What a step may leave on a node is nothing at all.
+leftovers() {
+    cluster exec "$1" sh -c '
+        ps -eo pid=,comm=,args= | grep -E "^ *[0-9]+ (pm-|fault|heat|pmix_|mpi_|slurmstepd|sleep|cat)" | grep -v "sleep infinity"
+        ls -d /tmp/pm-supervise.* /tmp/ompi.* /dev/shm/vader* /dev/shm/pmix* 2>/dev/null' || true
+}
+assert_clean() {
+    local node left deadline
+    for node in $(nodes); do
+        [[ " ${skip_clean:-} " != *" $node "* ]] || continue
+        deadline=$((SECONDS + 8))
+        while left=$(leftovers "$node"); [[ -n $left ]]; do
+            ((SECONDS < deadline)) || fail "left on $node: $left"
+            sleep 0.2
+        done
+    done
+    left=$(cluster run sinfo -h -R -o '%n %E' 2>/dev/null | grep -v '^ *$' || true)
+    [[ -z $left || -n ${skip_drain:-} ]] || fail "nodes are drained or down: $left"
+}
+
+assert_invariants() {
+    compgen -G "$case_dir/log.*.json" >/dev/null || return 0
+    local log
+    for log in "$case_dir"/log.*.json; do
+        "$pm_root/tests/integration/check_log" "$log" "$case_dir/nodes" >"$case_dir/invariants" 2>&1 ||
+            fail "invariants: $(tail -n 5 "$case_dir/invariants")"
+    done
+}
