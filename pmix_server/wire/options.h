@@ -15,6 +15,7 @@
 
 #define PM_PATH_CAP 4096
 #define PM_ERROR_CAP 512
+#define PM_OPTIONS_TEXT_CAP 20480  // enough for any pm_options_encode
 
 // What a failed rank leads to.
 enum pm_mode {
@@ -23,6 +24,9 @@ enum pm_mode {
     PM_MODE_RANK,
     PM_MODE_NOTIFY,
 };
+
+// "world", ...; "off" for anything else.
+const char *pm_mode_name(uint32_t mode);
 
 // Exit codes 0..255 and signals 1..64 that are never restarted.
 struct pm_fatal {

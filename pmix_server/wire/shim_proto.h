@@ -64,4 +64,7 @@ struct pm_lease_page {
 #define PM_SHIM_EXIT_AGENT_GONE 124
 #define PM_SHIM_EXIT_CANNOT_START 125
 
+// "hello", "start", ...; "unknown" for anything else.
+const char *pm_shim_msg_name(uint32_t msg);
+
 #endif

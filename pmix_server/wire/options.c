@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See options.h for the contract. The table at the end is the one list of options; each row's
+// parse function sees only the value and writes only what the value may be ("takes ..."), and
+// pm_options_set puts the source and the value before it. Values of users reach a sentence only
+// with control characters replaced and cut to a readable length.
+#include "pmix_server/wire/options.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#define SECOND 1000ull
+#define MINUTE (60 * SECOND)
+#define HOUR (60 * MINUTE)
+#define DEFAULT_BACKOFF_MAX (5 * MINUTE)
+#define SHOWN_VALUE_CAP 64
+
+// --- small pieces -------------------------------------------------------------------------------
+
+__attribute__((format(printf, 2, 3))) static int refuse(char *error, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(error, PM_ERROR_CAP, format, args);
+    va_end(args);
+    return -EINVAL;
+}
+
+// Digits only, no sign, no space, at most `max`. Moves *text behind the number.
+static bool take_number(const char **text, uint64_t max, uint64_t *ret)
+{
+    const char *at = *text;
+    uint64_t v = 0;
+    if (*at < '0' || *at > '9')
+        return false;
+    for (; *at >= '0' && *at <= '9'; at++) {
+        unsigned digit = (unsigned)(*at - '0');
+        if (v > (max - digit) / 10 || digit > max)
+            return false;
+        v = v * 10 + digit;
+    }
+    *text = at;
+    *ret = v;
+    return true;
+}
+
+static const struct {
+    const char *name;
+    uint64_t ms;
+} units[] = {{"ms", 1}, {"s", SECOND}, {"m", MINUTE}, {"h", HOUR}, {"", SECOND}};
+
+// NUMBER[ms|s|m|h] up to the end of the text or `stop`; a bare number is seconds.
+static bool take_duration(const char **text, char stop, uint64_t *ret_ms)
+{
+    const char *at = *text;
+    uint64_t v;
+    if (!take_number(&at, UINT64_MAX / HOUR, &v))
+        return false;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+        size_t len = strlen(units[i].name);
+        if (strncmp(at, units[i].name, len) == 0 && (at[len] == '\0' || at[len] == stop)) {
+            *ret_ms = v * units[i].ms;
+            *text = at + len;
+            return true;
+        }
+    }
+    return false;
+}
+
+// "500ms", "5s", "2m", "1h": the largest unit that keeps the value exact.
+static const char *exact_duration(uint64_t ms, char *buf, size_t cap)
+{
+    size_t unit = ms == 0 ? 1 : 3;
+    while (unit > 0 && ms % units[unit].ms)
+        unit--;
+    snprintf(buf, cap, "%" PRIu64 "%s", ms / units[unit].ms, units[unit].name);
+    return buf;
+}
+
+static int refuse_duration(const struct pm_option_spec *spec, char *error, const char *form)
+{
+    char min[32], max[32];
+    return refuse(error, "takes %s from %s to %s (500ms, 5s, 2m, 1h; a bare number is seconds)", form,
+                  exact_duration(spec->min, min, sizeof min),
+                  exact_duration(spec->max, max, sizeof max));
+}
+
+static int parse_duration(const struct pm_option_spec *spec, const char *text, uint64_t *ret_ms,
+                          char *error)
+{
+    uint64_t ms;
+    if (!take_duration(&text, '\0', &ms) || *text || ms < spec->min || ms > spec->max)
+        return refuse_duration(spec, error, "a duration");
+    *ret_ms = ms;
+    return 0;
+}
+
+static int parse_number(const struct pm_option_spec *spec, const char *text, uint32_t *ret,
+                        char *error)
+{
+    uint64_t v;
+    if (!take_number(&text, UINT32_MAX, &v) || *text || v < spec->min || v > spec->max)
+        return refuse(error, "takes a number from %" PRIu64 " to %" PRIu64, spec->min, spec->max);
+    *ret = (uint32_t)v;
+    return 0;
+}
+
+static int parse_path(const char *text, char *path, char *error)
+{
+    size_t len = strlen(text);
+    if (len >= PM_PATH_CAP)
+        return refuse(error, "takes a path of at most %d bytes", PM_PATH_CAP - 1);
+    for (size_t i = 0; i < len; i++)
+        if ((unsigned char)text[i] < ' ' || text[i] == 127)
+            return refuse(error, "takes a path without control characters");
+    memcpy(path, text, len + 1);
+    return 0;
+}
+
+// --- signals and exit codes that are never restarted --------------------------------------------
+
+#define SIGNAL_MAX 64
+
+static const char *const signal_names[] = {
+    [1] = "HUP",    [2] = "INT",   [3] = "QUIT",    [4] = "ILL",   [5] = "TRAP",  [6] = "ABRT",
+    [7] = "BUS",    [8] = "FPE",   [9] = "KILL",    [10] = "USR1", [11] = "SEGV", [12] = "USR2",
+    [13] = "PIPE",  [14] = "ALRM", [15] = "TERM",   [16] = "STKFLT", [17] = "CHLD", [18] = "CONT",
+    [19] = "STOP",  [20] = "TSTP", [21] = "TTIN",   [22] = "TTOU", [23] = "URG",  [24] = "XCPU",
+    [25] = "XFSZ",  [26] = "VTALRM", [27] = "PROF", [28] = "WINCH", [29] = "IO",  [30] = "PWR",
+    [31] = "SYS",
+};
+
+static bool set_bit(uint64_t *bits, uint64_t n)
+{
+    bits[n / 64] |= UINT64_C(1) << (n % 64);
+    return true;
+}
+
+// "SIGSEGV", "SEGV" or "SIG34".
+static bool take_signal(const char *item, size_t len, struct pm_fatal *fatal)
+{
+    uint64_t number;
+    if (len > 3 && strncasecmp(item, "SIG", 3) == 0) {
+        const char *at = item += 3;
+        len -= 3;
+        if (take_number(&at, SIGNAL_MAX, &number) && at == item + len && number > 0)
+            return set_bit(fatal->signals, number - 1);
+    }
+    for (size_t i = 1; i < sizeof signal_names / sizeof signal_names[0]; i++)
+        if (strlen(signal_names[i]) == len && strncasecmp(item, signal_names[i], len) == 0)
+            return set_bit(fatal->signals, i - 1);
+    return false;
+}
+
+// "93", "10-20", or a signal.
+static bool take_fatal(const char *item, size_t len, struct pm_fatal *fatal)
+{
+    const char *at = item;
+    uint64_t first, last;
+    if (!take_number(&at, 255, &first))
+        return take_signal(item, len, fatal);
+    last = first;
+    if (*at == '-' && at++ && !take_number(&at, 255, &last))
+        return false;
+    if (at != item + len || first == 0 || last < first)
+        return false;
+    for (; first <= last; first++)
+        set_bit(fatal->exits, first);
+    return true;
+}
+
+static int parse_fatal_exit(const struct pm_option_spec *spec, const char *text,
+                            struct pm_options *o, char *error)
+{
+    (void)spec;
+    struct pm_fatal fatal = {0};
+    if (strcmp(text, "none") != 0) {
+        for (const char *item = text, *end; item; item = *end ? end + 1 : NULL) {
+            end = strchrnul(item, ',');
+            if (!take_fatal(item, (size_t)(end - item), &fatal))
+                return refuse(error, "takes a list of exit codes (1 to 255), ranges and signals, "
+                                     "for example 93,100-110,SIGSEGV, or none");
+        }
+    }
+    o->fatal = fatal;
+    return 0;
+}
+
+// --- one parse function a row -------------------------------------------------------------------
+
+static int parse_supervise(const struct pm_option_spec *spec, const char *text,
+                           struct pm_options *o, char *error)
+{
+    (void)spec;
+    if (!text || !*text)
+        text = pm_mode_name(PM_MODE_WORLD);
+    for (uint32_t mode = PM_MODE_OFF; mode <= PM_MODE_NOTIFY; mode++) {
+        if (strcmp(text, pm_mode_name(mode)) == 0) {
+            o->mode = mode;
+            return 0;
+        }
+    }
+    return refuse(error, "takes world, rank, notify or off");
+}
+
+static int parse_max_restarts(const struct pm_option_spec *spec, const char *text,
+                              struct pm_options *o, char *error)
+{
+    uint64_t n, window_ms = 0;
+    if (!take_number(&text, spec->max, &n) || (*text && *text != '/'))
+        return refuse(error, "takes N or N/DURATION with N from 0 to %" PRIu64, spec->max);
+    if (*text) {
+        text++;
+        // 0 is what "no window" is written as by pm_options_encode.
+        if (!take_duration(&text, '\0', &window_ms) || *text || window_ms > 8760 * HOUR)
+            return refuse(error, "takes N or N/DURATION with a DURATION of at most 8760h");
+    }
+    o->max_restarts = (uint32_t)n;
+    o->restart_window_ms = window_ms;
+    return 0;
+}
+
+static int parse_backoff(const struct pm_option_spec *spec, const char *text,
+                         struct pm_options *o, char *error)
+{
+    uint64_t first, max;
+    if (!take_duration(&text, ':', &first) || first > spec->max)
+        return refuse_duration(spec, error, "DURATION[:MAX]");
+    max = first > DEFAULT_BACKOFF_MAX ? first : DEFAULT_BACKOFF_MAX;
+    if (*text == ':') {
+        text++;
+        if (!take_duration(&text, '\0', &max) || *text || max > spec->max)
+            return refuse_duration(spec, error, "DURATION[:MAX]");
+    }
+    if (max < first)
+        return refuse(error, "takes DURATION:MAX with MAX not below DURATION");
+    o->backoff_ms = first;
+    o->backoff_max_ms = max;
+    return 0;
+}
+
+static int parse_port_range(const struct pm_option_spec *spec, const char *text,
+                            struct pm_options *o, char *error)
+{
+    uint64_t min, max;
+    if (strcmp(text, "any") == 0) {
+        o->port_min = o->port_max = 0;
+        return 0;
+    }
+    if (!take_number(&text, spec->max, &min) || *text != '-' || !text++ ||
+        !take_number(&text, spec->max, &max) || *text || min < spec->min || max < min)
+        return refuse(error, "takes A-B with %" PRIu64 " <= A <= B <= %" PRIu64 ", or any",
+                      spec->min, spec->max);
+    o->port_min = (uint32_t)min;
+    o->port_max = (uint32_t)max;
+    return 0;
+}
+
+static int parse_spares(const struct pm_option_spec *spec, const char *text, struct pm_options *o,
+                        char *error)
+{
+    uint32_t spares;
+    int rc = parse_number(spec, text, &spares, error);
+    if (rc < 0)
+        return rc;
+    if (spares > 0)
+        return refuse(error, "spare nodes are not built yet; takes 0 only");
+    o->spares = spares;
+    return 0;
+}
+
+static int parse_bind(const struct pm_option_spec *spec, const char *text, struct pm_options *o,
+                      char *error)
+{
+    (void)spec;
+    (void)o;
+    if (strcmp(text, "auto") == 0 || strcmp(text, "none") == 0)
+        return 0;
+    return refuse(error, "other bindings are not built yet; takes auto or none, and both leave "
+                         "Slurm's own binding");
+}
+
+static int parse_verbose(const struct pm_option_spec *spec, const char *text,
+                         struct pm_options *o, char *error)
+{
+    if (text && *text)
+        return parse_number(spec, text, &o->verbose, error);
+    o->verbose = 1;
+    return 0;
+}
+
+#define PARSE_WITH(field, how)                                                                     \
+    static int parse_##field(const struct pm_option_spec *spec, const char *text,                  \
+                             struct pm_options *o, char *error)                                    \
+    {                                                                                              \
+        return how(spec, text, &o->field, error);                                                  \
+    }
+PARSE_WITH(min_uptime_ms, parse_duration)
+PARSE_WITH(grace_ms, parse_duration)
+PARSE_WITH(node_timeout_ms, parse_duration)
+PARSE_WITH(orphan_timeout_ms, parse_duration)
+PARSE_WITH(start_timeout_ms, parse_duration)
+PARSE_WITH(join_window_ms, parse_duration)
+PARSE_WITH(fanout, parse_number)
+
+static int parse_log(const struct pm_option_spec *spec, const char *text, struct pm_options *o,
+                     char *error)
+{
+    (void)spec;
+    return parse_path(text, o->log, error);
+}
+
+static int parse_log_nodes(const struct pm_option_spec *spec, const char *text,
+                           struct pm_options *o, char *error)
+{
+    (void)spec;
+    return parse_path(text, o->log_nodes, error);
+}
+
+const struct pm_option_spec pm_option_specs[] = {
+    {"supervise", "world|rank|notify|off",
+     "supervise the step; what a failed rank leads to: restart the world, restart the rank, or "
+     "only tell the others", "off", 0, 0, true, parse_supervise},
+    {"max-restarts", "N[/DURATION]",
+     "restart budget of the whole step, or of a sliding window", "3", 0, 1000000, false,
+     parse_max_restarts},
+    {"min-uptime", "DURATION",
+     "a world that dies younger than this failed to start; three in a row stop the step (0: off)",
+     "5s", 0, 24 * HOUR, false, parse_min_uptime_ms},
+    {"backoff", "DURATION[:MAX]",
+     "wait before the 2nd, 3rd ... consecutive restart, doubling up to MAX", "0", 0, 24 * HOUR,
+     false, parse_backoff},
+    {"fatal-exit", "LIST",
+     "exit codes and signals that are never restarted", "93", 0, 0, false, parse_fatal_exit},
+    {"grace", "DURATION",
+     "between SIGTERM and SIGKILL for survivors", "5s", 0, HOUR, false, parse_grace_ms},
+    {"spares", "NODES",
+     "the last NODES nodes of the step wait as spares (not built yet: 0 only)", "0", 0, 65536, false,
+     parse_spares},
+    {"node-timeout", "DURATION",
+     "silence after which a node is declared dead", "10s", SECOND, 10 * MINUTE, false,
+     parse_node_timeout_ms},
+    {"orphan-timeout", "DURATION",
+     "how long stopped ranks wait for the coordinator to come back", "60s", 0, 168 * HOUR, false,
+     parse_orphan_timeout_ms},
+    {"start-timeout", "DURATION",
+     "from the step's launch until all nodes have joined", "2m", SECOND, 24 * HOUR, false,
+     parse_start_timeout_ms},
+    {"join-window", "DURATION",
+     "from the first node's join until the last one's", "15s", SECOND, 24 * HOUR, false,
+     parse_join_window_ms},
+    {"port-range", "A-B",
+     "ports of our listeners (default: SrunPortRange, else any)", "any", 1, 65535, false,
+     parse_port_range},
+    {"fanout", "N",
+     "children of each node in the tree", "32", 2, 1024, false, parse_fanout},
+    {"bind", "auto|none",
+     "pinning (not built yet: Slurm's own binding stays)", "auto", 0, 0, false, parse_bind},
+    {"verbose", "LEVEL",
+     "more from our own programs on stderr", "0", 0, 2, true, parse_verbose},
+    {"log", "FILE",
+     "event log, one JSON object a line; %j and %s stand for job and step", "", 0, 0, false,
+     parse_log},
+    {"log-nodes", "DIR",
+     "each agent writes start, stop, kill and reap of its ranks to a file in DIR", "", 0, 0, false,
+     parse_log_nodes},
+    {0},
+};
+
+// --- public -------------------------------------------------------------------------------------
+
+void pm_options_default(struct pm_options *o)
+{
+    char error[PM_ERROR_CAP];
+    *o = (struct pm_options){0};
+    for (const struct pm_option_spec *spec = pm_option_specs; spec->name; spec++)
+        (void)spec->parse(spec, spec->default_text, o, error);
+}
+
+const struct pm_option_spec *pm_option_find(const char *name, size_t len)
+{
+    for (const struct pm_option_spec *spec = pm_option_specs; spec->name; spec++)
+        if (strlen(spec->name) == len && memcmp(spec->name, name, len) == 0)
+            return spec;
+    return NULL;
+}
+
+const char *pm_mode_name(uint32_t mode)
+{
+    static const char *const names[] = {
+        [PM_MODE_OFF] = "off",
+        [PM_MODE_WORLD] = "world",
+        [PM_MODE_RANK] = "rank",
+        [PM_MODE_NOTIFY] = "notify",
+    };
+    return mode <= PM_MODE_NOTIFY ? names[mode] : names[PM_MODE_OFF];
+}
+
+// A value as a sentence may show it.
+static const char *shown(const char *text, char *buf, size_t cap)
+{
+    size_t n = 0;
+    for (; text[n] && n < cap - 4; n++)
+        buf[n] = (unsigned char)text[n] < ' ' || text[n] == 127 ? '?' : text[n];
+    strcpy(buf + n, text[n] ? "..." : "");
+    return buf;
+}
+
+int pm_options_set(struct pm_options *o, const char *source, const char *name, const char *text,
+                   char *error)
+{
+    char value[SHOWN_VALUE_CAP], detail[PM_ERROR_CAP];
+    const struct pm_option_spec *spec = pm_option_find(name, strlen(name));
+    if (!spec)
+        return refuse(error, "%s: there is no option %s", source, shown(name, value, sizeof value));
+    if (!text && !spec->arg_optional)
+        return refuse(error, "%s: needs a value: %s", source, spec->arginfo);
+    int rc = spec->parse(spec, text, o, detail);
+    if (rc < 0)
+        refuse(error, "%.128s=%s: %.300s", source, shown(text, value, sizeof value), detail);
+    return rc;
+}
+
+int pm_options_check(const struct pm_options *o, char *error)
+{
+    if (o->log[0] && strcmp(o->log, o->log_nodes) == 0)
+        return refuse(error, "--pm-log and --pm-log-nodes name the same path; the first takes a "
+                             "file, the second a folder");
+    if (o->restart_window_ms && o->restart_window_ms < o->min_uptime_ms)
+        return refuse(error, "the window of --pm-max-restarts is shorter than --pm-min-uptime, so "
+                             "no two restarts would ever count together; make it longer");
+    return 0;
+}

@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Options: every row of the table has a default that parses, a value at each limit is taken and one
+// beyond it refused with a sentence that names the option, and the one-line text reads back exactly.
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "pmix_server/wire/options.h"
+
+static struct pm_options o;
+static char error[PM_ERROR_CAP];
+
+static void setup(void)
+{
+    pm_options_default(&o);
+    error[0] = '\0';
+}
+
+TestSuite(options, .init = setup, .timeout = 20);
+
+static int set(const char *name, const char *text)
+{
+    char source[64];
+    snprintf(source, sizeof source, "--pm-%s", name);
+    return pm_options_set(&o, source, name, text, error);
+}
+
+static void takes(const char *name, const char *text)
+{
+    cr_expect(set(name, text) == 0, "%s=%s refused: %s", name, text ? text : "(none)", error);
+}
+
+static void refuses(const char *name, const char *text)
+{
+    struct pm_options before = o;
+    error[0] = '\0';
+    cr_expect(set(name, text) < 0, "%s=%s was taken", name, text ? text : "(none)");
+    cr_expect(strstr(error, name) != NULL, "the sentence does not name %s: %s", name, error);
+    cr_expect(memcmp(&before, &o, sizeof o) == 0, "%s=%s was refused but changed something", name, text);
+}
+
+Test(options, defaults_are_those_of_the_table)
+{
+    cr_expect(o.mode == PM_MODE_OFF);
+    cr_expect(o.max_restarts == 3 && o.restart_window_ms == 0);
+    cr_expect(o.min_uptime_ms == 5000 && o.backoff_ms == 0 && o.grace_ms == 5000);
+    cr_expect(o.fatal.exits[93 / 64] == UINT64_C(1) << (93 % 64));
+    cr_expect(o.node_timeout_ms == 10000 && o.orphan_timeout_ms == 60000);
+    cr_expect(o.start_timeout_ms == 120000 && o.join_window_ms == 15000);
+    cr_expect(o.port_min == 0 && o.fanout == 32 && o.verbose == 0);
+    cr_expect(o.log[0] == '\0' && o.log_nodes[0] == '\0' && o.spares == 0);
+    cr_expect(pm_options_check(&o, error) == 0, "%s", error);
+}
+
+Test(options, every_row_is_complete)
+{
+    for (const struct pm_option_spec *s = pm_option_specs; s->name; s++) {
+        cr_expect(s->arginfo && s->help && s->default_text && s->parse, "%s", s->name);
+        cr_expect(pm_option_find(s->name, strlen(s->name)) == s);
+        cr_expect(s->parse(s, s->default_text, &o, error) == 0, "%s: %s", s->name, error);
+        if (!s->arg_optional)
+            refuses(s->name, NULL);
+    }
+    cr_expect(pm_option_find("grac", 4) == NULL);
+    refuses("grace-period", "1");
+}
+
+static const struct {
+    const char *name, *good[8], *bad[12];
+} values[] = {
+    {"supervise", {"world", "rank", "notify", "off", ""}, {"yes", "World", "world ", "rank,world"}},
+    {"max-restarts", {"0", "3", "1000000", "3/60s", "0/500ms"},
+     {"", "-1", "+1", "1000001", "3/", "3/x", "3 /1s", "3/99999h", "99999999999999999999"}},
+    {"min-uptime", {"0", "500ms", "5s", "2m", "24h", "86400"},
+     {"", "86401", "25h", "5 s", "5S", "1d", "1.5s", "-1s", "0x10"}},
+    {"backoff", {"0", "1s:1s", "1s:5m", "10m"}, {"", "1s:", ":1s", "2s:1s", "1s:2s:3s", "25h", "1s:25h"}},
+    {"fatal-exit", {"93", "1-255", "1,2,3", "SIGSEGV", "segv,SIG34,64", "none", "SIG64"},
+     {"", "0", "256", "5-3", "1,", ",1", "SIG0", "SIG65", "SIGNOPE", "1 2"}},
+    {"grace", {"0", "1h", "5s"}, {"", "3601s"}},
+    {"spares", {"0"}, {"", "1", "-1"}},
+    {"node-timeout", {"1s", "10m", "1000ms"}, {"0", "999ms", "601s"}},
+    {"orphan-timeout", {"0", "168h"}, {"169h"}},
+    {"start-timeout", {"1s", "24h"}, {"0", "25h"}},
+    {"join-window", {"1s", "24h"}, {"0"}},
+    {"port-range", {"1-65535", "5000-5000", "any"}, {"", "0-1", "2-1", "1-65536", "1", "1-", "-1", "1-2-3"}},
+    {"fanout", {"2", "1024"}, {"1", "1025", ""}},
+    {"bind", {"auto", "none"}, {"", "numa", "gpu"}},
+    {"verbose", {"0", "2", ""}, {"3", "yes"}},
+    {"log", {"", "/tmp/x y.%j.%s", "a"}, {"a\nb", "a\x7f"}},
+    {"log-nodes", {"", "/tmp/logs"}, {"\t"}},
+};
+
+Test(options, values_at_the_limits_are_taken_and_beyond_refused)
+{
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        for (size_t k = 0; values[i].good[k]; k++)
+            takes(values[i].name, values[i].good[k]);
+        for (size_t k = 0; values[i].bad[k]; k++)
+            refuses(values[i].name, values[i].bad[k]);
+    }
+}
+
+Test(options, what_is_not_built_says_so)
+{
+    refuses("spares", "2");
+    cr_expect(strstr(error, "not built yet") != NULL, "%s", error);
+    refuses("bind", "numa");
+    cr_expect(strstr(error, "not built yet") != NULL, "%s", error);
+}
+
+Test(options, sentence_is_readable_and_harmless)
+{
+    char text[5000];
+    memset(text, 'x', sizeof text);
+    text[10] = '\033';
+    text[sizeof text - 1] = '\0';
+    refuses("grace", text);
+    cr_expect(strchr(error, '\033') == NULL && strlen(error) < 250, "%s", error);
+    refuses("grace", "5x");
+    cr_expect_str_eq(error, "--pm-grace=5x: takes a duration from 0s to 1h (500ms, 5s, 2m, 1h; a bare "
+                            "number is seconds)");
+    pm_options_set(&o, "plugstack.conf: grase", "grase", "5", error);
+    cr_expect_str_eq(error, "plugstack.conf: grase: there is no option grase");
+}
+
+Test(options, a_path_of_the_longest_length_is_taken_and_one_more_refused)
+{
+    char text[PM_PATH_CAP + 1];
+    memset(text, 'p', sizeof text);
+    text[PM_PATH_CAP] = '\0';
+    refuses("log", text);
+    text[PM_PATH_CAP - 1] = '\0';
+    takes("log", text);
+}
+
+Test(options, contradictions_are_refused)
+{
+    takes("log", "/x");
+    takes("log-nodes", "/x");
+    cr_expect(pm_options_check(&o, error) < 0);
+    takes("log-nodes", "/y");
+    cr_expect(pm_options_check(&o, error) == 0);
+    takes("max-restarts", "3/2s");
+    cr_expect(pm_options_check(&o, error) < 0);
+    takes("min-uptime", "0");
+    cr_expect(pm_options_check(&o, error) == 0);
+}
+
+static void reads_back(void)
+{
+    static char text[PM_OPTIONS_TEXT_CAP];
+    static struct pm_options back;
+    cr_assert(pm_options_encode(&o, text, sizeof text) == 0);
+    cr_assert(strchr(text, '\n') == NULL);
+    cr_assert(pm_options_decode(&back, text, error) == 0, "%s: %s", text, error);
+    cr_expect(strcmp(o.log, back.log) == 0 && strcmp(o.log_nodes, back.log_nodes) == 0);
+    memset(o.log, 0, sizeof o.log);
+    memset(o.log_nodes, 0, sizeof o.log_nodes);
+    memset(back.log, 0, sizeof back.log);
+    memset(back.log_nodes, 0, sizeof back.log_nodes);
+    cr_expect(memcmp(&o, &back, sizeof o) == 0, "%s", text);
+}
+
+Test(options, text_reads_back_exactly)
+{
+    reads_back();
+    for (size_t i = 0; i < sizeof values / sizeof values[0]; i++) {
+        for (size_t k = 0; values[i].good[k]; k++) {
+            pm_options_default(&o);
+            takes(values[i].name, values[i].good[k]);
+            reads_back();
+        }
+    }
+}
+
+Test(options, text_keeps_any_path)
+{
+    for (size_t i = 0; i < PM_PATH_CAP - 1; i++)
+        o.log[i] = o.log_nodes[i] = " \\s=%a\xc3\xa4"[i % 8];
+    reads_back();
+    strcpy(o.log, "trailing\\");
+    strcpy(o.log_nodes, " ");
+    reads_back();
+}
+
+Test(options, text_that_does_not_fit_is_an_error)
+{
+    char text[PM_OPTIONS_TEXT_CAP];
+    cr_assert(pm_options_encode(&o, text, sizeof text) == 0);
+    size_t len = strlen(text);
+    cr_expect(pm_options_encode(&o, text, len + 1) == 0);
+    cr_expect(pm_options_encode(&o, text, len) < 0);
+    cr_expect(pm_options_encode(&o, text, 0) < 0);
+}
+
+Test(options, bad_text_is_refused)
+{
+    static const char *const bad[] = {"grace", "=5", "nope=1", "grace=5s grace", "log=\\", "log=\\n",
+                                      "averyveryveryveryveryverylongname=1"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        cr_expect(pm_options_decode(&o, bad[i], error) < 0, "%s was taken", bad[i]);
+    cr_expect(pm_options_decode(&o, "", error) == 0);
+}
+
+Test(options, durations_read_well)
+{
+    static const struct {
+        uint64_t ms;
+        const char *text;
+    } cases[] = {{0, "0 ms"},           {38, "38 ms"},        {999, "999 ms"},      {1000, "1 s"},
+                 {1500, "1.5 s"},       {59999, "59.9 s"},    {60000, "1m00s"},     {724000, "12m04s"},
+                 {3600000, "1h00m"},    {90061000, "25h01m"}};
+    char buf[32];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        cr_expect_str_eq(pm_duration_format(cases[i].ms, buf, sizeof buf), cases[i].text);
+}
