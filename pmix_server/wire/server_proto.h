@@ -9,6 +9,12 @@
 //
 // Server's life: exec with argv {pm-pmix-server, DIR} where DIR is the step's 0700 directory for it;
 // PMIx_server_init; INITED; (standby until) NSPACE; then ENV for each local rank, then READY.
+// SLURMD_NODENAME in its environment, if set, is the host name that ranks are told.
+//
+// Silent replacement of a server that no rank has connected to yet: kill and reap the old one, exec a
+// new one with argv {pm-pmix-server, DIR, PORT}, DIR and PORT (of INITED) being the old one's, and send
+// the same NSPACE: the environment that the ranks already have is then valid for the new server. If
+// it cannot have the port it says FAILED, and the ranks must be started again.
 #ifndef PM_WIRE_SERVER_PROTO_H
 #define PM_WIRE_SERVER_PROTO_H
 
@@ -26,17 +32,19 @@ enum pm_server_msg {
     PM_SERVER_FETCH,        // u64 id, u32 local rank: give me that rank's blob; answered by FETCHED, may take
                             // until the rank commits; FETCH_CANCEL u64 id forgets it
     PM_SERVER_FETCH_CANCEL,
-    PM_SERVER_NOTIFY,       // u64 id, i32 PMIx event code, u32 dead rank, i32 exit code, str text; answered by NOTIFIED u64 id
+    PM_SERVER_NOTIFY,       // u64 id, i32 cause (enum pm_cause of core/core.h; the server maps it to a PMIx code),
+                            // u32 dead rank (of any node), i32 wait status, str text; answered by NOTIFIED u64 id
     PM_SERVER_PING,         // u64 n; answered by PONG from the PMIx progress thread's health check
     PM_SERVER_DIED,         // u32 local rank: its process ended (so that what waits for it can end)
     // server -> agent
-    PM_SERVER_INITED,     // str PMIx version
+    PM_SERVER_INITED,     // str PMIx version, u16 port that ranks connect to
     PM_SERVER_ENV,        // u32 rank, u32 n, n x str "NAME=value"
     PM_SERVER_READY,      // (nothing): all ENV sent, clients may connect
-    PM_SERVER_CONNECTED,  // u32 rank
+    PM_SERVER_CONNECTED,  // u32 rank; once per connection: a rank's forked children may connect too
     PM_SERVER_FINALIZED,  // u32 rank
     PM_SERVER_ABORT,      // u32 rank that asked, i32 status, str message, set of targets (empty: all)
-    PM_SERVER_FENCE,      // u64 id, u8 collect, u64 timeout_ms (0 none), u8 local failure, set of ranks, bytes data
+    PM_SERVER_FENCE,      // u64 id, u8 collect, u64 timeout_ms (0 none), u8 local failure, set of ranks, bytes data.
+                          // Fences whose participants are all local never leave the server
     PM_SERVER_MODEX,      // u64 id, u32 rank wanted, u64 timeout_ms
     PM_SERVER_FETCHED,    // u64 id, i32 status, bytes data
     PM_SERVER_NOTIFIED,   // u64 id
