@@ -35,7 +35,9 @@ enum pm_shim_msg {
     // agent -> shim
     PM_SHIM_WELCOME,  // (nothing; carries the lease page's fd)
     PM_SHIM_REFUSE,   // str why: the shim says so on fd 2 and exits 125
-    PM_SHIM_START,    // u32 epoch, u32 incarnation, u32 n, n x str "NAME=value"
+    PM_SHIM_START,    // u32 epoch, u32 incarnation, u32 n, n x str "NAME=value", or "?NAME=value": the
+                      // user's own value stays: set only if NAME is not in the task's environment,
+                      // or if PM_EPOCH was in it (then an outer supervised step had set NAME)
     PM_SHIM_SIGNAL,   // u32 epoch, i32 signal, to the rank's own process
     PM_SHIM_KILL,     // u32 epoch: SIGKILL to the whole tree, answered by EXITED (if alive), TREE_GONE
     PM_SHIM_PAUSE,    // SIGSTOP to the whole tree (lease over)
