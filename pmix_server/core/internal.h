@@ -83,7 +83,8 @@ uint64_t pm_view(const struct pm_core *core);  // grows with every change of the
 const struct pm_set *pm_dead_nodes(const struct pm_core *core);
 // Coordinator: nodes silent or being judged now. PLACING waits until this is empty.
 const struct pm_set *pm_suspect_nodes(const struct pm_core *core);
-// Coordinator: a child's subtree as attached now.
+// A child's subtree as attached now, the child itself included; at any node, not only at the
+// coordinator (collective.c holds back until the whole own subtree has arrived). NULL: no such child.
 const struct pm_set *pm_subtree(const struct pm_core *core, uint32_t child);
 // Coordinator: may the ranks of a declared dead node be placed elsewhere (its last lease is over)?
 bool pm_lease_over(const struct pm_core *core, uint32_t node);
@@ -112,7 +113,9 @@ enum pm_state pm_supervisor_state(const struct pm_supervisor *s);
 uint32_t pm_supervisor_epoch(const struct pm_supervisor *s);
 uint32_t pm_node_epoch(const struct pm_node *n);
 // A local rank whose fence failed for lack of a rank that left without finalize etc.: collective.c tells
-// node.c why, so that the cause can be named. `rank` is the missing rank.
+// node.c why, so that the cause can be named. `rank` is the missing rank. Called at the agent that hosts
+// that rank, once per (epoch, rank), and also for a local rank that is alive or had finalized: node.c
+// looks at what it knows and ignores those.
 void pm_node_fence_lost(struct pm_core *core, uint32_t epoch, uint32_t rank);
 
 // Calls from membership.c into both (core.c passes them on to node.c/supervisor.c and collective.c):
@@ -140,14 +143,16 @@ struct pm_collective *pm_collective_free(struct pm_collective *c);
 struct pm_collective *pm_collective_clone(const struct pm_collective *c);
 void pm_collective_digest(const struct pm_collective *c, uint64_t now_ns, struct pm_digest *d);
 uint64_t pm_collective_deadline_ns(const struct pm_collective *c);
-void pm_collective_event(struct pm_core *core, const struct pm_event *event);  // FENCE, MODEX, FETCHED, TIMER
+void pm_collective_event(struct pm_core *core, const struct pm_event *event);  // FENCE, MODEX, FETCHED, SERVER_READY, TIMER
 void pm_collective_frame(struct pm_core *core, uint32_t link, uint32_t from, uint8_t type, struct pm_reader *r);
 void pm_collective_on_parent(struct pm_core *core);
 void pm_collective_on_child(struct pm_core *core, uint32_t child);
 void pm_collective_on_child_gone(struct pm_core *core, uint32_t child);
 void pm_collective_on_view(struct pm_core *core);
 // A rank of the current epoch ended (agents hear of all failed ranks by the wanted state / record): fences that wait
-// for it end with PM_STATUS_LOST everywhere.
+// for it end with PM_STATUS_LOST everywhere. Coordinator: decides the fences, and later ones over a set with
+// this rank fail at once; so never call it for a rank that is restarted alone in the same epoch. Agents: ends
+// the modexes that wait for it.
 void pm_collective_rank_lost(struct pm_core *core, uint32_t epoch, uint32_t rank);
 // The epoch is over: every pending fence and modex of it ends with PM_STATUS_ABORTED, late frames are dropped.
 void pm_collective_epoch_over(struct pm_core *core, uint32_t epoch);
