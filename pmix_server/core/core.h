@@ -240,6 +240,7 @@ struct pm_world {
     uint32_t map_version;
     struct pm_set *ranks_of_node;  // nnodes sets
     uint32_t *node_of_rank;        // nranks entries
+    struct pm_world_block *block;  // placement.c: owner of the arrays, shared and immutable
 };
 
 struct pm_core_config {
@@ -251,7 +252,8 @@ struct pm_core_config {
     uint32_t ntasks;
     uint32_t n_local;
     const uint32_t *local_ranks;  // copied; rank (Slurm's global task id) of each local task
-    const char *addresses;        // copied; own "addr:port,..." for others to dial
+    const char *addresses;        // copied; own "addr:port,..." for others to dial (coordinator: "login1:40123",
+                                  // the address that a sentence tells a person to try; NULL: not named)
     const char *nodelist;         // copied; Slurm's step host list
     // Coordinator only:
     uint64_t wait_ms;  // srun's --wait=N, 0: none

@@ -102,6 +102,13 @@ uint64_t pm_node_deadline_ns(const struct pm_node *n);
 void pm_node_event(struct pm_core *core, const struct pm_event *event);  // all local facts, TIMER
 void pm_node_frame(struct pm_core *core, uint32_t link, uint32_t from, uint8_t type, struct pm_reader *r);
 
+// placement.c: worlds of equal content share one block of immutable memory (a simulator holds thousands of
+// cores). Never free the arrays of a pm_world: release it. acquire makes *into one more holder of `from`.
+void pm_world_acquire(struct pm_world *into, const struct pm_world *from);
+void pm_world_release(struct pm_world *world);  // and zeroes it; a zeroed one is fine
+// Hash of the content, for pm_core_digest.
+uint64_t pm_world_hash(const struct pm_world *world);
+
 int pm_supervisor_new(struct pm_core *core);
 struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s);
 struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s);
@@ -112,6 +119,8 @@ void pm_supervisor_frame(struct pm_core *core, uint32_t link, uint32_t from, uin
 enum pm_state pm_supervisor_state(const struct pm_supervisor *s);
 uint32_t pm_supervisor_epoch(const struct pm_supervisor *s);
 uint32_t pm_node_epoch(const struct pm_node *n);
+// Agent: a line for srun's stderr, on its way up (bounded, rate-limited, drops are counted). What pm_say calls.
+void pm_node_say(struct pm_core *core, bool verbose, const char *text);
 // A local rank whose fence failed for lack of a rank that left without finalize etc.: collective.c tells
 // node.c why, so that the cause can be named. `rank` is the missing rank. Called at the agent that hosts
 // that rank, once per (epoch, rank), and also for a local rank that is alive or had finalized: node.c
