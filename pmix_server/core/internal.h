@@ -13,6 +13,7 @@
 #include "pmix_server/wire/buf.h"
 
 #define PM_MS 1000000ull  // ns
+#define PM_NODE_NONE (UINT32_MAX - 1)
 
 struct pm_membership;  // membership.c, lease.c: links, heartbeats, leases, view, attach, who is alive
 struct pm_node;        // node.c (agents): local ranks, the wanted state and what of it is done
@@ -67,6 +68,14 @@ void pm_membership_digest(const struct pm_membership *m, uint64_t now_ns, struct
 uint64_t pm_membership_deadline_ns(const struct pm_membership *m);
 void pm_membership_event(struct pm_core *core, const struct pm_event *event);  // LINK_UP, LINK_DOWN, TIMER, JOB_STATE, LAUNCHED
 void pm_membership_frame(struct pm_core *core, uint32_t link, uint8_t type, struct pm_reader *r);
+// Before every event: notes a clock that ran late (we were paused), then a lease that has ended.
+void pm_membership_clock(struct pm_core *core);
+// Before every frame: its link has been heard. True, and who it is, if that is our parent or a child of ours.
+bool pm_membership_hear(struct pm_core *core, uint32_t link, uint32_t *ret_node);
+// The peer sent what it must not: close this link (the peer may come back on a new one).
+void pm_membership_reject(struct pm_core *core, uint32_t link);
+// Agent: whom we are attached to now; PM_NODE_NONE: nobody (or we are the coordinator).
+uint32_t pm_parent(const struct pm_core *core);
 // To the tree parent (agents). False: there is none now; level-triggered users simply wait for pm_on_parent().
 bool pm_send_parent(struct pm_core *core, const struct pm_writer *frame);
 // To the direct child `child`. False: not attached now.

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Output of the core: the list of actions of one step, and the hash that pm_core_digest is made of.
+//
+// Without memory an action is written to a scratch one and lost; the error is sticky in the list, so
+// that pm_core_step returns -ENOMEM and the shell knows that the list is not whole.
+#include <assert.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pmix_server/core/internal.h"
+
+static struct pm_action scratch_action;
+static struct pm_log scratch_log;
+
+void pm_actions_clear(struct pm_actions *a)
+{
+    for (size_t i = 0; i < a->n; i++) {
+        free(a->list[i].data);
+        free(a->list[i].text);
+        free(a->list[i].log);
+    }
+    a->n = 0;
+    a->error = 0;
+}
+
+void pm_actions_done(struct pm_actions *a)
+{
+    if (!a)
+        return;
+    pm_actions_clear(a);
+    free(a->list);
+    *a = (struct pm_actions){0};
+}
+
+struct pm_action *pm_emit(struct pm_core *core, enum pm_action_type type)
+{
+    struct pm_actions *out = core->out;
+    assert(out && type > PM_ACTION_NONE && type < PM_ACTION_MAX);
+    if (out->n == out->cap) {
+        size_t cap = out->cap ? 2 * out->cap : 16;
+        struct pm_action *list = reallocarray(out->list, cap, sizeof(*list));
+        if (!list) {
+            out->error = -ENOMEM;
+            scratch_action = (struct pm_action){.type = type};
+            return &scratch_action;
+        }
+        out->list = list;
+        out->cap = cap;
+    }
+    struct pm_action *a = &out->list[out->n++];
+    *a = (struct pm_action){.type = type};
+    return a;
+}
+
+// A copy that the actions own; NULL without memory and for the scratch action, which nobody frees.
+static void *action_copy(struct pm_core *core, const struct pm_action *a, const void *p, size_t len)
+{
+    if (a == &scratch_action)
+        return NULL;
+    uint8_t *copy = malloc(len + 1);
+    if (!copy) {
+        core->out->error = -ENOMEM;
+        return NULL;
+    }
+    if (len > 0)
+        memcpy(copy, p, len);
+    copy[len] = 0;
+    return copy;
+}
+
+void pm_action_set_data(struct pm_core *core, struct pm_action *a, const void *data, size_t len)
+{
+    free(a->data);
+    a->data = action_copy(core, a, data, len);
+    a->len = a->data ? len : 0;
+}
+
+void pm_action_set_text(struct pm_core *core, struct pm_action *a, const char *text)
+{
+    free(a->text);
+    a->text = text ? action_copy(core, a, text, strlen(text)) : NULL;
+}
+
+static void say(struct pm_core *core, bool verbose, const char *text)
+{
+    if (!core->coordinator) {
+        struct pm_event e = {.type = PM_EVENT_SAY, .now_ns = core->now_ns, .text = text};
+        pm_node_event(core, &e);
+        return;
+    }
+    struct pm_action *a = pm_emit(core, PM_ACTION_SAY);
+    a->node = PM_NODE_COORDINATOR;
+    a->verbose = verbose;
+    pm_action_set_text(core, a, text);
+}
+
+void pm_say(struct pm_core *core, const char *format, ...)
+{
+    char text[2 * PM_TEXT_CAP];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    say(core, false, text);
+}
+
+void pm_say_verbose(struct pm_core *core, const char *format, ...)
+{
+    if (!core->config.options.verbose)
+        return;
+    char text[2 * PM_TEXT_CAP];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+    say(core, true, text);
+}
+
+struct pm_log *pm_log_record(struct pm_core *core, const char *kind)
+{
+    struct pm_action *a = pm_emit(core, core->coordinator ? PM_ACTION_LOG : PM_ACTION_NODE_LOG);
+    struct pm_log *log = a == &scratch_action ? NULL : calloc(1, sizeof(*log));
+    a->log = log;
+    if (!log) {
+        core->out->error = -ENOMEM;
+        log = &scratch_log;
+    }
+    *log = (struct pm_log){.kind = kind, .rank = PM_RANK_NONE, .node = UINT32_MAX};
+    return log;
+}
+
+void pm_digest_bytes(struct pm_digest *d, const void *p, size_t n)
+{
+    const uint8_t *bytes = p;
+    uint64_t h = d->h ? d->h : 0xcbf29ce484222325u;  // FNV-1a
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ bytes[i]) * 0x100000001b3u;
+    d->h = h;
+}
+
+void pm_digest_u64(struct pm_digest *d, uint64_t v)
+{
+    pm_digest_bytes(d, &v, sizeof(v));
+}
+
+void pm_digest_set(struct pm_digest *d, const struct pm_set *s)
+{
+    pm_digest_u64(d, s->n);
+    for (uint32_t i = 0; i < s->n; i++) {
+        pm_digest_u64(d, s->spans[i].first);
+        pm_digest_u64(d, s->spans[i].last);
+    }
+}
+
+void pm_digest_time(struct pm_digest *d, uint64_t t_ns, uint64_t now_ns)
+{
+    bool special = t_ns == 0 || t_ns == UINT64_MAX;  // "never": not a point in time
+    pm_digest_u64(d, special ? t_ns : t_ns - now_ns);
+}
