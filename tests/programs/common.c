@@ -34,7 +34,8 @@ static int write_all(int fd, const char *bytes, size_t size) {
     return 0;
 }
 
-// Formats "prefix: ...\n" into line; a text that is too long is cut, its newline stays.
+// Formats prefix, text and newline into line; a text that is too long is cut, its newline stays.
+__attribute__((format(printf, 3, 0)))
 static size_t format_line(char line[static TEST_LINE_MAX], const char *prefix,
                           const char *format, va_list arguments) {
     int used = snprintf(line, TEST_LINE_MAX - 1, "%s", prefix);
@@ -47,17 +48,29 @@ static size_t format_line(char line[static TEST_LINE_MAX], const char *prefix,
     return length + 1;
 }
 
-void test_say(const char *format, ...) {
+__attribute__((format(printf, 2, 0)))
+static void write_line(const char *prefix, const char *format, va_list arguments) {
     char line[TEST_LINE_MAX];
+    size_t length = format_line(line, prefix, format, arguments);
+    int error = write_all(STDOUT_FILENO, line, length);
+    if (error < 0)
+        test_die("cannot write to stdout: %s", strerror(-error));
+}
+
+void test_say(const char *format, ...) {
     char prefix[64];
     (void) snprintf(prefix, sizeof prefix, "%s: ", program_name);
     va_list arguments;
     va_start(arguments, format);
-    size_t length = format_line(line, prefix, format, arguments);
+    write_line(prefix, format, arguments);
     va_end(arguments);
-    int error = write_all(STDOUT_FILENO, line, length);
-    if (error < 0)
-        test_die("cannot write to stdout: %s", strerror(-error));
+}
+
+void test_print(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    write_line("", format, arguments);
+    va_end(arguments);
 }
 
 void test_die(const char *format, ...) {
@@ -131,7 +144,9 @@ int test_signal_number(const char *text) {
 bool test_list_has(const char *list, long number) {
     if (strcmp(list, "*") == 0 || strcmp(list, "all") == 0)
         return true;
-    for (const char *at = list; *at != '\0';) {
+    bool found = false;
+    const char *at = list;
+    do {
         char *end = NULL;
         long first = strtol(at, &end, 10);
         long last = first;
@@ -141,11 +156,10 @@ bool test_list_has(const char *list, long number) {
         }
         if (end == at || (*end != ',' && *end != '\0'))
             test_die("'%s' is not a list such as 0,2-4", list);
-        if (first <= number && number <= last)
-            return true;
+        found = found || (first <= number && number <= last);
         at = *end == ',' ? end + 1 : end;
-    }
-    return false;
+    } while (*at != '\0');
+    return found;
 }
 
 void test_file_wait(const char *path, long timeout_ms) {

@@ -37,6 +37,9 @@ struct test_identity test_identity_read(void);
 // Writes "name: ..." and a newline to stdout with one write. Ends the program if it cannot.
 __attribute__((format(printf, 1, 2))) void test_say(const char *format, ...);
 
+// The same without "name: ", for output that is JSON.
+__attribute__((format(printf, 1, 2))) void test_print(const char *format, ...);
+
 // Writes "name: error: ..." to stderr and exits with TEST_EXIT_BROKEN.
 __attribute__((format(printf, 1, 2), noreturn)) void test_die(const char *format, ...);
 
