@@ -19,7 +19,7 @@ readonly DAEMON_PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 say() { printf 'devcluster: %s\n' "$*" >&2; }
 die() { say "$*"; exit 1; }
 
-# Settings of the running cluster: NODES, WIDE ('' on the site flavour), CLUSTER_ID, CREATED_DIR.
+# Settings of the running cluster: NODES, WIDE ('' on the site flavour), CLUSTER_ID.
 load_cluster() {
     [[ -e $DIR/cluster/settings ]] || die "no cluster in $DIR (start one with: devcluster up N)"
     # shellcheck source=/dev/null
@@ -27,6 +27,8 @@ load_cluster() {
 }
 
 is_stopping() { [[ -e $DIR/cluster/stopping ]]; }
+
+flavour() { if [[ $WIDE ]]; then echo "wide, $WIDE cores"; else echo site; fi; }
 
 node_names() { local i; for ((i = 1; i <= NODES; i++)); do echo "node$i"; done; }
 

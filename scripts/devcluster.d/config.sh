@@ -23,12 +23,13 @@ config_common() {
 	SlurmdDebug=info
 	LogTimeFormat=iso8601_ms
 	PlugStackConfig=/etc/slurm/plugstack.conf
+	MailProg=/bin/true
 	MpiDefault=none
 	SwitchType=switch/none
 	AccountingStorageType=accounting_storage/none
 	JobCompType=jobcomp/none
 	SchedulerType=sched/backfill
-	SchedulerParameters=batch_sched_delay=0,sched_interval=5,bf_interval=5
+	SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 	SelectType=select/cons_tres
 	ReturnToService=2
 	SlurmctldTimeout=120
@@ -58,7 +59,8 @@ config_site() {
 config_wide() {
     cat <<-CONF
 	ProctrackType=proctrack/linuxproc
-	TaskPlugin=task/none
+	TaskPlugin=task/affinity
+	TaskPluginParam=None
 	JobAcctGatherType=jobacct_gather/none
 	SelectTypeParameters=CR_Core
 	SlurmdParameters=config_overrides
@@ -70,7 +72,6 @@ config_wide() {
 config_extra() {
     local line file=$1
     for line in "${EXTRA_CONF[@]}"; do
-        [[ $line == *=* ]] || die "--conf takes a line KEY=VALUE of slurm.conf, not '$line'"
         case ${line%%=*} in NodeName | PartitionName | DownNodes) ;; *) sed -i "/^${line%%=*}=/Id" "$file" ;; esac
         echo "$line" >>"$file"
     done

@@ -14,7 +14,9 @@ as_daemon() {
     (
         close_fds
         cgroup_enter "$host" || exit 1
-        ulimit -n "$(ulimit -Hn)" -l unlimited 2>/dev/null
+        # What Debian's units give the daemons; a container may not allow it.
+        ulimit -n 131072 2>/dev/null
+        ulimit -l unlimited 2>/dev/null
         exec nsenter --target "$pid" "${HOST_NAMESPACES[@]}" -- \
             env -i --default-signal PATH="$DAEMON_PATH" LANG=C.UTF-8 "$@"
     ) </dev/null >>"$DIR/hosts/$host/boot.log" 2>&1 && return
@@ -84,33 +86,20 @@ wait_for_controller() {
     return 1
 }
 
-# Ends a host: its process 1, with it every process of its PID namespace, and then whatever `run` has put into
-# its network namespace. The open descriptor keeps that namespace's number from being given to another.
+# Ends a host: its process 1, and with it every process of its PID namespace.
 kill_host() {
-    local host=$1 pid fd net try
-    if pid=$(host_pid "$host") && { exec {fd}<"/proc/$pid/ns/net"; } 2>/dev/null; then
-        net=$(readlink "/proc/$BASHPID/fd/$fd")
+    local host=$1 pid try
+    if pid=$(host_pid "$host"); then
         kill -KILL "$pid" 2>/dev/null
-        kill_in_network "$net"
         for ((try = 0; try < 200; try++)); do
             host_pid "$host" >/dev/null || break
             cgroup_thaw "$host"
             sleep 0.05
         done
-        kill_in_network "$net"
-        exec {fd}<&-
         host_pid "$host" >/dev/null && { say "$host: pid $pid does not die"; return 1; }
     fi
     rm -f "$DIR/hosts/$host/init"
     cgroup_remove "$host"
-}
-
-kill_in_network() {
-    local link pid
-    while IFS=' ' read -r pid link; do
-        [[ $link != "$1" || $pid == "$BASHPID" || $pid == "$$" ]] || kill -KILL "$pid" 2>/dev/null
-    done < <(cd /proc && find [0-9]*/ns/net -maxdepth 0 -printf '%H %l\n' 2>/dev/null | sed 's|/ns/net||')
-    return 0
 }
 
 hosts_on_disk() { local d; for d in "$DIR"/hosts/*/; do [[ -d $d ]] && basename "$d"; done; }
