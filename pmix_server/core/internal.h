@@ -132,8 +132,8 @@ uint32_t pm_node_epoch(const struct pm_node *n);
 void pm_node_say(struct pm_core *core, bool verbose, const char *text);
 // A local rank whose fence failed for lack of a rank that left without finalize etc.: collective.c tells
 // node.c why, so that the cause can be named. `rank` is the missing rank. Called at the agent that hosts
-// that rank, once per (epoch, rank), and also for a local rank that is alive or had finalized: node.c
-// looks at what it knows and ignores those.
+// that rank, maybe more than once, and also for a local rank that is alive or had finalized: node.c looks
+// at what it knows and ignores those.
 void pm_node_fence_lost(struct pm_core *core, uint32_t epoch, uint32_t rank);
 
 // Calls from membership.c into both (core.c passes them on to node.c/supervisor.c and collective.c):
