@@ -17,11 +17,13 @@
 
 static const char *program_name = "test";
 
-void test_begin(const char *name) {
+void test_begin(const char *name)
+{
     program_name = name;
 }
 
-static int write_all(int fd, const char *bytes, size_t size) {
+static int write_all(int fd, const char *bytes, size_t size)
+{
     while (size > 0) {
         ssize_t written = write(fd, bytes, size);
         if (written < 0 && errno == EINTR)
@@ -29,27 +31,30 @@ static int write_all(int fd, const char *bytes, size_t size) {
         if (written < 0)
             return -errno;
         bytes += written;
-        size -= (size_t) written;
+        size -= (size_t)written;
     }
     return 0;
 }
 
 // Formats prefix, text and newline into line; a text that is too long is cut, its newline stays.
-__attribute__((format(printf, 3, 0)))
-static size_t format_line(char line[static TEST_LINE_MAX], const char *prefix,
-                          const char *format, va_list arguments) {
+__attribute__((format(printf, 3, 0))) static size_t format_line(char line[static TEST_LINE_MAX],
+                                                                const char *prefix,
+                                                                const char *format,
+                                                                va_list arguments)
+{
     int used = snprintf(line, TEST_LINE_MAX - 1, "%s", prefix);
-    size_t length = used < 0 ? 0 : (size_t) used;
+    size_t length = used < 0 ? 0 : (size_t)used;
     int more = vsnprintf(line + length, TEST_LINE_MAX - 1 - length, format, arguments);
-    length += more < 0 ? 0 : (size_t) more;
+    length += more < 0 ? 0 : (size_t)more;
     if (length > TEST_LINE_MAX - 2)
         length = TEST_LINE_MAX - 2;
     line[length] = '\n';
     return length + 1;
 }
 
-__attribute__((format(printf, 2, 0)))
-static void write_line(const char *prefix, const char *format, va_list arguments) {
+__attribute__((format(printf, 2, 0))) static void write_line(const char *prefix, const char *format,
+                                                             va_list arguments)
+{
     char line[TEST_LINE_MAX];
     size_t length = format_line(line, prefix, format, arguments);
     int error = write_all(STDOUT_FILENO, line, length);
@@ -57,42 +62,47 @@ static void write_line(const char *prefix, const char *format, va_list arguments
         test_die("cannot write to stdout: %s", strerror(-error));
 }
 
-void test_say(const char *format, ...) {
+void test_say(const char *format, ...)
+{
     char prefix[64];
-    (void) snprintf(prefix, sizeof prefix, "%s: ", program_name);
+    (void)snprintf(prefix, sizeof prefix, "%s: ", program_name);
     va_list arguments;
     va_start(arguments, format);
     write_line(prefix, format, arguments);
     va_end(arguments);
 }
 
-void test_print(const char *format, ...) {
+void test_print(const char *format, ...)
+{
     va_list arguments;
     va_start(arguments, format);
     write_line("", format, arguments);
     va_end(arguments);
 }
 
-void test_die(const char *format, ...) {
+void test_die(const char *format, ...)
+{
     char line[TEST_LINE_MAX];
     char prefix[64];
-    (void) snprintf(prefix, sizeof prefix, "%s: error: ", program_name);
+    (void)snprintf(prefix, sizeof prefix, "%s: error: ", program_name);
     va_list arguments;
     va_start(arguments, format);
     size_t length = format_line(line, prefix, format, arguments);
     va_end(arguments);
-    (void) write_all(STDERR_FILENO, line, length);  // nobody is left who could be told
+    (void)write_all(STDERR_FILENO, line, length); // nobody is left who could be told
     _exit(TEST_EXIT_BROKEN);
 }
 
-int64_t test_boottime_ns(void) {
+int64_t test_boottime_ns(void)
+{
     struct timespec now;
     if (clock_gettime(CLOCK_BOOTTIME, &now) < 0)
         test_die("clock_gettime: %s", strerror(errno));
     return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-void test_sleep_ms(long duration_ms) {
+void test_sleep_ms(long duration_ms)
+{
     struct timespec left = {
         .tv_sec = duration_ms / 1000,
         .tv_nsec = duration_ms % 1000 * TEST_NS_PER_MS,
@@ -102,7 +112,8 @@ void test_sleep_ms(long duration_ms) {
             test_die("nanosleep: %s", strerror(errno));
 }
 
-long test_number(const char *text, long min, long max, const char *what) {
+long test_number(const char *text, long min, long max, const char *what)
+{
     char *end = NULL;
     errno = 0;
     long number = strtol(text, &end, 10);
@@ -112,7 +123,8 @@ long test_number(const char *text, long min, long max, const char *what) {
 }
 
 // The first of the two variables that is set, else fallback.
-static long environment_number(const char *name, const char *other, long fallback) {
+static long environment_number(const char *name, const char *other, long fallback)
+{
     const char *text = getenv(name);
     if (text == NULL) {
         name = other;
@@ -121,27 +133,30 @@ static long environment_number(const char *name, const char *other, long fallbac
     return text == NULL ? fallback : test_number(text, 0, INT32_MAX, name);
 }
 
-struct test_identity test_identity_read(void) {
+struct test_identity test_identity_read(void)
+{
     long slurm_rank = environment_number("PMIX_RANK", "SLURM_PROCID", 0);
     long epoch = environment_number("PM_EPOCH", "PM_EPOCH", 0);
-    return (struct test_identity) {
+    return (struct test_identity){
         .rank = environment_number("RANK", "RANK", slurm_rank),
         .epoch = epoch,
         .incarnation = environment_number("PM_INCARNATION", "PM_INCARNATION", epoch),
     };
 }
 
-int test_signal_number(const char *text) {
+int test_signal_number(const char *text)
+{
     const char *name = strncasecmp(text, "SIG", 3) == 0 ? text + 3 : text;
     for (int number = 1; number < NSIG; number++) {
         const char *known = sigabbrev_np(number);
         if (known != NULL && strcasecmp(known, name) == 0)
             return number;
     }
-    return (int) test_number(text, 1, SIGRTMAX, "signal");
+    return (int)test_number(text, 1, SIGRTMAX, "signal");
 }
 
-bool test_list_has(const char *list, long number) {
+bool test_list_has(const char *list, long number)
+{
     if (strcmp(list, "*") == 0 || strcmp(list, "all") == 0)
         return true;
     bool found = false;
@@ -162,7 +177,8 @@ bool test_list_has(const char *list, long number) {
     return found;
 }
 
-void test_file_wait(const char *path, long timeout_ms) {
+void test_file_wait(const char *path, long timeout_ms)
+{
     int64_t end_ns = test_boottime_ns() + timeout_ms * TEST_NS_PER_MS;
     while (access(path, F_OK) < 0) {
         if (errno != ENOENT)
@@ -173,7 +189,8 @@ void test_file_wait(const char *path, long timeout_ms) {
     }
 }
 
-void test_file_append(const char *path, const char *format, ...) {
+void test_file_append(const char *path, const char *format, ...)
+{
     char line[TEST_LINE_MAX];
     va_list arguments;
     va_start(arguments, format);

@@ -17,15 +17,15 @@
 
 enum {
     TEST_EXIT_BROKEN = 99,
-    TEST_LINE_MAX = 4096,  // bytes of a line, newline included
+    TEST_LINE_MAX = 4096, // bytes of a line, newline included
 };
 
 #define TEST_NS_PER_MS INT64_C(1000000)
 
 struct test_identity {
-    long rank;         // RANK, else PMIX_RANK, else SLURM_PROCID, else 0
-    long epoch;        // PM_EPOCH, else 0
-    long incarnation;  // PM_INCARNATION, else the epoch: which life of this rank it is, from 0
+    long rank;        // RANK, else PMIX_RANK, else SLURM_PROCID, else 0
+    long epoch;       // PM_EPOCH, else 0
+    long incarnation; // PM_INCARNATION, else the epoch: which life of this rank it is, from 0
 };
 
 // Must be the first call of main. name: a string constant, the prefix of every line.
@@ -43,7 +43,8 @@ __attribute__((format(printf, 1, 2))) void test_print(const char *format, ...);
 // Writes "name: error: ..." to stderr and exits with TEST_EXIT_BROKEN.
 __attribute__((format(printf, 1, 2), noreturn)) void test_die(const char *format, ...);
 
-// CLOCK_BOOTTIME: the nodes of a devcluster share one kernel, so ranks of all nodes can be compared.
+// CLOCK_BOOTTIME: the nodes of a devcluster share one kernel, so ranks of all nodes can be
+// compared.
 int64_t test_boottime_ns(void);
 
 // The whole duration, also if signals arrive.
@@ -58,12 +59,12 @@ int test_signal_number(const char *text);
 // True if number is in a list such as "0,2-4". "*" and "all" hold every number.
 bool test_list_has(const char *list, long number);
 
-// Waits until a file exists, looking every 2 ms; forever if timeout_ms is negative, else the program
-// ends with an error when the time is over.
+// Waits until a file exists, looking every 2 ms; forever if timeout_ms is negative, else the
+// program ends with an error when the time is over.
 void test_file_wait(const char *path, long timeout_ms);
 
 // Makes or extends a file by one line, with one O_APPEND write.
-__attribute__((format(printf, 2, 3))) void test_file_append(const char *path,
-                                                            const char *format, ...);
+__attribute__((format(printf, 2, 3))) void test_file_append(const char *path, const char *format,
+                                                            ...);
 
 #endif

@@ -9,7 +9,8 @@
 
 #include "common.h"
 
-static inline void must(int status, const char *call) {
+static inline void must(int status, const char *call)
+{
     if (status != MPI_SUCCESS)
         test_die("%s failed with %d", call, status);
 }

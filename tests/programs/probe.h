@@ -15,31 +15,31 @@
 enum { PROBE_OPTIONS_MAX = 12 };
 
 struct probe_option {
-    const char *name;   // "" for the main value
-    const char *value;  // NULL for a flag
+    const char *name;  // "" for the main value
+    const char *value; // NULL for a flag
 };
 
 struct probe_step {
-    long number;        // position in the command line: the same on every rank
-    const char *text;   // as the user wrote it
+    long number;      // position in the command line: the same on every rank
+    const char *text; // as the user wrote it
     const struct probe_verb *verb;
     struct probe_option options[PROBE_OPTIONS_MAX];
     size_t option_count;
 };
 
 struct probe {
-    struct test_identity me;  // rank: from PMIx after init
-    pmix_proc_t self;         // of PMIx_Init
-    long size;                // PMIX_JOB_SIZE
+    struct test_identity me; // rank: from PMIx after init
+    pmix_proc_t self;        // of PMIx_Init
+    long size;               // PMIX_JOB_SIZE
     bool initialised;
 };
 
 struct probe_verb {
     const char *name;
-    const char *options;  // names, each with a blank before and after; "." is the main value
+    const char *options; // names, each with a blank before and after; "." is the main value
     bool needs_init;
     void (*run)(struct probe *probe, const struct probe_step *step);
-    const char *usage;  // what may follow the name
+    const char *usage; // what may follow the name
     const char *help;
 };
 
@@ -55,7 +55,8 @@ void probe_expect(const struct probe_step *step, pmix_status_t status, const cha
 // The same for a call that a test never wants to fail.
 void probe_must(pmix_status_t status, const char *call);
 
-// The processes of a list of ranks as PMIx wants them: NULL and 0 for "*", which is all. Never freed.
+// The processes of a list of ranks as PMIx wants them: NULL and 0 for "*", which is all. Never
+// freed.
 pmix_proc_t *probe_participants(const struct probe *probe, const char *ranks, size_t *ret_count);
 
 // The verbs, each in the file of its subject; pmix_probe --help tells what they do.

@@ -13,12 +13,15 @@
 
 enum { CODES_MAX = 16 };
 
-static const struct { const char *name; pmix_status_t code; } code_names[] = {
-    { "aborted-by-sig", PMIX_ERR_PROC_ABORTED_BY_SIG },
-    { "term-wo-sync", PMIX_ERR_PROC_TERM_WO_SYNC },
-    { "requested-abort", PMIX_ERR_PROC_REQUESTED_ABORT },
-    { "exit-nonzero", PMIX_ERR_EXIT_NONZERO_TERM },
-    { "lost-connection", PMIX_ERR_LOST_CONNECTION },
+static const struct {
+    const char *name;
+    pmix_status_t code;
+} code_names[] = {
+    {"aborted-by-sig", PMIX_ERR_PROC_ABORTED_BY_SIG},
+    {"term-wo-sync", PMIX_ERR_PROC_TERM_WO_SYNC},
+    {"requested-abort", PMIX_ERR_PROC_REQUESTED_ABORT},
+    {"exit-nonzero", PMIX_ERR_EXIT_NONZERO_TERM},
+    {"lost-connection", PMIX_ERR_LOST_CONNECTION},
 };
 
 static const char default_codes[] =
@@ -28,31 +31,38 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static long event_count;
 static long own_rank;
 
-static pmix_status_t code_of(const char *text) {
+static pmix_status_t code_of(const char *text)
+{
     for (size_t i = 0; i < sizeof code_names / sizeof code_names[0]; i++)
         if (strcmp(code_names[i].name, text) == 0)
             return code_names[i].code;
-    return (pmix_status_t) test_number(text, INT32_MIN, INT32_MAX, "event code");
+    return (pmix_status_t)test_number(text, INT32_MIN, INT32_MAX, "event code");
 }
 
-static long number_of(const pmix_value_t *value) {
+static long number_of(const pmix_value_t *value)
+{
     switch (value->type) {
-    case PMIX_INT: return value->data.integer;
-    case PMIX_INT32: return value->data.int32;
-    case PMIX_UINT32: return value->data.uint32;
-    case PMIX_STATUS: return value->data.status;
-    default: return -1;
+    case PMIX_INT:
+        return value->data.integer;
+    case PMIX_INT32:
+        return value->data.int32;
+    case PMIX_UINT32:
+        return value->data.uint32;
+    case PMIX_STATUS:
+        return value->data.status;
+    default:
+        return -1;
     }
 }
 
 // On libpmix' thread: nothing here may call a blocking PMIx function.
 static void on_event(size_t handler, pmix_status_t code, const pmix_proc_t *source,
                      pmix_info_t info[], size_t info_count, pmix_info_t *results,
-                     size_t result_count, pmix_event_notification_cbfunc_fn_t done,
-                     void *done_data) {
-    (void) handler;
-    (void) results;
-    (void) result_count;
+                     size_t result_count, pmix_event_notification_cbfunc_fn_t done, void *done_data)
+{
+    (void)handler;
+    (void)results;
+    (void)result_count;
     long affected = -1;
     long exit_code = -1;
     const char *text = "";
@@ -66,16 +76,17 @@ static void on_event(size_t handler, pmix_status_t code, const pmix_proc_t *sour
     }
     test_say("event rank=%ld code=%d affected=%ld source=%ld exit_code=%ld boottime_ns=%lld "
              "name=%s text=%s",
-             own_rank, code, affected, source == NULL ? -1 : (long) source->rank, exit_code,
-             (long long) test_boottime_ns(), PMIx_Error_string(code), text);
-    (void) pthread_mutex_lock(&lock);
+             own_rank, code, affected, source == NULL ? -1 : (long)source->rank, exit_code,
+             (long long)test_boottime_ns(), PMIx_Error_string(code), text);
+    (void)pthread_mutex_lock(&lock);
     event_count++;
-    (void) pthread_mutex_unlock(&lock);
+    (void)pthread_mutex_unlock(&lock);
     if (done != NULL)
         done(PMIX_EVENT_ACTION_COMPLETE, NULL, 0, NULL, NULL, done_data);
 }
 
-void probe_events(struct probe *probe, const struct probe_step *step) {
+void probe_events(struct probe *probe, const struct probe_step *step)
+{
     const char *list = probe_text(step, ".", default_codes);
     pmix_status_t codes[CODES_MAX];
     size_t count = 0;
@@ -92,21 +103,22 @@ void probe_events(struct probe *probe, const struct probe_step *step) {
     free(copy);
     own_rank = probe->me.rank;
     // Without a callback the call blocks and returns the handler's number, or a negative status.
-    pmix_status_t status = PMIx_Register_event_handler(all ? NULL : codes, count, NULL, 0, on_event,
-                                                       NULL, NULL);
+    pmix_status_t status =
+        PMIx_Register_event_handler(all ? NULL : codes, count, NULL, 0, on_event, NULL, NULL);
     if (status < 0)
         probe_must(status, "PMIx_Register_event_handler");
     test_say("events rank=%ld registered=%zu", own_rank, count);
 }
 
-void probe_wait_event(struct probe *probe, const struct probe_step *step) {
+void probe_wait_event(struct probe *probe, const struct probe_step *step)
+{
     long wanted = probe_number(step, "n", 1);
     long timeout_ms = probe_number(step, "ms", 10000);
     int64_t end_ns = test_boottime_ns() + timeout_ms * TEST_NS_PER_MS;
     for (;;) {
-        (void) pthread_mutex_lock(&lock);
+        (void)pthread_mutex_lock(&lock);
         long seen = event_count;
-        (void) pthread_mutex_unlock(&lock);
+        (void)pthread_mutex_unlock(&lock);
         if (seen >= wanted)
             return;
         if (test_boottime_ns() > end_ns)
@@ -116,27 +128,29 @@ void probe_wait_event(struct probe *probe, const struct probe_step *step) {
     }
 }
 
-static void *report_terms(void *data) {
+static void *report_terms(void *data)
+{
     const struct probe *probe = data;
     sigset_t term;
-    (void) sigemptyset(&term);
-    (void) sigaddset(&term, SIGTERM);
+    (void)sigemptyset(&term);
+    (void)sigaddset(&term, SIGTERM);
     for (;;) {
         int number;
         if (sigwait(&term, &number) == 0)
             test_say("term rank=%ld boottime_ns=%lld", probe->me.rank,
-                     (long long) test_boottime_ns());
+                     (long long)test_boottime_ns());
     }
     return NULL;
 }
 
 // SIGTERM is blocked before libpmix starts its threads, so that only our thread can take it.
-void probe_report_term(struct probe *probe, const struct probe_step *step) {
+void probe_report_term(struct probe *probe, const struct probe_step *step)
+{
     if (probe->initialised)
         test_die("step '%s' must come before init", step->text);
     sigset_t term;
-    (void) sigemptyset(&term);
-    (void) sigaddset(&term, SIGTERM);
+    (void)sigemptyset(&term);
+    (void)sigaddset(&term, SIGTERM);
     pthread_t thread;
     int error = pthread_sigmask(SIG_BLOCK, &term, NULL);
     if (error == 0)
@@ -145,16 +159,18 @@ void probe_report_term(struct probe *probe, const struct probe_step *step) {
         test_die("cannot watch SIGTERM: %s", strerror(error));
 }
 
-void probe_abort(struct probe *probe, const struct probe_step *step) {
+void probe_abort(struct probe *probe, const struct probe_step *step)
+{
     size_t count;
     pmix_proc_t *procs = probe_participants(probe, probe_text(step, "ranks", "*"), &count);
-    test_say("aborting rank=%ld boottime_ns=%lld", probe->me.rank, (long long) test_boottime_ns());
-    pmix_status_t status = PMIx_Abort((int) probe_number(step, "status", 1),
+    test_say("aborting rank=%ld boottime_ns=%lld", probe->me.rank, (long long)test_boottime_ns());
+    pmix_status_t status = PMIx_Abort((int)probe_number(step, "status", 1),
                                       probe_text(step, "msg", "as the test asked"), procs, count);
     test_say("abort rank=%ld rc=%d", probe->me.rank, status);
 }
 
-static void register_cleanup(const struct probe *probe, const char *key, const char *path) {
+static void register_cleanup(const struct probe *probe, const char *key, const char *path)
+{
     if (path == NULL)
         return;
     pmix_info_t info;
@@ -167,7 +183,8 @@ static void register_cleanup(const struct probe *probe, const char *key, const c
         probe_must(status, "PMIx_Job_control");
 }
 
-void probe_cleanup(struct probe *probe, const struct probe_step *step) {
+void probe_cleanup(struct probe *probe, const struct probe_step *step)
+{
     register_cleanup(probe, PMIX_REGISTER_CLEANUP, probe_text(step, "file", NULL));
     register_cleanup(probe, PMIX_REGISTER_CLEANUP_DIR, probe_text(step, "dir", NULL));
 }

@@ -2,10 +2,10 @@
 //
 // pmix_probe's verbs about exchanged data: put, commit, get, fence, fence-wait.
 //
-// A value's bytes follow from (owner, epoch, key) alone, so every reader can check every byte, and a
-// value of an older epoch is found out. Each fence round uses a key of its own. A fence prints the
-// clock at entry and exit: the latest entry must not be later than the earliest exit.
-// Line: "fence rank=R epoch=E step=N round=K ranks=LIST collect=B enter_ns=.. exit_ns=.. rc=S checked=N"
+// A value's bytes follow from (owner, epoch, key) alone, so every reader can check every byte, and
+// a value of an older epoch is found out. Each fence round uses a key of its own. A fence prints
+// the clock at entry and exit: the latest entry must not be later than the earliest exit. Line:
+// "fence rank=R epoch=E step=N round=K ranks=LIST collect=B enter_ns=.. exit_ns=.. rc=S checked=N"
 // where checked counts the participants whose bytes were right.
 
 #include <pthread.h>
@@ -34,23 +34,26 @@ static size_t pending_count;
 
 // --- values ---
 
-static size_t size_of(const struct probe_step *step) {
-    return (size_t) test_number(probe_text(step, "bytes", "0"), 0, PAYLOAD_MAX, "bytes");
+static size_t size_of(const struct probe_step *step)
+{
+    return (size_t)test_number(probe_text(step, "bytes", "0"), 0, PAYLOAD_MAX, "bytes");
 }
 
-static void fill(char *bytes, size_t size, long owner, long epoch, const char *key) {
-    uint64_t state = UINT64_C(0x9e3779b97f4a7c15) * (uint64_t) (owner + 1) + (uint64_t) epoch;
+static void fill(char *bytes, size_t size, long owner, long epoch, const char *key)
+{
+    uint64_t state = UINT64_C(0x9e3779b97f4a7c15) * (uint64_t)(owner + 1) + (uint64_t)epoch;
     for (const char *at = key; *at != '\0'; at++)
-        state = (state ^ (unsigned char) *at) * UINT64_C(0x100000001b3);
+        state = (state ^ (unsigned char)*at) * UINT64_C(0x100000001b3);
     for (size_t i = 0; i < size; i++) {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        bytes[i] = (char) state;
+        bytes[i] = (char)state;
     }
 }
 
-static char *pattern(size_t size, long owner, long epoch, const char *key) {
+static char *pattern(size_t size, long owner, long epoch, const char *key)
+{
     char *bytes = malloc(size + 1);
     if (bytes == NULL)
         test_die("no memory for %zu bytes", size);
@@ -58,11 +61,12 @@ static char *pattern(size_t size, long owner, long epoch, const char *key) {
     return bytes;
 }
 
-static void put_value(const struct probe *probe, pmix_scope_t scope, const char *key, size_t size) {
+static void put_value(const struct probe *probe, pmix_scope_t scope, const char *key, size_t size)
+{
     char *bytes = pattern(size, probe->me.rank, probe->me.epoch, key);
     pmix_value_t value = {
         .type = PMIX_BYTE_OBJECT,
-        .data.bo = { .bytes = bytes, .size = size },
+        .data.bo = {.bytes = bytes, .size = size},
     };
     probe_must(PMIx_Put(scope, key, &value), "PMIx_Put");
     free(bytes);
@@ -70,9 +74,10 @@ static void put_value(const struct probe *probe, pmix_scope_t scope, const char 
 
 // Gets one value and checks it. checked: set if the bytes were compared and right.
 static pmix_status_t get_value(const struct probe *probe, long owner, const char *key, size_t size,
-                               int timeout_s) {
+                               int timeout_s)
+{
     pmix_proc_t proc;
-    PMIX_LOAD_PROCID(&proc, probe->self.nspace, (pmix_rank_t) owner);
+    PMIX_LOAD_PROCID(&proc, probe->self.nspace, (pmix_rank_t)owner);
     pmix_info_t timeout;
     PMIX_INFO_LOAD(&timeout, PMIX_TIMEOUT, &timeout_s, PMIX_INT);
     pmix_value_t *value = NULL;
@@ -89,7 +94,8 @@ static pmix_status_t get_value(const struct probe *probe, long owner, const char
     return PMIX_SUCCESS;
 }
 
-void probe_put(struct probe *probe, const struct probe_step *step) {
+void probe_put(struct probe *probe, const struct probe_step *step)
+{
     const char *scope = probe_text(step, "scope", "global");
     pmix_scope_t value = strcmp(scope, "local") == 0    ? PMIX_LOCAL
                          : strcmp(scope, "remote") == 0 ? PMIX_REMOTE
@@ -97,52 +103,57 @@ void probe_put(struct probe *probe, const struct probe_step *step) {
     put_value(probe, value, probe_text(step, "key", "probe"), size_of(step));
 }
 
-void probe_commit(struct probe *probe, const struct probe_step *step) {
-    (void) step;
+void probe_commit(struct probe *probe, const struct probe_step *step)
+{
+    (void)step;
     probe_must(PMIx_Commit(), "PMIx_Commit");
-    test_say("commit rank=%ld boottime_ns=%lld", probe->me.rank, (long long) test_boottime_ns());
+    test_say("commit rank=%ld boottime_ns=%lld", probe->me.rank, (long long)test_boottime_ns());
 }
 
-void probe_get(struct probe *probe, const struct probe_step *step) {
+void probe_get(struct probe *probe, const struct probe_step *step)
+{
     const char *key = probe_text(step, "key", "probe");
     long owner = probe_number(step, "rank", 0);
     int64_t enter_ns = test_boottime_ns();
-    pmix_status_t status = get_value(probe, owner, key, size_of(step),
-                                     (int) probe_number(step, "timeout", 0));
+    pmix_status_t status =
+        get_value(probe, owner, key, size_of(step), (int)probe_number(step, "timeout", 0));
     int64_t exit_ns = test_boottime_ns();
     test_say("get rank=%ld of=%ld key=%s enter_ns=%lld exit_ns=%lld rc=%d name=%s", probe->me.rank,
-             owner, key, (long long) enter_ns, (long long) exit_ns, status,
+             owner, key, (long long)enter_ns, (long long)exit_ns, status,
              PMIx_Error_string(status));
     probe_expect(step, status, "PMIx_Get");
 }
 
 // --- fences ---
 
-static void round_key(char key[static KEY_MAX], const struct probe_step *step, long round) {
-    (void) snprintf(key, KEY_MAX, "probe.step%ld.round%ld", step->number, round);
+static void round_key(char key[static KEY_MAX], const struct probe_step *step, long round)
+{
+    (void)snprintf(key, KEY_MAX, "probe.step%ld.round%ld", step->number, round);
 }
 
-static void fence_done(pmix_status_t status, void *data) {
+static void fence_done(pmix_status_t status, void *data)
+{
     struct pending *fence = data;
     int64_t now_ns = test_boottime_ns();
-    (void) pthread_mutex_lock(&lock);
+    (void)pthread_mutex_lock(&lock);
     fence->exit_ns = now_ns;
     fence->status = status;
     fence->done = true;
-    (void) pthread_cond_broadcast(&changed);
-    (void) pthread_mutex_unlock(&lock);
+    (void)pthread_cond_broadcast(&changed);
+    (void)pthread_mutex_unlock(&lock);
 }
 
 static struct pending *start_fence(const struct probe *probe, const struct probe_step *step,
-                                   long round) {
+                                   long round)
+{
     if (pending_count == PENDING_MAX)
         test_die("step '%s': more than %d fences at once", step->text, PENDING_MAX);
     struct pending *fence = &pending[pending_count++];
-    *fence = (struct pending) { .step = step, .round = round, .enter_ns = test_boottime_ns() };
+    *fence = (struct pending){.step = step, .round = round, .enter_ns = test_boottime_ns()};
     size_t proc_count;
     pmix_proc_t *procs = probe_participants(probe, probe_text(step, "ranks", "*"), &proc_count);
     bool collect = probe_flag(step, "collect");
-    int timeout_s = (int) probe_number(step, "timeout", 0);
+    int timeout_s = (int)probe_number(step, "timeout", 0);
     // The library may keep pointers to both until the callback, so they are leaked on purpose.
     pmix_info_t *info;
     PMIX_INFO_CREATE(info, 2);
@@ -157,13 +168,14 @@ static struct pending *start_fence(const struct probe *probe, const struct probe
     }
     pmix_status_t status = PMIx_Fence_nb(procs, proc_count, info_count > 0 ? info : NULL,
                                          info_count, fence_done, fence);
-    if (status != PMIX_SUCCESS)  // there will be no callback
+    if (status != PMIX_SUCCESS) // there will be no callback
         fence_done(status == PMIX_OPERATION_SUCCEEDED ? PMIX_SUCCESS : status, fence);
     return fence;
 }
 
 // Reads back what every participant put for this round; returns how many there were.
-static long check_round(const struct probe *probe, const struct pending *fence) {
+static long check_round(const struct probe *probe, const struct pending *fence)
+{
     const struct probe_step *step = fence->step;
     size_t size = size_of(step);
     long checked = 0;
@@ -182,22 +194,24 @@ static long check_round(const struct probe *probe, const struct pending *fence) 
     return checked;
 }
 
-static void finish_fence(const struct probe *probe, struct pending *fence) {
-    (void) pthread_mutex_lock(&lock);
+static void finish_fence(const struct probe *probe, struct pending *fence)
+{
+    (void)pthread_mutex_lock(&lock);
     while (!fence->done)
-        (void) pthread_cond_wait(&changed, &lock);
-    (void) pthread_mutex_unlock(&lock);
+        (void)pthread_cond_wait(&changed, &lock);
+    (void)pthread_mutex_unlock(&lock);
     long checked = fence->status == PMIX_SUCCESS ? check_round(probe, fence) : 0;
     test_say("fence rank=%ld epoch=%ld step=%ld round=%ld ranks=%s collect=%d enter_ns=%lld "
              "exit_ns=%lld rc=%d checked=%ld name=%s",
              probe->me.rank, probe->me.epoch, fence->step->number, fence->round,
              probe_text(fence->step, "ranks", "*"), probe_flag(fence->step, "collect"),
-             (long long) fence->enter_ns, (long long) fence->exit_ns, fence->status, checked,
+             (long long)fence->enter_ns, (long long)fence->exit_ns, fence->status, checked,
              PMIx_Error_string(fence->status));
     probe_expect(fence->step, fence->status, "PMIx_Fence");
 }
 
-static void run_round(const struct probe *probe, const struct probe_step *step, long round) {
+static void run_round(const struct probe *probe, const struct probe_step *step, long round)
+{
     if (size_of(step) > 0) {
         char key[KEY_MAX];
         round_key(key, step, round);
@@ -214,7 +228,8 @@ static void run_round(const struct probe *probe, const struct probe_step *step, 
     pending_count--;
 }
 
-void probe_fence(struct probe *probe, const struct probe_step *step) {
+void probe_fence(struct probe *probe, const struct probe_step *step)
+{
     if (!test_list_has(probe_text(step, "ranks", "*"), probe->me.rank))
         return;
     if (pending_count > 0 && !probe_flag(step, "nb"))
@@ -224,8 +239,9 @@ void probe_fence(struct probe *probe, const struct probe_step *step) {
         run_round(probe, step, round);
 }
 
-void probe_fence_wait(struct probe *probe, const struct probe_step *step) {
-    (void) step;
+void probe_fence_wait(struct probe *probe, const struct probe_step *step)
+{
+    (void)step;
     for (size_t i = 0; i < pending_count; i++)
         finish_fence(probe, &pending[i]);
     pending_count = 0;
