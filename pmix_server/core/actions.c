@@ -88,8 +88,7 @@ void pm_action_set_text(struct pm_core *core, struct pm_action *a, const char *t
 static void say(struct pm_core *core, bool verbose, const char *text)
 {
     if (!core->coordinator) {
-        struct pm_event e = {.type = PM_EVENT_SAY, .now_ns = core->now_ns, .text = text};
-        pm_node_event(core, &e);
+        pm_node_say(core, verbose, text);
         return;
     }
     struct pm_action *a = pm_emit(core, PM_ACTION_SAY);

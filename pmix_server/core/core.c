@@ -110,37 +110,6 @@ static void config_done(struct pm_core_config *c)
     free((void *)c->nodelist);
 }
 
-static void world_done(struct pm_world *w)
-{
-    for (uint32_t i = 0; w->ranks_of_node && i < w->nnodes; i++)
-        pm_set_done(&w->ranks_of_node[i]);
-    free(w->ranks_of_node);
-    free(w->node_of_rank);
-    *w = (struct pm_world){0};
-}
-
-static int world_copy(struct pm_world *w, const struct pm_world *from)
-{
-    *w = *from;
-    w->ranks_of_node = NULL;
-    w->node_of_rank = NULL;
-    if (from->ranks_of_node) {
-        w->ranks_of_node = calloc(from->nnodes ? from->nnodes : 1, sizeof(*w->ranks_of_node));
-        if (!w->ranks_of_node)
-            return -ENOMEM;
-        for (uint32_t i = 0; i < from->nnodes; i++)
-            if (pm_set_copy(&w->ranks_of_node[i], &from->ranks_of_node[i]) < 0)
-                return -ENOMEM;
-    }
-    if (from->node_of_rank) {
-        w->node_of_rank = reallocarray(NULL, from->nranks + 1ul, sizeof(*w->node_of_rank));
-        if (!w->node_of_rank)
-            return -ENOMEM;
-        memcpy(w->node_of_rank, from->node_of_rank, from->nranks * sizeof(*w->node_of_rank));
-    }
-    return 0;
-}
-
 int pm_core_new(const struct pm_core_config *config, uint64_t now_ns, struct pm_core **ret)
 {
     struct pm_core *core = calloc(1, sizeof(*core));
@@ -171,7 +140,7 @@ struct pm_core *pm_core_free(struct pm_core *core)
     pm_node_free(core->node);
     pm_supervisor_free(core->supervisor);
     pm_membership_free(core->membership);
-    world_done(&core->world);
+    pm_world_release(&core->world);
     config_done(&core->config);
     free(core);
     return NULL;
@@ -185,7 +154,8 @@ struct pm_core *pm_core_clone(const struct pm_core *core)
     c->coordinator = core->coordinator;
     c->now_ns = core->now_ns;
     c->world_known = core->world_known;
-    bool ok = config_copy(&c->config, &core->config) == 0 && world_copy(&c->world, &core->world) == 0;
+    pm_world_acquire(&c->world, &core->world);
+    bool ok = config_copy(&c->config, &core->config) == 0;
     ok = ok && (c->membership = pm_membership_clone(core->membership));
     ok = ok && (!core->node || (c->node = pm_node_clone(core->node)));
     ok = ok && (!core->supervisor || (c->supervisor = pm_supervisor_clone(core->supervisor)));
@@ -199,7 +169,7 @@ uint64_t pm_core_digest(const struct pm_core *core, uint64_t now_ns)
     pm_digest_u64(&d, core->config.node);
     pm_digest_u64(&d, core->world_known);
     pm_digest_u64(&d, core->world.map_version);
-    pm_digest_bytes(&d, core->world.node_of_rank, core->world.nranks * sizeof(uint32_t));
+    pm_digest_u64(&d, pm_world_hash(&core->world));
     pm_membership_digest(core->membership, now_ns, &d);
     if (core->node)
         pm_node_digest(core->node, now_ns, &d);
