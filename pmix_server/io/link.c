@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See link.h for the contract. Freeing from inside a handler is the usual trap of this kind of code:
+// while `busy`, pm_link_free() only marks the link, and the outermost caller frees it.
+#include "pmix_server/io/link.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "pm_config.h"
+#include "pmix_server/io/util.h"
+
+#define READ_STEP 16384u
+#define READ_STEP_MAX (1u << 20)
+#define KEEP_CAP (64u << 10)     // buffers above this are given back when empty
+#define READ_TURN (4u << 20)     // bytes per turn of the loop, so that no link starves the others
+#define CLOSE_MS 2000
+
+enum phase { PHASE_CONNECTING, PHASE_HANDSHAKE, PHASE_UP, PHASE_CLOSING, PHASE_DEAD };
+
+struct pm_link {
+    struct event_base *base;
+    struct event *readable;
+    struct event *writable;
+    struct event *timer;  // handshake, then closing
+    const struct pm_link_handlers *handlers;
+    void *arg;
+    struct pm_secure *secure;
+    int fd;
+    enum phase phase;
+    unsigned busy;
+    bool freed;
+    int send_error;  // to be reported by the next turn of the loop
+    struct pm_writer in;
+    size_t in_at;
+    struct pm_writer out;
+    size_t out_at;
+    char address[PM_LINK_ADDRESS_CAP];
+};
+
+static void link_destroy(struct pm_link *link)
+{
+    struct event *events[] = {link->readable, link->writable, link->timer};
+    for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++) {
+        if (events[i])
+            event_free(events[i]);
+    }
+    if (link->fd >= 0)
+        close(link->fd);
+    pm_secure_free(link->secure);
+    pm_writer_done(&link->in);
+    pm_writer_done(&link->out);
+    free(link);
+}
+
+struct pm_link *pm_link_free(struct pm_link *link)
+{
+    if (!link)
+        return NULL;
+    link->freed = true;
+    link->phase = PHASE_DEAD;
+    if (!link->busy)
+        link_destroy(link);
+    return NULL;
+}
+
+static void enter(struct pm_link *link) { link->busy++; }
+
+static void leave(struct pm_link *link)
+{
+    if (!--link->busy && link->freed)
+        link_destroy(link);
+}
+
+static void go_down(struct pm_link *link, enum pm_link_end end, const char *text)
+{
+    if (link->phase == PHASE_DEAD)
+        return;
+    bool closing = link->phase == PHASE_CLOSING;
+    link->phase = PHASE_DEAD;
+    event_del(link->readable);
+    event_del(link->writable);
+    event_del(link->timer);
+    if (closing)
+        pm_link_free(link);
+    else
+        link->handlers->down(link, end, text, link->arg);
+}
+
+static void go_down_errno(struct pm_link *link, int error)
+{
+    bool early = link->phase == PHASE_CONNECTING;
+    enum pm_link_end end = error == ECONNREFUSED && early ? PM_LINK_REFUSED
+                           : early                        ? PM_LINK_UNREACHABLE
+                                                          : PM_LINK_RESET;
+    char text[PM_TEXT_CAP];
+    snprintf(text, sizeof(text), "%s: %s", link->address, strerror(error));
+    go_down(link, end, text);
+}
+
+// Compacts a buffer of which the first *at bytes are done with.
+static void compact(struct pm_writer *w, size_t *at)
+{
+    if (*at && *at < w->len)
+        memmove(w->data, w->data + *at, w->len - *at);
+    w->len -= *at;
+    *at = 0;
+    if (!w->len && w->cap > KEEP_CAP)
+        pm_writer_done(w);
+}
+
+// 0, or negative errno. What does not fit into the socket stays queued.
+static int flush(struct pm_link *link)
+{
+    while (link->out_at < link->out.len) {
+        ssize_t n = send(link->fd, link->out.data + link->out_at, link->out.len - link->out_at,
+                         MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            if (link->out_at > link->out.len / 2)
+                compact(&link->out, &link->out_at);
+            return event_add(link->writable, NULL) ? -ENOMEM : 0;
+        }
+        if (n < 0)
+            return -errno;
+        link->out_at += (size_t)n;
+    }
+    compact(&link->out, &link->out_at);
+    return 0;
+}
+
+static void refuse(struct pm_link *link, enum pm_secure_result result)
+{
+    char text[PM_TEXT_CAP];
+    enum pm_link_end end = PM_LINK_REJECTED;
+    const char *peer = pm_secure_peer_version(link->secure);
+    switch (result) {
+    case PM_SECURE_VERSION:
+        snprintf(text, sizeof(text), "%s is pm-supervise %s, this side is " PM_VERSION,
+                 link->address, *peer ? peer : "of another protocol");
+        break;
+    case PM_SECURE_LAUNCH:
+        snprintf(text, sizeof(text), "%s belongs to another launch of the step", link->address);
+        break;
+    case PM_SECURE_CORRUPT:
+        end = PM_LINK_RESET;
+        snprintf(text, sizeof(text), "%s sent a damaged frame", link->address);
+        break;
+    default:  // a stranger, or another node of ours that has this port: not whom we look for
+        end = PM_LINK_REFUSED;
+        snprintf(text, sizeof(text), "%s is not part of this step", link->address);
+    }
+    flush(link);
+    go_down(link, end, text);
+}
+
+static void do_handshake(struct pm_link *link)
+{
+    size_t used = 0;
+    enum pm_secure_result result = pm_secure_handshake(
+        link->secure, link->in.data + link->in_at, link->in.len - link->in_at, &used, &link->out);
+    link->in_at += used;
+    if (link->out.error) {
+        go_down_errno(link, ENOMEM);
+        return;
+    }
+    if (result > PM_SECURE_MORE) {
+        refuse(link, result);
+        return;
+    }
+    int r = flush(link);
+    if (r < 0) {
+        go_down_errno(link, -r);
+    } else if (result == PM_SECURE_OK) {
+        link->phase = PHASE_UP;
+        event_del(link->timer);
+        link->handlers->up(link, link->arg);
+    }
+}
+
+static void do_frames(struct pm_link *link)
+{
+    while (link->phase == PHASE_UP) {
+        struct pm_secure_frame frame;
+        enum pm_secure_result result = pm_secure_open(link->secure, link->in.data + link->in_at,
+                                                      link->in.len - link->in_at, &frame);
+        if (result == PM_SECURE_MORE)
+            return;
+        if (result != PM_SECURE_OK) {
+            refuse(link, result);
+            return;
+        }
+        link->in_at += frame.used;
+        link->handlers->frame(link, frame.data, frame.len, link->arg);
+    }
+}
+
+static void do_input(struct pm_link *link)
+{
+    if (link->phase == PHASE_HANDSHAKE)
+        do_handshake(link);
+    if (link->phase == PHASE_UP)
+        do_frames(link);
+    if (link->phase == PHASE_CLOSING)
+        link->in.len = link->in_at = 0;
+    if (link->phase != PHASE_DEAD)
+        compact(&link->in, &link->in_at);
+}
+
+// Room for the rest of the frame that has begun, in steps, so that a length alone takes no memory.
+static size_t read_room(struct pm_link *link)
+{
+    if (link->phase == PHASE_HANDSHAKE)
+        return PM_SECURE_HELLO_LEN + PM_SECURE_CONFIRM_LEN;
+    size_t size = pm_secure_frame_size(link->in.data, link->in.len);
+    size_t want = size > link->in.len ? size - link->in.len : 0;
+    return want < READ_STEP ? READ_STEP : want > READ_STEP_MAX ? READ_STEP_MAX : want;
+}
+
+// Bytes read, 0 if there are none now, or -1: the link went down.
+static ssize_t read_some(struct pm_link *link)
+{
+    size_t room = read_room(link), have = link->in.len;
+    if (have + room > link->in.cap) {
+        uint8_t *data = realloc(link->in.data, have + room);
+        if (!data) {
+            go_down_errno(link, ENOMEM);
+            return -1;
+        }
+        link->in.data = data;
+        link->in.cap = have + room;
+    }
+    ssize_t n = recv(link->fd, link->in.data + have, room, MSG_DONTWAIT);
+    if (n > 0) {
+        link->in.len += (size_t)n;
+        return n;
+    }
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (n < 0) {
+        go_down_errno(link, errno);
+        return -1;
+    }
+    char text[PM_TEXT_CAP];
+    snprintf(text, sizeof(text), "%s closed the connection", link->address);
+    go_down(link, link->phase == PHASE_HANDSHAKE ? PM_LINK_REFUSED : PM_LINK_CLOSED, text);
+    return -1;
+}
+
+static void read_turn(struct pm_link *link, size_t limit)
+{
+    for (size_t total = 0; total < limit && link->phase != PHASE_DEAD;) {
+        ssize_t n = read_some(link);
+        if (n <= 0)
+            return;
+        total += (size_t)n;
+        do_input(link);
+    }
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct pm_link *link = arg;
+    enter(link);
+    if (link->send_error)
+        go_down_errno(link, link->send_error);
+    else if (link->phase != PHASE_CONNECTING)
+        read_turn(link, READ_TURN);
+    leave(link);
+}
+
+void pm_link_drain(struct pm_link *link)
+{
+    enter(link);
+    if (link->phase == PHASE_UP)
+        read_turn(link, SIZE_MAX);
+    leave(link);
+}
+
+static void connected(struct pm_link *link)
+{
+    int error = 0;
+    socklen_t len = sizeof(error);
+    if (getsockopt(link->fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+        error = errno;
+    if (error) {
+        go_down_errno(link, error);
+        return;
+    }
+    link->phase = PHASE_HANDSHAKE;
+    pm_secure_begin(link->secure, &link->out);
+    event_add(link->readable, NULL);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+    struct pm_link *link = arg;
+    enter(link);
+    if (link->phase == PHASE_CONNECTING)
+        connected(link);
+    int r = link->phase == PHASE_DEAD ? 0 : flush(link);
+    if (r < 0)
+        go_down_errno(link, -r);
+    else if (link->phase == PHASE_CLOSING && link->out.len == link->out_at)
+        shutdown(link->fd, SHUT_WR);
+    leave(link);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct pm_link *link = arg;
+    bool connecting = link->phase == PHASE_CONNECTING;
+    char text[PM_TEXT_CAP];
+    snprintf(text, sizeof(text), connecting ? "%s does not answer" : "%s answers, but says nothing",
+             link->address);
+    enter(link);
+    go_down(link, connecting ? PM_LINK_UNREACHABLE : PM_LINK_STUCK, text);
+    leave(link);
+}
+
+static int link_arm(struct pm_link *link, const struct pm_link_config *config)
+{
+    struct timeval tv = pm_timeval_of_ms(config->handshake_ms);
+    link->readable = event_new(config->base, link->fd, EV_READ | EV_PERSIST, on_readable, link);
+    link->writable = event_new(config->base, link->fd, EV_WRITE, on_writable, link);
+    link->timer = evtimer_new(config->base, on_timer, link);
+    if (!link->readable || !link->writable || !link->timer || event_add(link->timer, &tv))
+        return -ENOMEM;
+    int on = 1;
+    setsockopt(link->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    if (event_add(config->connecting || config->secure->dialer ? link->writable : link->readable,
+                  NULL))
+        return -ENOMEM;
+    return 0;
+}
+
+int pm_link_new(const struct pm_link_config *config, struct pm_link **ret)
+{
+    struct pm_link *link = calloc(1, sizeof(*link));
+    if (!link) {
+        close(config->fd);
+        return -ENOMEM;
+    }
+    link->base = config->base;
+    link->fd = config->fd;
+    link->handlers = config->handlers;
+    link->arg = config->arg;
+    // A dialer starts by on_writable() in any case: there the handshake begins.
+    link->phase = config->secure->dialer ? PHASE_CONNECTING : PHASE_HANDSHAKE;
+    snprintf(link->address, sizeof(link->address), "%s", config->address);
+    int r = pm_secure_new(config->secure, &link->secure);
+    if (r == 0)
+        r = link_arm(link, config);
+    if (r < 0) {
+        link_destroy(link);
+        return r;
+    }
+    *ret = link;
+    return 0;
+}
+
+void pm_link_set_handlers(struct pm_link *link, const struct pm_link_handlers *handlers, void *arg)
+{
+    link->handlers = handlers;
+    link->arg = arg;
+}
+
+// Handlers are never called from here: a dead connection is noticed in the next turn of the loop.
+static void fail_soon(struct pm_link *link, int error)
+{
+    if (!link->send_error)
+        link->send_error = error;
+    event_active(link->readable, EV_READ, 0);
+}
+
+void pm_link_send(struct pm_link *link, const void *data, size_t len)
+{
+    if (link->phase != PHASE_UP || link->send_error)
+        return;
+    if (link->out.len - link->out_at + len > PM_LINK_QUEUE_MAX) {
+        fail_soon(link, ENOBUFS);
+        return;
+    }
+    bool idle = link->out.len == link->out_at;
+    pm_secure_seal(link->secure, data, len, &link->out);
+    if (link->out.error) {
+        fail_soon(link, -link->out.error);
+        return;
+    }
+    int r = idle ? flush(link) : 0;
+    if (r < 0)
+        fail_soon(link, -r);
+}
+
+// Not close() at once: with unread input that sends a reset, which can overtake what was sent.
+void pm_link_close(struct pm_link *link)
+{
+    if (link->phase != PHASE_UP || link->send_error) {
+        pm_link_free(link);
+        return;
+    }
+    link->phase = PHASE_CLOSING;
+    struct timeval tv = pm_timeval_of_ms(CLOSE_MS);
+    event_add(link->timer, &tv);
+    if (link->out.len == link->out_at)
+        shutdown(link->fd, SHUT_WR);
+}
+
+uint32_t pm_link_peer(const struct pm_link *link) { return pm_secure_peer(link->secure); }
+const char *pm_link_address(const struct pm_link *link) { return link->address; }
