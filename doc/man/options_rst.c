@@ -1,0 +1,23 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Prints the option table as reStructuredText for the man page, from the one table there is.
+#include <stdio.h>
+#include <string.h>
+
+#include "pmix_server/wire/options.h"
+
+int main(void)
+{
+    for (const struct pm_option_spec *spec = pm_option_specs; spec->name; spec++) {
+        bool mode = strcmp(spec->name, "supervise") == 0;
+        printf("**--pm-%s**", spec->name);
+        if (spec->arginfo)
+            printf("%s\\ =\\ *%s*%s", spec->arg_optional ? "[" : "", spec->arginfo,
+                   spec->arg_optional ? "]" : "");
+        printf("\n    %s.", spec->help);
+        if (!mode && *spec->default_text)
+            printf(" Default: %s.", spec->default_text);
+        printf("\n\n");
+    }
+    return 0;
+}

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+# cluster: site 4
+#
+# Our own processes die or stop at the worst moment: nothing ever runs unsupervised, nothing stays.
+#
+# shellcheck shell=bash disable=SC2154,SC2016
+
+long() { supervise_bg --pm-supervise --pm-node-timeout=3s --pm-orphan-timeout=5s "$@"; wait_until 15 "8 ranks" sh -c "[ \$(grep -c ' start' '$case_dir/out') = 8 ]"; }
+start_long() { long -N4 -n8 "$programs/fault" --run 60000; }
+kill_on() { cluster exec "$1" kill "-$3" $(node_pids "$1" "$2"); }
+
+test_agent_killed_stops_the_step_as_agent_lost() {
+    start_long
+    kill_on node2 pm-agent KILL
+    wait_step
+    assert_status 1
+    assert_err 'node2'
+    assert_log '.kind == "failure" and .cause == "agent-lost"'
+}
+test_shim_killed_stops_the_step_as_shim_lost() {
+    start_long
+    local pid
+    pid=$(cluster exec "$(rank_host 3)" sh -c "awk '/^PPid/ {print \$2}' /proc/$(rank_pid 3)/status")
+    cluster exec "$(rank_host 3)" kill -KILL "$pid"
+    wait_step
+    assert_status 1
+    assert_log '.kind == "failure" and .cause == "shim-lost"'
+}
+test_slurmstepd_killed_stops_the_step() {
+    start_long
+    # The step's own slurmstepd, not the one of the extern step.
+    local pid
+    pid=$(cluster exec node3 sh -c "ps -eo pid=,args= | grep '[s]lurmstepd: \[[0-9]*\.0\]' | awk '{print \$1}'")
+    cluster exec node3 kill -KILL "$pid"
+    wait_step
+    [[ $status != 0 ]] || fail "status is 0"
+    assert_log '.kind == "failure" and (.cause == "shim-lost" or .cause == "agent-lost" or .cause == "node-lost")'
+}
+test_coordinator_killed_leaves_nothing_on_any_node() {
+    start_long
+    cluster exec login kill -KILL $(cluster exec login ps -eo pid=,comm= | awk '$2 == "pm-coordinator" {print $1}')
+    wait_step
+    [[ $status != 0 ]] || fail "status is 0"
+}
+test_coordinator_and_srun_killed_leaves_nothing_on_any_node() {
+    start_long
+    cluster exec login kill -KILL $(cluster exec login ps -eo pid=,comm= | awk '$2 == "pm-coordinator" || $2 == "srun" {print $1}')
+    wait_step
+}
+test_power_off_of_a_node_stops_the_step_as_node_lost() {
+    skip_clean=node4 skip_drain=yes
+    start_long
+    cluster kill-node node4
+    wait_step
+    assert_status 1
+    assert_log '.kind == "failure" and .cause == "node-lost"'
+    assert_err 'node4'
+    cluster revive node4
+    wait_until 30 "node4 to be idle again" sh -c "'$dc' --dir '$pm_cluster' run sinfo -h -n node4 -o %t | grep -qx idle"
+}
+test_cut_for_less_than_half_the_timeout_goes_unnoticed() {
+    supervise_bg --pm-supervise --pm-node-timeout=4s -N4 -n8 "$programs/fault" --run 6000
+    wait_running
+    cluster cut node3
+    sleep 1.2
+    cluster heal node3
+    wait_step
+    assert_status 0
+    assert_log_count 0 '.kind == "failure"'
+}
+
+# --- pauses: 3 times the node timeout each ------------------------------------------------------------
+
+test_scontrol_suspend_and_resume() {
+    supervise_bg --pm-supervise --pm-node-timeout=2s -N4 -n8 "$programs/fault" --run 9000
+    wait_running
+    local job
+    job=$(basename "$(compgen -G "$case_dir/log.*.json")" | cut -d. -f2)
+    cluster run scontrol suspend "$job"
+    sleep 6
+    cluster run scontrol resume "$job"
+    wait_step
+    assert_status 0
+    assert_log_count 0 '.kind == "failure"'
+}
+pause_login() {
+    supervise_bg --pm-supervise --pm-node-timeout=2s -N4 -n8 "$programs/fault" --run 9000
+    wait_running
+    # shellcheck disable=SC2046
+    cluster exec login kill "-$1" $(cluster exec login ps -eo pid=,comm= | awk -v a="$2" '$2 == "pm-coordinator" || (a == "all" && $2 == "srun") {print $1}')
+    sleep 6
+    cluster exec login kill -CONT $(cluster exec login ps -eo pid=,comm= | awk '$2 == "pm-coordinator" || $2 == "srun" {print $1}')
+    wait_step
+    assert_status 0
+    assert_log_count 0 '.kind == "failure"'
+}
+test_sigstop_of_the_coordinator() { pause_login STOP one; }
+test_ctrl_z() { pause_login TSTP all; }
+
+# --- the PMIx server ------------------------------------------------------------------------------------
+
+server_with_client() { long -N4 -n8 "$programs/pmix_probe" --do init,hold; wait_until 15 "8 clients" sh -c "[ \$(grep -c ' init ' '$case_dir/out') -ge 8 ]"; }
+server_of() { node_pids "$1" pm-pmix-server; }
+
+# --- starting -------------------------------------------------------------------------------------------
+
+test_failure_of_taskprolog_is_an_exec_failure() {
+    printf '#!/bin/sh\nexit 3\n' >prolog && chmod 755 prolog
+    run srun -N1 -n1 --task-prolog="$case_dir/no-such" true
+    supervise --pm-supervise -N1 -n1 --task-prolog="$case_dir/no-such" true
+    assert_status 0
+}

@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+# cluster: site 4
+#
+# What a user types and sees: options, stdin and stdout, signals, batch jobs, the environment.
+#
+# shellcheck shell=bash disable=SC2154,SC2016
+
+# --- input and output -----------------------------------------------------------------------------
+
+test_stdin_unread_by_a_dead_rank_is_read_by_the_next() {
+    seq 1 400 >"$case_dir/in"
+    mkdir -p nodes && chmod 1777 nodes
+    status=0
+    timeout "$step_timeout" "$dc" --dir "$pm_cluster" run srun "${log_options[@]}" --pm-supervise -N1 -n1 \
+        "$programs/fault" --echo --after-lines 100 --exit 7 <in >out 2>err || status=$?
+    assert_status 0
+    # Every line exactly once and in order: fault never reads past a line.
+    sed -n 's/^fault: echo.*text=//p' out >lines
+    cmp in lines || fail "stdin was not carried over"
+}
+test_output_is_complete_and_in_order_over_a_restart() {
+    supervise --pm-supervise -N4 -n8 "$programs/fault" --lines 2000 --line-us 100 --rank 3 --after-lines 1500 --exit 7
+    assert_status 0
+    # The last life of every rank printed all its lines in order.
+    for rank in 0 1 2 3 4 5 6 7; do
+        grep "^fault: line rank=$rank inc=1 " out | sed 's/.* n=\([0-9]*\).*/\1/' >lines || true
+        seq 1 2000 | cmp - lines || fail "lines of rank $rank are lost or out of order"
+    done
+}
+test_label_prefixes_every_line_of_both_lives() {
+    supervise --pm-supervise -l -N2 -n2 "$programs/fault" --rank 1 --exit 7 --run 100
+    assert_status 0
+    assert_out_count 2 '^0: fault: start'
+    assert_out_count 2 '^1: fault: start'
+}
+test_output_files_per_task() {
+    supervise --pm-supervise -N2 -n2 -o "$case_dir/o.%t" -e "$case_dir/e.%t" "$programs/fault" --rank 1 --exit 7 --run 100
+    assert_status 0
+    [[ $(grep -c '^fault: start' o.1) == 2 ]] || fail "o.1 does not hold both lives"
+}
+test_our_lines_never_go_into_the_programs_output() {
+    supervise --pm-supervise -N2 -n2 "$programs/fault" --rank 1 --exit 7 --run 100
+    ! grep -q pm-supervise out || fail "our lines are on stdout"
+}
+test_multi_prog() {
+    printf '0 %s --run 300\n1-3 %s --rank 2 --after 50 --exit 7 --run 300\n' "$programs/fault" "$programs/fault" >conf
+    supervise --pm-supervise -N2 -n4 --multi-prog "$case_dir/conf"
+    assert_status 0
+    assert_out_count 8 '^fault: start'
+}
+test_pty() {
+    status=0
+    mkdir -p nodes && chmod 1777 nodes
+    timeout "$step_timeout" "$dc" --dir "$pm_cluster" run script -qec "srun ${log_options[*]} --pm-supervise --pty -N1 -n1 $programs/fault --exit 7 --run 100" /dev/null \
+        >out 2>err </dev/null || status=$?
+    assert_status 0
+    grep -q $'^pm-supervise: rank 0 .*\r$' out || fail "our line does not end in CR LF on a terminal"
+}
+
+# --- stopping -------------------------------------------------------------------------------------
+
+start_long() { supervise_bg --pm-supervise "$@" -N4 -n8 "$programs/fault" --run 60000; wait_until 15 "8 ranks" sh -c "[ \$(grep -c '^fault: start' '$case_dir/out') = 8 ]"; }
+srun_pids() { cluster exec login ps -eo pid=,comm= | awk -v n="$1" '$2 == n {print $1}'; }
+job_of_case() { basename "$(compgen -G "$case_dir/log.*.json" | head -n 1)" | cut -d. -f2; }
+
+test_scancel_stops_for_good() {
+    start_long
+    cluster run scancel "$(job_of_case)"
+    wait_step
+    [[ $status != 0 ]] || fail "a cancelled step ended with 0"
+    assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
+}
+test_time_limit_stops_for_good() {
+    step_timeout=110
+    supervise_bg --pm-supervise -t 0:05 -N2 -n2 "$programs/fault" --run 200000
+    wait_step
+    [[ $status != 0 ]] || fail "a step over its time limit ended with 0"
+    assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
+}
+test_sigterm_to_srun_stops_for_good() {
+    start_long
+    cluster exec login kill -TERM "$(srun_pids pm-coordinator)"
+    wait_step
+    [[ $status != 0 ]] || fail "a terminated step ended with 0"
+    assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
+}
+test_ctrl_c_twice_stops_for_good() {
+    start_long
+    local pids
+    pids="$(srun_pids pm-coordinator) $(srun_pids srun)"
+    # shellcheck disable=SC2086
+    cluster exec login kill -INT $pids
+    sleep 0.2
+    # shellcheck disable=SC2086
+    cluster exec login kill -INT $pids
+    wait_step
+    [[ $status != 0 ]] || fail "an interrupted step ended with 0"
+    assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
+}
+test_wait_ends_the_step_after_the_first_rank_ended() {
+    supervise --pm-supervise --wait=1 -N2 -n2 bash -c '[ $SLURM_PROCID = 0 ] || sleep 60'
+    ((SECONDS < 30)) || fail "the step went on for $SECONDS s"
+}
+
+# --- who and where --------------------------------------------------------------------------------
+
+test_user_who_is_not_root() {
+    mkdir -p nodes && chmod 1777 nodes "$case_dir"
+    status=0
+    timeout "$step_timeout" "$dc" --dir "$pm_cluster" run --user alice srun "${log_options[@]}" --pm-supervise -N4 -n8 \
+        "$programs/fault" --rank 3 --after 100 --exit 7 --run 300 >out 2>err </dev/null || status=$?
+    assert_status 0
+    assert_out_count 16 '^fault: start'
+}
+test_batch_job_with_two_supervised_steps_at_once() {
+    cat >job <<JOB
+#!/bin/bash
+for i in 1 2; do
+    srun --overlap -N2 -n2 --pm-log=$case_dir/log.%j.%s.json $programs/fault --rank 1 --after 200 --exit 7 --run 500 >$case_dir/out.\$i 2>$case_dir/err.\$i &
+done
+wait -n; a=\$?; wait -n; b=\$?
+echo "\$a \$b" >$case_dir/statuses
+JOB
+    run sbatch --wait --pm-supervise -N2 -n2 --overcommit -o "$case_dir/batch" job
+    [[ $(cat statuses) == "0 0" ]] || fail "the steps ended with $(cat statuses)"
+    for i in 1 2; do
+        grep -q 'restarting 2 ranks' err.$i || fail "step $i was not supervised"
+    done
+    [[ $(compgen -G 'log.*.json' | wc -l) == 2 ]] || fail "the steps share a log"
+}
+test_environment_variable_turns_it_on() {
+    run env SLURM_PM_SUPERVISE=world srun -N2 -n2 "$programs/fault" --rank 1 --exit 7 --run 100
+    assert_status 0
+    assert_out_count 4 '^fault: start'
+}
+test_export_none() {
+    supervise --pm-supervise --export=NONE -N2 -n2 "$programs/fault" --rank 1 --exit 7 --run 100
+    assert_status 0
+    assert_out_count 4 '^fault: start'
+}
+
+# --- options --------------------------------------------------------------------------------------
+
+refused() {
+    local line=$1
+    shift
+    run srun --pm-supervise "$@" -N2 -n2 true
+    [[ $status != 0 ]] || fail "accepted: $*"
+    assert_err "$line"
+    [[ -z $(cluster run squeue -h) ]] || fail "something was allocated"
+}
+test_bad_values_are_refused_before_anything_is_allocated() {
+    refused 'pm-grace' --pm-grace=5parsecs
+    refused 'pm-max-restarts' --pm-max-restarts=-1
+    refused 'pm-max-restarts' --pm-max-restarts=1000001
+    refused 'pm-node-timeout' --pm-node-timeout=11m
+    refused 'pm-spares' --pm-spares=1
+    refused 'pm-port-range' --pm-port-range=5-4
+    refused 'mpi' --mpi=pmi2
+    run srun --pm-supervise=everything -N2 true
+    [[ $status != 0 ]] || fail "accepted a mode that there is not"
+    assert_err 'world.*rank.*notify'
+}
+test_heterogeneous_steps_are_refused() {
+    run srun --pm-supervise -N1 true : -N1 true
+    [[ $status != 0 ]] || fail "a heterogeneous step was accepted"
+    assert_err 'heterogeneous'
+}
+test_mpi_habits_are_dropped_and_the_programs_own_arguments_kept() {
+    supervise --pm-supervise --mpi=pmix -K --no-kill -N1 -n1 echo --mpi=pmi2 -K --no-kill : --het-group=1
+    assert_status 0
+    assert_out '^--mpi=pmi2 -K --no-kill : --het-group=1$'
+}
+test_debugger_turns_supervision_off() {
+    skip_reason="needs MPIR_being_debugged set in a running srun"
+    command -v gdb >/dev/null || return 0
+    run gdb -q -batch -ex 'set breakpoint pending on' -ex 'break main' -ex run -ex 'set var *(int*)&MPIR_being_debugged=1' -ex continue \
+        --args srun --pm-supervise -N1 -n1 true
+    cat out err >both
+    grep -q 'pm-supervise.*debugger' both || fail "no warning under a debugger"
+}
+
+# --- environment of a rank --------------------------------------------------------------------------
+
+test_python_style_environment_for_the_first_life_and_after_a_restart() {
+    supervise --pm-supervise -N2 -n4 bash -c '
+        echo "env $PM_EPOCH $RANK $WORLD_SIZE $LOCAL_RANK $LOCAL_WORLD_SIZE $GROUP_RANK $NODE_RANK $MASTER_ADDR $MASTER_PORT $TORCHELASTIC_RESTART_COUNT $TORCHELASTIC_MAX_RESTARTS $PM_INCARNATION $PM_MAX_RESTARTS ${PM_RESTART_CAUSE:--} ${PM_RESTART_RANK:--}"
+        [ $PM_EPOCH = 1 ] || [ $RANK != 3 ] || { sleep 0.2; exit 7; }; sleep 0.4'
+    assert_status 0
+    assert_out '^env 0 3 4 1 2 1 1 node1 [0-9]+ 0 3 0 3 - -$'
+    assert_out '^env 1 3 4 1 2 1 1 node1 [0-9]+ 1 3 1 3 exit 3$'
+    [[ $(awk '/^env/ {print $2, $10}' out | sort -u | wc -l) == 2 ]] || fail "ranks disagree on MASTER_PORT, or it did not change"
+    [[ $(awk '/^env/ {print $10}' out | sort -u | wc -l) == 2 ]] || fail "MASTER_PORT did not change with the epoch"
+}
+test_master_address_of_the_user_stays() {
+    MASTER_ADDR=example MASTER_PORT=1234 TORCHELASTIC_RUN_ID=mine RANK=77 supervise --pm-supervise -N1 -n1 \
+        bash -c 'echo "env $MASTER_ADDR $MASTER_PORT $TORCHELASTIC_RUN_ID $RANK"'
+    assert_out '^env example 1234 mine 0$'
+}
+test_internals_are_not_seen_by_ranks() {
+    run srun -N1 -n1 env
+    sort out >plain
+    supervise --pm-supervise -N1 -n1 env
+    ! grep -E 'SLURM_PM_STEP|SLURM_PM_KEY' out || fail "internals in the environment of a rank"
+    local name
+    for name in SLURM_MPI_TYPE SLURM_NO_KILL SLURM_KILL_BAD_EXIT SLURM_WAIT; do
+        [[ $(grep "^$name=" plain || true) == $(grep "^$name=" out || true) ]] || fail "$name differs from plain srun's"
+    done
+}
+test_srun_inside_a_supervised_rank() {
+    supervise --pm-supervise -N1 -n1 bash -c 'srun --overlap -n1 echo plain-inner && srun --overlap --pm-supervise -n1 bash -c "echo supervised-inner \$PM_EPOCH \$MASTER_PORT"'
+    assert_status 0
+    assert_out '^plain-inner$'
+    assert_out '^supervised-inner 0 [0-9]+$'
+}
+test_sbatch_from_a_supervised_rank() {
+    supervise --pm-supervise -N1 -n1 sbatch --wait -n1 --overcommit -o "$case_dir/inner" --wrap "env | grep -c SLURM_PM_STEP; echo batch-ran" || true
+    assert_status 0
+    wait_file "$case_dir/inner"
+    wait_until 10 "the batch job" grep -q batch-ran "$case_dir/inner"
+}
+test_srun_without_the_option_is_plain_srun() {
+    run srun -N2 -n2 bash -c 'exit 5'
+    assert_status 5
+    refute_err 'pm-supervise'
+    [[ -z $(node_pids node1 pm-agent) ]] || fail "an agent runs without the option"
+}
