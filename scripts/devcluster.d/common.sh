@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034  # the other parts use what is set here
 #
 # What every part of devcluster shares: one-sentence errors, the layout of a cluster's folder, and records of
 # processes. A process is only ever ended when its recorded pid *and* start time still match, so a pid that

@@ -128,12 +128,11 @@ write_users() {
 }
 
 write_munge_key() {
-    mkdir -p -m 700 "$DIR/etc/munge" &&
-        (umask 077 && head -c 128 /dev/urandom >"$DIR/etc/munge/munge.key")
+    (umask 077 && mkdir -p "$DIR/etc/munge" && head -c 128 /dev/urandom >"$DIR/etc/munge/munge.key")
 }
 
 write_config() {
-    mkdir -p "$DIR"/{etc/slurm,log,state,home} && mkdir -p -m 1777 "$DIR/share" && chmod 1777 "$DIR/share" &&
+    mkdir -p "$DIR"/{etc/slurm,log,state,home,share} && chmod 1777 "$DIR/share" &&
         write_munge_key && write_users && write_hosts >"$DIR/etc/hosts" && write_plugstack && write_cgroup_conf &&
         write_slurm_conf
 }

@@ -11,12 +11,19 @@ in_switch() {
     nsenter --net="/proc/$pid/ns/net" "$@"
 }
 
+# Always the same for a host, as with a real card: after a reboot the peers' ARP caches are still right.
+host_mac() {
+    local bytes
+    IFS=. read -ra bytes <<<"$(host_address "$1")"
+    printf '02:00:%02x:%02x:%02x:%02x' "${bytes[@]}"
+}
+
 # A port of the same name can still be there for a moment after a host was killed.
 plug() {
     local host=$1 pid=$2
     in_switch ip link del "$host" 2>/dev/null
     in_switch ip -batch - <<-BATCH || return 1
-	link add $host type veth peer name eth0 netns $pid
+	link add $host type veth peer name eth0 address $(host_mac "$host") netns $pid
 	link set $host master br0 up
 	BATCH
     nsenter --net="/proc/$pid/ns/net" ip -batch - <<-BATCH
