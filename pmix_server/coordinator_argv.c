@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See coordinator_argv.h for the contract. The walk follows getopt_long() with POSIXLY_CORRECT: options
+// in order, values attached or in the next word, short options in clusters ("-lK1").
+#include "pmix_server/coordinator_argv.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct walk {
+    char *const *argv;
+    int end;  // index of the program
+    int at;   // word in hand
+    struct pm_srun_argv *out;
+    char *error;
+};
+
+// What we do with an option of srun. 0: keep, 1: drop, or -EINVAL with a sentence.
+typedef int (*treat_f)(struct walk *w, const char *value);
+
+static int keep(struct walk *w, const char *word)
+{
+    char *copy = strdup(word);
+    if (!copy)
+        return -ENOMEM;
+    w->out->argv[w->out->argc++] = copy;
+    return 0;
+}
+
+static int treat_drop(struct walk *w, const char *value) { return 1; }
+
+static int treat_pty(struct walk *w, const char *value)
+{
+    w->out->pty = true;
+    return 0;
+}
+
+static int treat_mpi(struct walk *w, const char *value)
+{
+    if (!strcmp(value, "none") || !strncmp(value, "pmix", 4))
+        return 1;
+    snprintf(w->error, PM_ERROR_CAP,
+             "--mpi=%s cannot be used with --pm-supervise, which brings its own PMIx server: "
+             "leave --mpi out",
+             value);
+    return -EINVAL;
+}
+
+static int treat_het(struct walk *w, const char *value)
+{
+    snprintf(w->error, PM_ERROR_CAP,
+             "--pm-supervise does not support heterogeneous steps (--het-group): "
+             "start one step for each component");
+    return -EINVAL;
+}
+
+int pm_srun_wait_parse(const char *text, uint32_t *ret_s)
+{
+    char *end;
+    errno = 0;
+    unsigned long v = strtoul(text, &end, 10);
+    if (errno || end == text || *end || text[0] == '-' || v > UINT32_MAX)
+        return -EINVAL;
+    *ret_s = (uint32_t)v;
+    return 0;
+}
+
+static int treat_wait(struct walk *w, const char *value)
+{
+    if (pm_srun_wait_parse(value, &w->out->wait_s) < 0) {
+        snprintf(w->error, PM_ERROR_CAP, "--wait=%s: takes a number of seconds", value);
+        return -EINVAL;
+    }
+    w->out->wait_given = true;
+    return 1;
+}
+
+static const struct {
+    const char *name;
+    char letter;
+    treat_f treat;
+} treatments[] = {
+    {"mpi", 0, treat_mpi},        {"kill-on-bad-exit", 'K', treat_drop},
+    {"no-kill", 'k', treat_drop}, {"wait", 'W', treat_wait},
+    {"pty", 0, treat_pty},        {"het-group", 0, treat_het},
+    {"pack-group", 0, treat_het},
+};
+
+static treat_f treatment_of(const char *name, char letter)
+{
+    for (size_t i = 0; i < sizeof(treatments) / sizeof(*treatments); i++) {
+        if (name ? !strcmp(treatments[i].name, name) : treatments[i].letter == letter)
+            return treatments[i].treat;
+    }
+    return NULL;
+}
+
+// "--name", "--name=value" or "--name" "value".
+static int take_long(struct walk *w)
+{
+    const char *word = w->argv[w->at];
+    size_t len = strcspn(word + 2, "=");
+    const struct pm_srun_option *o = pm_srun_option_long(word + 2, len);
+    const char *value = word[2 + len] ? word + 2 + len + 1 : NULL;
+    const char *next = NULL;
+    if (!value && o && o->arg == PM_SRUN_ARG_REQUIRED && w->at + 1 < w->end)
+        value = next = w->argv[++w->at];
+    treat_f treat = o ? treatment_of(o->name, 0) : NULL;
+    int r = treat ? treat(w, value ? value : "") : 0;
+    if (r)
+        return r < 0 ? r : 0;
+    r = keep(w, word);
+    return r < 0 || !next ? r : keep(w, next);
+}
+
+// "-lK1", "-W5", "-W" "5": what is dropped is cut out of the cluster.
+static int take_short(struct walk *w)
+{
+    const char *word = w->argv[w->at], *next = NULL;
+    char *kept = calloc(1, strlen(word) + 1);
+    if (!kept)
+        return -ENOMEM;
+    size_t n = 0;
+    kept[n++] = '-';
+    int r = 0;
+    for (const char *p = word + 1; *p && r >= 0; p++) {
+        enum pm_srun_arg arg = pm_srun_option_short(*p);
+        const char *value = arg == PM_SRUN_ARG_NONE ? NULL : p + 1;
+        if (arg == PM_SRUN_ARG_REQUIRED && !*value && w->at + 1 < w->end)
+            value = next = w->argv[++w->at];
+        treat_f treat = treatment_of(NULL, *p);
+        r = treat ? treat(w, value ? value : "") : 0;
+        size_t len = value && !next ? strlen(p) : 1;
+        if (r == 0) {
+            memcpy(kept + n, p, len);
+            n += len;
+        } else {
+            next = NULL;
+        }
+        p += len - 1;
+    }
+    if (r >= 0)
+        r = n > 1 ? keep(w, kept) : 0;
+    if (r == 0 && next)
+        r = keep(w, next);
+    free(kept);
+    return r;
+}
+
+static int walk_options(struct walk *w)
+{
+    for (; w->at < w->end; w->at++) {
+        const char *word = w->argv[w->at];
+        int r;
+        if (!strcmp(word, "--"))
+            return 0;
+        if (!strncmp(word, "--", 2))
+            r = take_long(w);
+        else if (word[0] == '-' && word[1])
+            r = take_short(w);
+        else
+            r = keep(w, word);  // value of an option that we do not know
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int refuse_components(struct walk *w, int argc)
+{
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(w->argv[i], ":")) {
+            snprintf(w->error, PM_ERROR_CAP,
+                     "--pm-supervise does not support heterogeneous steps (a lone \":\" on the "
+                     "command line): start one step for each component");
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+int pm_srun_argv_rewrite(char *const *argv, int program, struct pm_srun_argv *ret, char *error)
+{
+    int argc = 0;
+    while (argv[argc])
+        argc++;
+    struct pm_srun_argv out = {.argv = calloc((size_t)argc + 1, sizeof(char *))};
+    struct walk w = {.argv = argv, .end = program > 0 && program < argc ? program : argc, .at = 1,
+                     .out = &out, .error = error};
+    if (!out.argv)
+        return -ENOMEM;
+    int r = argc ? keep(&w, argv[0]) : -EINVAL;
+    if (r == 0)
+        r = refuse_components(&w, argc);
+    if (r == 0)
+        r = walk_options(&w);
+    for (; r == 0 && w.at < argc; w.at++)
+        r = keep(&w, argv[w.at]);
+    if (r < 0) {
+        pm_srun_argv_done(&out);
+        return r;
+    }
+    *ret = out;
+    return 0;
+}
+
+void pm_srun_argv_done(struct pm_srun_argv *a)
+{
+    for (int i = 0; i < a->argc; i++)
+        free(a->argv[i]);
+    free(a->argv);
+    *a = (struct pm_srun_argv){0};
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the real srun gets to see of the command line that the user typed. Pure: words in, words out.
+//
+// Only the words between "srun" and the program are looked at:
+//   --mpi=none, --mpi=pmix*   dropped: we bring the PMIx server. Any other is refused.
+//   -K, --kill-on-bad-exit,
+//   -k, --no-kill             dropped: what a bad exit leads to is our policy.
+//   -W, --wait=N              taken over.
+//   --het-group, a lone ":"   refused: heterogeneous steps are not supported.
+// Everything else, our own --pm-* options included, stays where it is.
+#ifndef PM_COORDINATOR_ARGV_H
+#define PM_COORDINATOR_ARGV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "pmix_server/wire/options.h"
+
+enum pm_srun_arg { PM_SRUN_ARG_NONE = 0, PM_SRUN_ARG_REQUIRED, PM_SRUN_ARG_OPTIONAL };
+
+struct pm_srun_option {
+    const char *name;
+    enum pm_srun_arg arg;
+};
+
+// srun's long option that `name` (len bytes, maybe abbreviated) means; NULL: none, or ambiguous.
+const struct pm_srun_option *pm_srun_option_long(const char *name, size_t len);
+// Whether srun's short option takes a value; NONE also for letters that it does not know.
+enum pm_srun_arg pm_srun_option_short(char letter);
+
+struct pm_srun_argv {
+    char **argv;  // NULL-terminated, owned
+    int argc;
+    bool pty;          // --pty: the terminal is raw, our lines need CR LF
+    bool wait_given;
+    uint32_t wait_s;   // of --wait, 0: never
+};
+
+// `program` is the index in argv where the user's program starts, 0: there is none. 0, -ENOMEM, or
+// -EINVAL with a sentence in `error` (PM_ERROR_CAP bytes).
+int pm_srun_argv_rewrite(char *const *argv, int program, struct pm_srun_argv *ret, char *error);
+void pm_srun_argv_done(struct pm_srun_argv *a);
+// A value of --wait or SLURM_WAIT: seconds. 0 or -EINVAL.
+int pm_srun_wait_parse(const char *text, uint32_t *ret_s);
+
+#endif

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What pmix_server/coordinator_argv.h promises: only srun's own words are changed, and only those that
+// supervision replaces.
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "pmix_server/coordinator_argv.h"
+
+#define WORDS_MAX 32
+
+static int words_of(char *text, char **argv)
+{
+    int n = 0;
+    for (char *save = NULL, *w = strtok_r(text, " ", &save); w; w = strtok_r(NULL, " ", &save))
+        argv[n++] = w;
+    argv[n] = NULL;
+    return n;
+}
+
+// `program` is found by its name, "prog".
+static int rewrite(const char *line, struct pm_srun_argv *out, char *error)
+{
+    static char text[1024];
+    static char *argv[WORDS_MAX];
+    snprintf(text, sizeof(text), "%s", line);
+    int n = words_of(text, argv), program = 0;
+    for (int i = 1; i < n && !program; i++)
+        program = !strcmp(argv[i], "prog") ? i : 0;
+    return pm_srun_argv_rewrite(argv, program, out, error);
+}
+
+static void expect(const char *line, const char *wanted)
+{
+    struct pm_srun_argv out;
+    char error[PM_ERROR_CAP], got[1024] = "";
+    cr_assert_eq(rewrite(line, &out, error), 0, "%s", line);
+    for (int i = 0; i < out.argc; i++)
+        snprintf(got + strlen(got), sizeof(got) - strlen(got), "%s%s", i ? " " : "", out.argv[i]);
+    cr_assert_null(out.argv[out.argc]);
+    cr_assert_str_eq(got, wanted, "%s -> %s", line, got);
+    pm_srun_argv_done(&out);
+}
+
+static void expect_refused(const char *line, const char *named)
+{
+    struct pm_srun_argv out;
+    char error[PM_ERROR_CAP] = "";
+    cr_assert_eq(rewrite(line, &out, error), -EINVAL, "%s", line);
+    cr_assert(strstr(error, named), "%s: %s", line, error);
+}
+
+Test(srun_argv, words_that_are_not_ours_stay, .timeout = 10)
+{
+    expect("srun -N4 -n 8 --pm-supervise --label -o out.%t prog --mpi=x -K -W 3",
+           "srun -N4 -n 8 --pm-supervise --label -o out.%t prog --mpi=x -K -W 3");
+    expect("srun", "srun");
+    expect("srun prog", "srun prog");
+    expect("srun -- prog --mpi=pmi2", "srun -- prog --mpi=pmi2");
+}
+
+Test(srun_argv, mpi_of_habit_is_dropped_in_every_spelling, .timeout = 10)
+{
+    expect("srun --mpi=none prog", "srun prog");
+    expect("srun --mpi=pmix -n2 prog", "srun -n2 prog");
+    expect("srun --mpi pmix_v4 -n2 prog", "srun -n2 prog");
+    expect("srun --mp=pmix prog", "srun prog");
+}
+
+Test(srun_argv, another_mpi_is_refused_by_name, .timeout = 10)
+{
+    expect_refused("srun --mpi=pmi2 prog", "--mpi=pmi2");
+    expect_refused("srun --mpi openmpi prog", "--mpi=openmpi");
+}
+
+Test(srun_argv, a_value_that_looks_like_an_option_stays_a_value, .timeout = 10)
+{
+    expect("srun --job-name --mpi=pmix -J -K prog", "srun --job-name --mpi=pmix -J -K prog");
+    expect("srun -J -W -n2 prog", "srun -J -W -n2 prog");
+}
+
+Test(srun_argv, kill_options_are_dropped_also_inside_clusters, .timeout = 10)
+{
+    expect("srun -K prog", "srun prog");
+    expect("srun -K1 --kill-on-bad-exit=0 --kill-on-bad-exit prog", "srun prog");
+    expect("srun -lK1 -n2 prog", "srun -l -n2 prog");
+    expect("srun -k --no-kill=off -lvk prog", "srun -lv prog");
+    expect("srun -lukK prog", "srun -lu prog");
+    expect("srun -ln2 -vn 4 prog", "srun -ln2 -vn 4 prog");
+}
+
+Test(srun_argv, wait_is_taken_over, .timeout = 10)
+{
+    static const char *const lines[] = {"srun -W 7 -l prog", "srun -W7 -l prog", "srun -lW7 prog",
+                                        "srun -lW 7 prog", "srun --wait=7 -l prog",
+                                        "srun --wait 7 -l prog", "srun --wai=7 -l prog"};
+    for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++) {
+        struct pm_srun_argv out;
+        char error[PM_ERROR_CAP];
+        cr_assert_eq(rewrite(lines[i], &out, error), 0);
+        cr_assert(out.wait_given);
+        cr_assert_eq(out.wait_s, 7, "%s", lines[i]);
+        pm_srun_argv_done(&out);
+        expect(lines[i], "srun -l prog");
+    }
+    expect_refused("srun --wait=soon prog", "--wait=soon");
+    expect_refused("srun -W -3 prog", "-3");
+}
+
+Test(srun_argv, heterogeneous_steps_are_refused, .timeout = 10)
+{
+    expect_refused("srun -n1 prog : -n2 other", "heterogeneous");
+    expect_refused("srun --het-group=0,1 prog", "heterogeneous");
+    expect_refused("srun --het-group 1 prog", "heterogeneous");
+    expect_refused("srun --pack-group=1 prog", "heterogeneous");
+    expect("srun -n1 prog a:b ::", "srun -n1 prog a:b ::");
+}
+
+Test(srun_argv, pty_is_noticed, .timeout = 10)
+{
+    struct pm_srun_argv out;
+    char error[PM_ERROR_CAP];
+    cr_assert_eq(rewrite("srun --pty -n1 prog", &out, error), 0);
+    cr_assert(out.pty);
+    pm_srun_argv_done(&out);
+    cr_assert_eq(rewrite("srun -n1 prog --pty", &out, error), 0);
+    cr_assert(!out.pty);
+    pm_srun_argv_done(&out);
+}
