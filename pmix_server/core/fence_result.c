@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The result of a fence at a node: down to where participants live, to the local server, and into the
+// memo.
+//
+// A decided fence stays for a while. Who asks again gets the same answer: from the coordinator's memo, or
+// from any node's if it was an error. Only the coordinator keeps data.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pmix_server/core/collective.h"
+
+struct pm_fence_key  pm_fence_key_of(const struct pm_signature *s, uint64_t seq, bool has_ranks)
+{
+    return (struct pm_fence_key){
+        .epoch = s->epoch, .hash = s->hash, .seq = seq, .has_ranks = has_ranks, .ranks = s->ranks};
+}
+
+// --- Results: to the local server and down ------------------------------------------------------
+
+void  pm_fence_emit_done(struct pm_core *core, uint32_t epoch, uint64_t id, const struct pm_answer *a)
+{
+    struct pm_action *done = pm_emit(core, PM_ACTION_FENCE_DONE);
+    done->epoch = epoch;
+    done->id = id;
+    done->status = a->status;
+    if (a->status == PM_STATUS_OK && a->len)
+        pm_action_set_data(core, done, a->data, a->len);
+}
+
+static void write_down(struct pm_writer *w, const struct pm_fence_key *key, const struct pm_answer *a,
+                       const struct pm_set *targets)
+{
+    pm_write_u8(w, PM_FRAME_FENCE_DOWN);
+    pm_write_fence_key(w, key);
+    pm_write_i32(w, a->status);
+    pm_write_u32(w, a->lost_rank);
+    pm_write_set(w, targets);
+    pm_write_bytes(w, a->data, a->status == PM_STATUS_OK ? a->len : 0);
+}
+
+static bool is_wanted_by(struct pm_core *core, struct pm_signature *s, const struct pm_set *targets,
+                         uint32_t child)
+{
+    if (pm_set_empty(targets))
+        return pm_signature_is_below(core, s, child);
+    const struct pm_set *below = pm_subtree(core, child);
+    return pm_set_has(targets, child) || (below && pm_set_intersects(targets, below));
+}
+
+// Sends the answer to the children that have targets below (no targets: every participant).
+void  pm_fence_spread(struct pm_core *core, struct pm_signature *s, uint64_t seq, const struct pm_answer *a,
+                   const struct pm_set *targets)
+{
+    struct pm_writer frames[2] = {0};  // without and with the set of ranks
+    uint32_t n;
+    const uint32_t *children = pm_children(core, &n);
+    for (uint32_t i = 0; i < n; i++) {
+        if (!is_wanted_by(core, s, targets, children[i]))
+            continue;
+        bool with_ranks = !pm_set_has(&s->known_children, children[i]);
+        struct pm_writer *w = &frames[with_ranks];
+        const struct pm_fence_key key = pm_fence_key_of(s, seq, with_ranks);
+        if (w->len == 0)
+            write_down(w, &key, a, targets);
+        // A child that is gone asks again when it is back.
+        if (pm_send_child(core, children[i], w) && pm_set_add(&s->known_children, children[i]) < 0)
+            pm_collective_nomem(core);
+    }
+    if (frames[0].error || frames[1].error)
+        pm_collective_nomem(core);
+    pm_writer_done(&frames[0]);
+    pm_writer_done(&frames[1]);
+}
+
+// Answers `nodes` below the child that asked for them. It knows the set.
+void  pm_fence_reply(struct pm_core *core, uint32_t child, const struct pm_fence_key *asked,
+                  const struct pm_answer *a, const struct pm_set *nodes)
+{
+    struct pm_writer w = {0};
+    struct pm_fence_key key = *asked;
+    key.has_ranks = false;
+    write_down(&w, &key, a, nodes);
+    if (w.error)
+        pm_collective_nomem(core);
+    else
+        pm_send_child(core, child, &w);
+    pm_writer_done(&w);
+}
+
+// --- Memo of decided fences ----------------------------------------------------------------------
+
+static void forget(struct pm_collective *c, struct pm_signature *s, struct pm_fence **at)
+{
+    struct pm_fence *f = *at;
+    *at = f->next;
+    if (f->seq >= s->forgotten)
+        s->forgotten = f->seq + 1;
+    c->memo_bytes -= f->len;
+    s->n_decided--;
+    pm_fence_free(f);
+}
+
+// Keeps the newest few; one that still owes somebody an answer stays.
+static void trim_memo(struct pm_core *core, struct pm_signature *s, const struct pm_fence *newest)
+{
+    uint32_t keep = core->coordinator ? PM_FENCE_MEMO_ROOT : PM_FENCE_MEMO_AGENT;
+    struct pm_fence **at = &s->fences;
+    while (*at && s->n_decided > keep) {
+        if ((*at)->decided && *at != newest && pm_set_empty(&(*at)->late))
+            forget(core->collective, s, at);
+        else
+            at = &(*at)->next;
+    }
+}
+
+static struct pm_fence *oldest_memo(struct pm_collective *c, const struct pm_fence *newest)
+{
+    struct pm_fence *oldest = NULL;
+    for (uint32_t i = 0; i < c->n_signatures; i++) {
+        for (struct pm_fence *f = c->signatures[i]->fences; f; f = f->next) {
+            bool is_candidate = f->decided && f != newest && f->data;
+            if (is_candidate && (!oldest || f->decided_order < oldest->decided_order))
+                oldest = f;
+        }
+    }
+    return oldest;
+}
+
+// Gives up the data of the oldest results; whoever still asks for one of them gets an error.
+static void trim_memo_bytes(struct pm_collective *c, const struct pm_fence *newest)
+{
+    while (c->memo_bytes > PM_FENCE_MEMO_BYTES) {
+        struct pm_fence *f = oldest_memo(c, newest);
+        if (!f)
+            return;
+        c->memo_bytes -= f->len;
+        free(f->data);
+        f->data = NULL;
+        f->len = 0;
+        f->dropped = true;
+    }
+}
+
+struct pm_answer  pm_fence_memo_answer(const struct pm_fence *f)
+{
+    if (f->dropped)
+        return (struct pm_answer){.status = PM_STATUS_ERROR, .lost_rank = PM_RANK_NONE};
+    return (struct pm_answer){
+        .status = f->status, .lost_rank = f->lost_rank, .data = f->data, .len = f->len};
+}
+
+// --- The end of a fence at this node ----------------------------------------------------------------
+
+static void tell_node(struct pm_core *core, uint32_t epoch, uint32_t rank)
+{
+    const struct pm_world *world = &core->world;
+    if (core->coordinator || !core->world_known || rank >= world->nranks)
+        return;
+    if (world->node_of_rank[rank] == core->config.node)
+        pm_node_fence_lost(core, epoch, rank);
+}
+
+// The result is here: the local server gets it, contributions are no longer needed.
+void  pm_fence_complete(struct pm_core *core, struct pm_signature *s, struct pm_fence *f,
+                     const struct pm_answer *a)
+{
+    struct pm_collective *c = core->collective;
+    f->decided = true;
+    f->decided_order = ++c->decisions;
+    f->status = a->status;
+    f->lost_rank = a->lost_rank;
+    f->deadline_ns = f->hold_ns = UINT64_MAX;
+    c->n_pending--;
+    s->n_decided++;
+    c->memo_bytes += f->len;
+    if (f->has_local)
+        pm_fence_emit_done(core, s->epoch, f->local_id, a);
+    f->has_local = false;
+    if (a->status == PM_STATUS_LOST)
+        tell_node(core, s->epoch, a->lost_rank);
+    pm_fence_drop_data(f);
+    pm_set_done(&f->have);
+    pm_set_done(&f->sent);
+    trim_memo(core, s, f);
+    trim_memo_bytes(c, f);
+}
