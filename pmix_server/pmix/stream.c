@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See stream.h for the contract.
+#include "pmix_server/pmix/stream.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum { HEADER = 4, LINE_CAP = 1024, FLUSH_MS = 1000 };
+
+#define QUEUE_MAX (2 * (size_t)PM_SERVER_FRAME_MAX)
+
+struct chunk {
+    STAILQ_ENTRY(chunk) next;
+    uint8_t *data;
+    size_t len;
+    size_t done;
+};
+STAILQ_HEAD(chunks, chunk);
+
+static struct {
+    int fd;
+    int wake_fd;
+    pthread_mutex_t mutex;
+    struct chunks out;       // guarded by mutex
+    struct chunks injected;  // guarded by mutex
+    size_t queued;           // bytes in both, guarded by mutex
+    // The frame being received; main thread only.
+    uint8_t header[HEADER];
+    size_t header_len;
+    uint8_t *body;
+    size_t body_len;
+    size_t body_done;
+} stream = {.fd = -1, .wake_fd = -1, .mutex = PTHREAD_MUTEX_INITIALIZER};
+
+// The agent ended the connection or broke the protocol, or there is no memory for a frame. Ranks must
+// not wait for a server that cannot answer; the agent sees the end of the process and acts.
+static void __attribute__((noreturn)) end_process(void)
+{
+    _exit(1);
+}
+
+void pm_stream_open(int fd)
+{
+    STAILQ_INIT(&stream.out);
+    STAILQ_INIT(&stream.injected);
+    stream.fd = fd;
+    stream.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (stream.wake_fd < 0)
+        end_process();
+}
+
+void pm_stream_wake(void)
+{
+    uint64_t one = 1;
+    // EAGAIN: the counter is full, so the main thread will wake up anyway.
+    if (write(stream.wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
+        end_process();
+}
+
+void pm_stream_begin(struct pm_writer *w, enum pm_server_msg type)
+{
+    pm_write_u32(w, 0);
+    pm_write_u8(w, (uint8_t)type);
+}
+
+// Closes the frame in *w and makes a queue entry of it.
+static struct chunk *chunk_of(struct pm_writer *w)
+{
+    struct chunk *chunk = calloc(1, sizeof(*chunk));
+    if (!chunk || w->error || w->len - HEADER > PM_SERVER_FRAME_MAX)
+        end_process();
+    size_t len = w->len - HEADER;
+    for (int i = 0; i < HEADER; i++)
+        w->data[i] = (uint8_t)(len >> (8 * (HEADER - 1 - i)));
+    chunk->data = w->data;
+    chunk->len = w->len;
+    *w = (struct pm_writer){0};
+    return chunk;
+}
+
+static void chunk_append(struct chunks *queue, struct chunk *chunk)
+{
+    STAILQ_INSERT_TAIL(queue, chunk, next);
+    stream.queued += chunk->len;
+    if (stream.queued > QUEUE_MAX)
+        end_process();
+}
+
+// Writes what the socket takes. Called with the mutex held.
+static void flush_out(void)
+{
+    struct chunk *chunk;
+    while ((chunk = STAILQ_FIRST(&stream.out))) {
+        ssize_t n = send(stream.fd, chunk->data + chunk->done, chunk->len - chunk->done,
+                         MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            return;
+        if (n < 0)
+            end_process();
+        chunk->done += (size_t)n;
+        if (chunk->done < chunk->len)
+            continue;
+        STAILQ_REMOVE_HEAD(&stream.out, next);
+        stream.queued -= chunk->len;
+        free(chunk->data);
+        free(chunk);
+    }
+}
+
+void pm_stream_send(struct pm_writer *w)
+{
+    struct chunk *chunk = chunk_of(w);
+    pthread_mutex_lock(&stream.mutex);
+    chunk_append(&stream.out, chunk);
+    flush_out();
+    bool left = !STAILQ_EMPTY(&stream.out);
+    pthread_mutex_unlock(&stream.mutex);
+    if (left)
+        pm_stream_wake();
+}
+
+void pm_stream_inject(struct pm_writer *w)
+{
+    struct chunk *chunk = chunk_of(w);
+    pthread_mutex_lock(&stream.mutex);
+    chunk_append(&stream.injected, chunk);
+    pthread_mutex_unlock(&stream.mutex);
+    pm_stream_wake();
+}
+
+static void frame_fill(struct pm_stream_frame *frame, uint8_t *memory, size_t at, size_t len)
+{
+    *frame = (struct pm_stream_frame){
+        .type = memory[at], .memory = memory, .data = memory + at + 1, .len = len - 1};
+}
+
+static bool take_injected(struct pm_stream_frame *ret_frame)
+{
+    pthread_mutex_lock(&stream.mutex);
+    struct chunk *chunk = STAILQ_FIRST(&stream.injected);
+    if (chunk) {
+        STAILQ_REMOVE_HEAD(&stream.injected, next);
+        stream.queued -= chunk->len;
+    }
+    pthread_mutex_unlock(&stream.mutex);
+    if (!chunk)
+        return false;
+    frame_fill(ret_frame, chunk->data, HEADER, chunk->len - HEADER);
+    free(chunk);
+    return true;
+}
+
+// One read into buf; true if bytes came, false if there are none for now.
+static bool read_some(uint8_t *buf, size_t len, size_t *done)
+{
+    ssize_t n = recv(stream.fd, buf + *done, len - *done, MSG_DONTWAIT);
+    if (n > 0) {
+        *done += (size_t)n;
+        return true;
+    }
+    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+        return false;
+    _exit(n == 0 ? 0 : 1);  // end of the epoch: killed or let go, never finalized
+}
+
+static void body_begin(void)
+{
+    size_t len = 0;
+    for (int i = 0; i < HEADER; i++)
+        len = len << 8 | stream.header[i];
+    if (len < 1 || len > PM_SERVER_FRAME_MAX)
+        end_process();
+    stream.body = malloc(len);
+    if (!stream.body)
+        end_process();
+    stream.body_len = len;
+    stream.body_done = 0;
+}
+
+static bool take_received(struct pm_stream_frame *ret_frame)
+{
+    while (stream.header_len < HEADER)
+        if (!read_some(stream.header, HEADER, &stream.header_len))
+            return false;
+    if (!stream.body)
+        body_begin();
+    while (stream.body_done < stream.body_len)
+        if (!read_some(stream.body, stream.body_len, &stream.body_done))
+            return false;
+    frame_fill(ret_frame, stream.body, 0, stream.body_len);
+    stream.body = NULL;
+    stream.header_len = 0;
+    return true;
+}
+
+static void wait_for_work(int timeout_ms)
+{
+    pthread_mutex_lock(&stream.mutex);
+    flush_out();
+    short out = STAILQ_EMPTY(&stream.out) ? 0 : POLLOUT;
+    pthread_mutex_unlock(&stream.mutex);
+    struct pollfd fds[] = {
+        {.fd = stream.fd, .events = (short)(POLLIN | out)},
+        {.fd = stream.wake_fd, .events = POLLIN},
+    };
+    if (poll(fds, 2, timeout_ms) < 0 && errno != EINTR)
+        end_process();
+    uint64_t count;
+    if (fds[1].revents && read(stream.wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+        end_process();
+}
+
+int pm_stream_receive(int timeout_ms, struct pm_stream_frame *ret_frame)
+{
+    if (take_injected(ret_frame) || take_received(ret_frame))
+        return 1;
+    wait_for_work(timeout_ms);
+    return take_injected(ret_frame) || take_received(ret_frame);
+}
+
+void pm_stream_frame_done(struct pm_stream_frame *frame)
+{
+    free(frame->memory);
+    *frame = (struct pm_stream_frame){0};
+}
+
+static void send_text(enum pm_server_msg type, const char *format, va_list args)
+{
+    char line[LINE_CAP];
+    vsnprintf(line, sizeof(line), format, args);
+    struct pm_writer w = {0};
+    pm_stream_begin(&w, type);
+    pm_write_str(&w, line);
+    pm_stream_send(&w);
+}
+
+void pm_stream_say(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    send_text(PM_SERVER_SAY, format, args);
+    va_end(args);
+}
+
+void pm_stream_fail(const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    send_text(PM_SERVER_FAILED, format, args);
+    va_end(args);
+    pthread_mutex_lock(&stream.mutex);
+    struct pollfd fd = {.fd = stream.fd, .events = POLLOUT};
+    while (!STAILQ_EMPTY(&stream.out) && poll(&fd, 1, FLUSH_MS) == 1)
+        flush_out();
+    end_process();
+}
