@@ -69,10 +69,10 @@ struct pm_notice {
     char text[PM_FAILURE_TEXT_CAP];
 };
 
-// Rank mode: ranks that were started again alone.
-struct pm_incarnation {
+// Rank mode: a rank that was started again alone, and how often in this launch.
+struct pm_again {
     uint32_t rank;
-    uint32_t incarnation;
+    uint32_t times;
 };
 
 struct pm_wanted {
@@ -93,7 +93,7 @@ struct pm_wanted {
     struct pm_set dead;   // ranks of the epoch that stay dead
     struct pm_set left;   // ended with 0 without PMIx_Finalize
     struct pm_set lost;   // nodes whose loss (shim, agent, node) is handled
-    struct pm_incarnation *again;  // sorted by rank
+    struct pm_again *again;  // sorted by rank
     uint32_t n_again;
     struct pm_notice *notices;  // the newest PM_NOTICES_MAX
     uint32_t n_notices;
@@ -146,9 +146,10 @@ void pm_report_digest(const struct pm_report *report, struct pm_digest *d);
 // --- wanted.c -----------------------------------------------------------------------------------
 void pm_wanted_done(struct pm_wanted *wanted);
 int pm_wanted_copy(struct pm_wanted *into, const struct pm_wanted *from);
+// How many times the rank was started before: with each epoch, and alone.
 uint32_t pm_wanted_incarnation(const struct pm_wanted *wanted, uint32_t rank);
-// 0 or -ENOMEM.
-int pm_wanted_set_incarnation(struct pm_wanted *wanted, uint32_t rank, uint32_t incarnation);
+// The rank is to start once more alone. 0 or -ENOMEM.
+int pm_wanted_again(struct pm_wanted *wanted, uint32_t rank);
 // Adds a notice with the next serial; the oldest goes when there is no room. 0 or -ENOMEM.
 int pm_wanted_notice(struct pm_wanted *wanted, const struct pm_failure *failure);
 // Does this wanted state show that the failure was decided on? Then it leaves the reports.

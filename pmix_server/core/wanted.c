@@ -66,22 +66,22 @@ static uint32_t again_lower(const struct pm_wanted *wanted, uint32_t rank)
 uint32_t pm_wanted_incarnation(const struct pm_wanted *wanted, uint32_t rank)
 {
     uint32_t at = again_lower(wanted, rank);
-    return at < wanted->n_again && wanted->again[at].rank == rank ? wanted->again[at].incarnation
-                                                                  : 0;
+    bool alone = at < wanted->n_again && wanted->again[at].rank == rank;
+    return wanted->epoch + (alone ? wanted->again[at].times : 0);
 }
 
-int pm_wanted_set_incarnation(struct pm_wanted *wanted, uint32_t rank, uint32_t incarnation)
+int pm_wanted_again(struct pm_wanted *wanted, uint32_t rank)
 {
     uint32_t at = again_lower(wanted, rank);
     if (at < wanted->n_again && wanted->again[at].rank == rank) {
-        wanted->again[at].incarnation = incarnation;
+        wanted->again[at].times++;
         return 0;
     }
-    struct pm_incarnation *again = realloc(wanted->again, (wanted->n_again + 1u) * sizeof(*again));
+    struct pm_again *again = realloc(wanted->again, (wanted->n_again + 1u) * sizeof(*again));
     if (!again)
         return -ENOMEM;
     memmove(&again[at + 1], &again[at], (wanted->n_again - at) * sizeof(*again));
-    again[at] = (struct pm_incarnation){.rank = rank, .incarnation = incarnation};
+    again[at] = (struct pm_again){.rank = rank, .times = 1};
     wanted->again = again;
     wanted->n_again++;
     return 0;
@@ -132,7 +132,7 @@ static void write_again(struct pm_writer *w, const struct pm_wanted *wanted)
     pm_write_var(w, wanted->n_again);
     for (uint32_t i = 0; i < wanted->n_again; i++) {
         pm_write_var(w, wanted->again[i].rank - before);
-        pm_write_var(w, wanted->again[i].incarnation);
+        pm_write_var(w, wanted->again[i].times);
         before = wanted->again[i].rank;
     }
 }
@@ -182,13 +182,13 @@ static void read_again(struct pm_reader *r, struct pm_wanted *ret, uint32_t nran
     uint64_t rank = 0;
     for (uint32_t i = 0; i < n && !r->error; i++) {
         uint64_t gap = pm_read_var(r);
-        uint64_t incarnation = pm_read_var(r);
+        uint64_t times = pm_read_var(r);
         rank += gap;
-        if (gap >= nranks || rank >= nranks || (i && !gap) || incarnation > UINT32_MAX)
+        if (gap >= nranks || rank >= nranks || (i && !gap) || times > UINT32_MAX)
             r->error = -EBADMSG;
         else
-            ret->again[ret->n_again++] = (struct pm_incarnation){
-                .rank = (uint32_t)rank, .incarnation = (uint32_t)incarnation};
+            ret->again[ret->n_again++] = (struct pm_again){
+                .rank = (uint32_t)rank, .times = (uint32_t)times};
     }
 }
 
@@ -251,5 +251,5 @@ void pm_wanted_digest(const struct pm_wanted *wanted, struct pm_digest *d)
     pm_digest_set(d, &wanted->left);
     pm_digest_set(d, &wanted->lost);
     for (uint32_t i = 0; i < wanted->n_again; i++)
-        pm_digest_u64(d, (uint64_t)wanted->again[i].rank << 32 | wanted->again[i].incarnation);
+        pm_digest_u64(d, (uint64_t)wanted->again[i].rank << 32 | wanted->again[i].times);
 }

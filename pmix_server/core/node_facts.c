@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Takes in what happens on this node: shims, ranks, the server, Slurm's signals.
+//
+// Which exits are failures is decided here, because only this node knows the order of things: an exit
+// after our own SIGTERM or SIGKILL, or after Slurm's signal (the user's stop), is none. What a failure
+// leads to is not decided here.
+#include "pmix_server/core/node.h"
+
+#include <sys/wait.h>
+
+#define SIGNAL_INT 2
+#define SIGNAL_TERM 15
+
+static uint64_t uptime_ms(const struct pm_core *core, const struct pm_local *local)
+{
+    return local->has_run ? (core->now_ns - local->started_ns) / PM_MS : 0;
+}
+
+static void rank_fails(struct pm_core *core, struct pm_local *local, enum pm_cause cause,
+                       const char *text)
+{
+    if (local->has_failure)
+        return;
+    local->has_failure = true;
+    local->failure = (struct pm_failure){.node = core->config.node,
+                                         .rank = local->rank,
+                                         .epoch = local->epoch,
+                                         .incarnation = local->incarnation,
+                                         .pid = local->pid,
+                                         .cause = cause,
+                                         .wait_status = local->wait_status,
+                                         .uptime_ms = uptime_ms(core, local),
+                                         .connected = local->connected};
+    pm_text_copy(local->failure.text, sizeof(local->failure.text), text);
+}
+
+static bool user_stops(const struct pm_node *n)
+{
+    return n->report.user_signal || n->wanted.phase == PM_PHASE_DRAIN;
+}
+
+static struct pm_local *local_of(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_node *n = core->node;
+    return event->local < n->n_local ? &n->locals[event->local] : NULL;
+}
+
+// The local whose present incarnation the event is about, else NULL: late news of an older one.
+static struct pm_local *local_now(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_local *local = local_of(core, event);
+    bool now = local && local->has_run && local->epoch == event->epoch &&
+               local->incarnation == event->incarnation;
+    return now ? local : NULL;
+}
+
+static struct pm_local *local_of_rank(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_node *n = core->node;
+    for (uint32_t i = 0; i < n->n_local; i++)
+        if (n->locals[i].rank == event->rank && n->locals[i].has_run &&
+            n->locals[i].epoch == event->epoch)
+            return &n->locals[i];
+    return NULL;
+}
+
+static void on_shim_joined(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_local *local = local_of(core, event);
+    if (local)
+        local->shim_joined = true;
+}
+
+static void on_shim_lost(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_local *local = local_of(core, event);
+    if (!local || local->shim_lost)
+        return;
+    local->shim_lost = true;
+    pm_node_log(core, "shim-lost", local);
+    if (user_stops(core->node))
+        return;
+    local->has_failure = false;  // this is the worse one
+    rank_fails(core, local, PM_CAUSE_SHIM_LOST, event->text);
+}
+
+static void on_rank_started(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_local *local = local_now(core, event);
+    if (!local || local->state != PM_LOCAL_ASKED)
+        return;
+    local->state = PM_LOCAL_RUNNING;
+    local->was_started = true;
+    local->pid = event->pid;
+    local->started_ns = core->now_ns;
+    pm_node_log(core, "start", local);
+}
+
+static enum pm_cause cause_of_exit(const struct pm_event *event)
+{
+    if (event->flag_exec)
+        return PM_CAUSE_EXEC;
+    if (event->flag_oom && event->wait_status != 0)
+        return PM_CAUSE_OOM;
+    return WIFSIGNALED(event->wait_status) ? PM_CAUSE_SIGNAL : PM_CAUSE_EXIT;
+}
+
+static void judge_exit(struct pm_core *core, struct pm_local *local, const struct pm_event *event)
+{
+    bool ours = local->termed || local->killed;
+    if (ours || user_stops(core->node))
+        return;
+    if (event->wait_status != 0 || event->flag_exec)
+        rank_fails(core, local, cause_of_exit(event), event->text);
+    else if (local->connected && !local->finalized)
+        local->linger_ns = core->now_ns + PM_LINGER_NS;
+}
+
+static void on_rank_exited(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_local *local = local_now(core, event);
+    if (!local || local->over)
+        return;
+    if (!local->pid)
+        local->pid = event->pid;
+    local->was_started |= !event->flag_exec;
+    local->state = PM_LOCAL_EXITED;
+    local->over = true;
+    local->wait_status = event->wait_status;
+    struct pm_log *log = pm_node_log(core, "exit", local);
+    log->wait_status = event->wait_status;
+    log->has_status = true;
+    judge_exit(core, local, event);
+}
+
+static void on_rank_gone(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_local *local = local_now(core, event);
+    if (!local || local->state == PM_LOCAL_IDLE)
+        return;
+    local->state = PM_LOCAL_IDLE;
+    local->over = true;
+    pm_node_log(core, "reap", local);
+}
+
+static void on_signalled(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_node *n = core->node;
+    if ((event->signal != SIGNAL_TERM && event->signal != SIGNAL_INT) || n->report.user_signal)
+        return;
+    n->report.user_signal = event->signal;
+    n->dirty = true;
+}
+
+static void on_server_ready(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_server_slot *slot = &core->node->servers[event->epoch & 1];
+    if (slot->epoch == event->epoch && slot->asked)
+        slot->ready = true;
+}
+
+static bool any_connected(const struct pm_node *n, uint32_t epoch)
+{
+    for (uint32_t i = 0; i < n->n_local; i++)
+        if (n->locals[i].has_run && n->locals[i].epoch == epoch && n->locals[i].connected)
+            return true;
+    return false;
+}
+
+// Before anybody has connected a server is replaced in silence, up to a limit.
+static void on_server_lost(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_node *n = core->node;
+    struct pm_server_slot *slot = &n->servers[event->epoch & 1];
+    if (slot->epoch != event->epoch || !slot->asked || user_stops(n))
+        return;
+    slot->asked = slot->ready = false;
+    if (event->epoch != n->wanted.epoch || n->wanted.phase != PM_PHASE_START ||
+        (!any_connected(n, event->epoch) && slot->tries < PM_SERVER_TRIES_MAX))
+        return;
+    slot->tries = PM_SERVER_TRIES_MAX;  // what follows is a decision, not another server
+    n->has_server_failure = true;
+    n->server_failure = (struct pm_failure){.node = core->config.node,
+                                            .rank = PM_RANK_NONE,
+                                            .epoch = event->epoch,
+                                            .cause = PM_CAUSE_PMIX_SERVER,
+                                            .connected = true};
+    pm_text_copy(n->server_failure.text, sizeof(n->server_failure.text), event->text);
+}
+
+static void on_notified(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_node *n = core->node;
+    if (n->halt == PM_HALT_NOTIFYING && n->halt_epoch == event->epoch)
+        n->halt_deadline_ns = core->now_ns;
+}
+
+static void on_connected(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_local *local = local_of_rank(core, event);
+    if (local)
+        local->connected = true;
+}
+
+static void on_finalized(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_local *local = local_of_rank(core, event);
+    if (!local)
+        return;
+    local->finalized = true;
+    local->linger_ns = 0;
+}
+
+// The decision does not wait for the exit: an aborting rank may well hang in its last call.
+static void on_abort(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_local *local = local_of_rank(core, event);
+    if (!local || user_stops(core->node) || local->termed || local->killed)
+        return;
+    int32_t code = event->status & 0xff;
+    rank_fails(core, local, PM_CAUSE_ABORT, event->text);
+    if (local->failure.cause == PM_CAUSE_ABORT) {
+        local->failure.wait_status = (code ? code : 1) << 8;
+        local->failure.connected = true;
+    }
+}
+
+static void on_port(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_node *n = core->node;
+    bool rank_0 = false;
+    for (uint32_t i = 0; i < n->n_local; i++)
+        rank_0 |= n->locals[i].rank == 0;
+    if (!rank_0)
+        return;
+    n->report.port = event->port;
+    n->report.port_serial++;
+    n->dirty = true;
+}
+
+static void on_say(struct pm_core *core, const struct pm_event *event)
+{
+    pm_node_say(core, false, event->text ? event->text : "");
+}
+
+static void on_cannot_start(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_report *report = &core->node->report;
+    if (core->config.node >= report->cannot_node)
+        return;
+    report->cannot_node = core->config.node;
+    pm_text_copy(report->cannot_text, sizeof(report->cannot_text), event->text);
+    core->node->dirty = true;
+}
+
+static void on_timer(struct pm_core *core, const struct pm_event *event)
+{
+    (void)event;
+    struct pm_node *n = core->node;
+    for (uint32_t i = 0; i < n->n_local; i++) {
+        struct pm_local *local = &n->locals[i];
+        if (!local->linger_ns || core->now_ns < local->linger_ns)
+            continue;
+        local->linger_ns = 0;
+        local->left = true;
+        pm_node_log(core, "no-finalize", local);
+    }
+    pm_node_say_flush(core);
+}
+
+static void (*const handlers[PM_EVENT_MAX])(struct pm_core *core, const struct pm_event *event) = {
+    [PM_EVENT_TIMER] = on_timer,
+    [PM_EVENT_SHIM_JOINED] = on_shim_joined,
+    [PM_EVENT_SHIM_LOST] = on_shim_lost,
+    [PM_EVENT_RANK_STARTED] = on_rank_started,
+    [PM_EVENT_RANK_EXITED] = on_rank_exited,
+    [PM_EVENT_RANK_GONE] = on_rank_gone,
+    [PM_EVENT_SIGNALLED] = on_signalled,
+    [PM_EVENT_SERVER_READY] = on_server_ready,
+    [PM_EVENT_SERVER_LOST] = on_server_lost,
+    [PM_EVENT_NOTIFIED] = on_notified,
+    [PM_EVENT_CONNECTED] = on_connected,
+    [PM_EVENT_FINALIZED] = on_finalized,
+    [PM_EVENT_ABORT] = on_abort,
+    [PM_EVENT_PORT] = on_port,
+    [PM_EVENT_SAY] = on_say,
+    [PM_EVENT_CANNOT_START] = on_cannot_start,
+};
+
+bool pm_node_fact(struct pm_core *core, const struct pm_event *event)
+{
+    if (!handlers[event->type])
+        return false;
+    handlers[event->type](core, event);
+    return true;
+}
+
+bool pm_node_fact_fence_lost(struct pm_core *core, uint32_t epoch, uint32_t rank)
+{
+    struct pm_event event = {.epoch = epoch, .rank = rank};
+    struct pm_local *local = local_of_rank(core, &event);
+    if (!local || !local->over || local->wait_status != 0 || !local->connected ||
+        local->finalized || local->termed || local->killed || user_stops(core->node))
+        return false;
+    rank_fails(core, local, PM_CAUSE_NO_FINALIZE, "");
+    return true;
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See policy.h. To change what a failure leads to, change the table `rules`.
+#include "pmix_server/core/policy.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/wait.h>
+
+struct question {
+    const struct pm_failure *failure;
+    const struct pm_history *history;
+    const struct pm_options *options;
+    char *why;  // PM_TEXT_CAP
+};
+
+__attribute__((format(printf, 2, 3))) static bool because(const struct question *q,
+                                                          const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(q->why, PM_TEXT_CAP, format, args);
+    va_end(args);
+    return true;
+}
+
+static bool user_stops(const struct question *q)
+{
+    return q->history->user_stop && because(q, "the step is being stopped");
+}
+
+static bool world_is_over(const struct question *q)
+{
+    return q->history->world_over && because(q, "all its ranks had ended well");
+}
+
+static bool ended_well(const struct question *q)
+{
+    return q->failure->cause == PM_CAUSE_NONE ||
+           (q->failure->cause == PM_CAUSE_EXIT && q->failure->wait_status == 0);
+}
+
+static bool place_is_lost(const struct question *q)
+{
+    return pm_cause_is_loss(q->failure->cause) &&
+           because(q, "%s: its place in the step cannot come back",
+                   pm_cause_name(q->failure->cause));
+}
+
+static bool exec_failed(const struct question *q)
+{
+    return q->failure->cause == PM_CAUSE_EXEC &&
+           because(q, "a program that cannot be started is not tried again");
+}
+
+static bool is_fatal(const struct question *q)
+{
+    const struct pm_fatal *fatal = &q->options->fatal;
+    int32_t status = q->failure->wait_status;
+    if (pm_cause_is_loss(q->failure->cause) || q->failure->cause == PM_CAUSE_PMIX_SERVER ||
+        q->failure->cause == PM_CAUSE_HANG)
+        return false;
+    if (WIFSIGNALED(status)) {
+        unsigned bit = (unsigned)WTERMSIG(status) - 1;
+        return fatal->signals[bit / 64] >> bit % 64 & 1 &&
+               because(q, "signal %d is in --pm-fatal-exit", WTERMSIG(status));
+    }
+    unsigned code = (unsigned)WEXITSTATUS(status);
+    return fatal->exits[code / 64] >> code % 64 & 1 &&
+           because(q, "exit code %u is in --pm-fatal-exit", code);
+}
+
+static bool notify_without_server(const struct question *q)
+{
+    return q->options->mode == PM_MODE_NOTIFY && q->failure->cause == PM_CAUSE_PMIX_SERVER &&
+           because(q, "survivors cannot be told of failures any more");
+}
+
+static bool mode_is_notify(const struct question *q)
+{
+    return q->options->mode == PM_MODE_NOTIFY;
+}
+
+static bool no_restart_allowed(const struct question *q)
+{
+    return q->options->max_restarts == 0 && because(q, "--pm-max-restarts=0");
+}
+
+static bool budget_is_used(const struct question *q)
+{
+    if (q->history->restarts < q->options->max_restarts)
+        return false;
+    if (!q->options->restart_window_ms)
+        return because(q, "%u of %u restarts used", q->history->restarts,
+                       q->options->max_restarts);
+    char window[32];
+    return because(q, "%u of %u restarts used within %s", q->history->restarts,
+                   q->options->max_restarts,
+                   pm_duration_format(q->options->restart_window_ms, window, sizeof(window)));
+}
+
+static bool cannot_get_up(const struct question *q)
+{
+    char uptime[32];
+    return q->options->min_uptime_ms && q->history->start_failures >= PM_START_FAILURES_MAX &&
+           because(q, "%u times in a row it died within %s (--pm-min-uptime)",
+                   q->history->start_failures,
+                   pm_duration_format(q->options->min_uptime_ms, uptime, sizeof(uptime)));
+}
+
+static bool rank_alone(const struct question *q)
+{
+    return q->options->mode == PM_MODE_RANK && q->failure->rank != PM_RANK_NONE &&
+           !q->failure->connected;
+}
+
+static bool rank_was_connected(const struct question *q)
+{
+    return q->options->mode == PM_MODE_RANK && q->failure->rank != PM_RANK_NONE &&
+           because(q, "it had connected to PMIx");
+}
+
+static bool always(const struct question *q)
+{
+    (void)q;
+    return true;
+}
+
+// The first rule that fits decides. `escalated`: less was asked for than is done.
+static const struct rule {
+    bool (*fits)(const struct question *q);
+    enum pm_verdict_action action;
+    bool escalated;
+} rules[] = {
+    {user_stops, PM_VERDICT_IGNORE, false},
+    {ended_well, PM_VERDICT_IGNORE, false},
+    {world_is_over, PM_VERDICT_IGNORE, false},
+    {place_is_lost, PM_VERDICT_STOP, false},
+    {exec_failed, PM_VERDICT_STOP, false},
+    {is_fatal, PM_VERDICT_STOP, false},
+    {notify_without_server, PM_VERDICT_STOP, false},
+    {mode_is_notify, PM_VERDICT_NOTIFY, false},
+    {no_restart_allowed, PM_VERDICT_STOP, false},
+    {budget_is_used, PM_VERDICT_STOP, false},
+    {cannot_get_up, PM_VERDICT_STOP, false},
+    {rank_alone, PM_VERDICT_RESTART_RANK, false},
+    {rank_was_connected, PM_VERDICT_RESTART_WORLD, true},
+    {always, PM_VERDICT_RESTART_WORLD, false},
+};
+
+struct pm_verdict pm_policy(const struct pm_failure *failure, const struct pm_history *history,
+                            const struct pm_options *options)
+{
+    struct pm_verdict verdict = {0};
+    const struct question q = {
+        .failure = failure, .history = history, .options = options, .why = verdict.why};
+    const struct rule *rule = rules;
+    while (!rule->fits(&q))
+        rule++;
+    verdict.action = rule->action;
+    verdict.escalated = rule->escalated;
+    return verdict;
+}
+
+const char *pm_verdict_name(enum pm_verdict_action action)
+{
+    static const char *const names[PM_VERDICT_MAX] = {
+        [PM_VERDICT_NONE] = "none",
+        [PM_VERDICT_IGNORE] = "ignore",
+        [PM_VERDICT_NOTIFY] = "notify",
+        [PM_VERDICT_RESTART_RANK] = "restart-rank",
+        [PM_VERDICT_RESTART_WORLD] = "restart-world",
+        [PM_VERDICT_MOVE_TO_SPARE] = "move-to-spare",
+        [PM_VERDICT_RELAUNCH] = "relaunch",
+        [PM_VERDICT_STOP] = "stop",
+    };
+    return (unsigned)action < PM_VERDICT_MAX ? names[action] : "?";
+}
+
+uint64_t pm_policy_backoff_ms(const struct pm_options *options, uint32_t n)
+{
+    if (n < 2 || !options->backoff_ms)
+        return 0;
+    uint64_t wait = options->backoff_ms;
+    for (uint32_t i = 2; i < n && wait < UINT64_MAX / 2; i++) {
+        wait *= 2;
+        if (options->backoff_max_ms && wait >= options->backoff_max_ms)
+            break;
+    }
+    return options->backoff_max_ms && wait > options->backoff_max_ms ? options->backoff_max_ms
+                                                                     : wait;
+}
+
+int32_t pm_policy_exit_of(int32_t wait_status)
+{
+    return WIFSIGNALED(wait_status) ? 128 + WTERMSIG(wait_status) : WEXITSTATUS(wait_status);
+}
+
+int32_t pm_policy_status(const struct pm_failure *failure)
+{
+    switch (failure->cause) {
+    case PM_CAUSE_EXIT:
+    case PM_CAUSE_SIGNAL:
+    case PM_CAUSE_OOM:
+    case PM_CAUSE_ABORT:
+    case PM_CAUSE_EXEC: {
+        int32_t status = pm_policy_exit_of(failure->wait_status);
+        return status ? status : 1;
+    }
+    default:
+        return 1;
+    }
+}
