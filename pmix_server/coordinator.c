@@ -1,0 +1,247 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// pm-coordinator --exe=SRUN --program=N --libexec=DIR -- ARGV...
+//
+// Takes the place of the srun that the user started (the plugin execs it there, so the pid is the one
+// that the user's shell waits for), runs the real srun as its child and ends with the verdict on the
+// step. Wiring only: decisions are the core's, see pmix_server/core/.
+//
+// Exit status: the step's verdict; 1 for words on the command line that supervision cannot work with;
+// 125 if supervision could not start. A step that was never launched ends with srun's own status.
+#include <argp.h>
+#include <errno.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "pm_config.h"
+#include "pmix_server/coordinator.h"
+#include "pmix_server/io/listen.h"
+#include "pmix_server/io/util.h"
+
+#define NOFILE_WANTED 65536u
+#define END_TIMEOUT_MS 5000
+
+struct arguments {
+    const char *exe;
+    const char *libexec;
+    int program;
+    char **argv;  // of srun
+};
+
+enum option_key { KEY_EXE = 256, KEY_PROGRAM, KEY_LIBEXEC };
+
+static const struct argp_option argp_options[] = {
+    {.name = "exe", .key = KEY_EXE, .arg = "PATH", .doc = "the real srun"},
+    {.name = "program", .key = KEY_PROGRAM, .arg = "N", .doc = "where the program starts in ARGV"},
+    {.name = "libexec", .key = KEY_LIBEXEC, .arg = "DIR", .doc = "where pm-agent is on the nodes"},
+    {0},
+};
+
+static error_t parse_option(int key, char *arg, struct argp_state *state)
+{
+    struct arguments *a = state->input;
+    switch (key) {
+    case KEY_EXE:
+        a->exe = arg;
+        return 0;
+    case KEY_LIBEXEC:
+        a->libexec = arg;
+        return 0;
+    case KEY_PROGRAM:
+        a->program = atoi(arg);
+        return a->program >= 0 ? 0 : EINVAL;
+    case ARGP_KEY_ARGS:
+        a->argv = state->argv + state->next;
+        return 0;
+    case ARGP_KEY_END:
+        if (!a->exe || !a->argv)
+            argp_error(state, "is started by srun --pm-supervise, not by hand");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp argp = {.options = argp_options, .parser = parse_option,
+                                 .args_doc = "-- SRUN ARGV...",
+                                 .doc = "Supervises one step; started by srun --pm-supervise."};
+
+void pm_coordinator_finish(struct coordinator *c, int status)
+{
+    if (!c->has_verdict)
+        c->verdict = status;
+    c->has_verdict = true;
+    if (c->srun)
+        pm_srun_end(c, SIGTERM, END_TIMEOUT_MS);
+    else
+        event_base_loopbreak(c->base);
+}
+
+static int die(int status, const char *text)
+{
+    fprintf(stderr, "pm-supervise: %s\n", text);
+    return status;
+}
+
+static void on_core_failed(int error, void *arg)
+{
+    struct coordinator *c = arg;
+    char text[PM_TEXT_CAP];
+    snprintf(text, sizeof(text), "pm-coordinator cannot go on: %s; stopping the step",
+             strerror(-error));
+    pm_coordinator_say(c, text);
+    pm_coordinator_finish(c, PM_EXIT_INFRASTRUCTURE);
+}
+
+static void before_timer(void *arg) { pm_peers_drain(((struct coordinator *)arg)->peers); }
+
+// One fd per link; srun would propagate a raised limit to the ranks, so it gets the old one back.
+static void raise_nofile(const struct coordinator *c)
+{
+    struct rlimit limit = c->inherited.nofile;
+    limit.rlim_cur = limit.rlim_max < NOFILE_WANTED ? limit.rlim_max : NOFILE_WANTED;
+    if (limit.rlim_cur > c->inherited.nofile.rlim_cur)
+        setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+// Refuses what cannot work before anything is allocated. 0, or -EINVAL with a sentence.
+static int read_input(struct coordinator *c, const struct arguments *a, char *error)
+{
+    const char *conf = getenv("SLURM_PM_STEP_CONF");
+    pm_options_default(&c->options);
+    if (!conf || pm_options_decode(&c->options, conf, error) < 0) {
+        if (!conf)
+            snprintf(error, PM_ERROR_CAP, "is started by srun --pm-supervise, not by hand");
+        return -EINVAL;
+    }
+    int r = pm_srun_argv_rewrite(a->argv, a->program, &c->argv, error);
+    if (r < 0)
+        return r;
+    const char *wait = getenv("SLURM_WAIT");
+    if (!c->argv.wait_given && wait && pm_srun_wait_parse(wait, &c->argv.wait_s) < 0)
+        c->argv.wait_s = 0;  // srun ignores it, too
+    return pm_coordinator_log_check(c, error);
+}
+
+static int open_listener(struct coordinator *c, char *error)
+{
+    struct pm_peers_config config = {
+        .base = c->base,
+        .secure = {.key = c->key, .version = PM_VERSION, .launch = c->launch,
+                   .node = PM_NODE_COORDINATOR},
+        .port_min = c->options.port_min, .port_max = c->options.port_max,
+        .coordinator = "", .nodelist = "",
+    };
+    size_t n = 0;
+    PM_CLEANUP_FREE uint16_t *ports =
+        pm_listen_ports_of_range(c->options.port_min, c->options.port_max, &n);
+    int r = ports ? pm_peers_new(&config, &c->peers) : -ENOMEM;
+    if (r == 0)
+        r = pm_peers_listen(c->peers, ports, n);
+    if (r < 0 && c->options.port_min)
+        snprintf(error, PM_ERROR_CAP, "cannot listen on any port of --pm-port-range=%u-%u: %s",
+                 c->options.port_min, c->options.port_max, strerror(-r));
+    else if (r < 0)
+        snprintf(error, PM_ERROR_CAP, "cannot listen for the nodes: %s", strerror(-r));
+    return r;
+}
+
+// "login1:40123", for the sentence that names a node which has not joined.
+static void name_ourselves(const struct coordinator *c, char *buf, size_t cap)
+{
+    char host[256] = "this host";
+    const char *colon = strrchr(pm_peers_addresses(c->peers), ':');
+    gethostname(host, sizeof(host) - 1);
+    snprintf(buf, cap, "%s%s", host, colon ? colon : "");
+}
+
+static int start_core(struct coordinator *c)
+{
+    char name[512];
+    name_ourselves(c, name, sizeof(name));
+    struct pm_core_config config = {.node = PM_NODE_COORDINATOR, .launch = c->launch,
+                                    .options = c->options, .addresses = name,
+                                    .wait_ms = (uint64_t)c->argv.wait_s * 1000};
+    int r = pm_core_new(&config, pm_clock_ns(), &c->core);
+    if (r < 0)
+        return r;
+    struct pm_loop_config loop = {.base = c->base, .core = c->core,
+                                  .handlers = pm_coordinator_handlers, .arg = c,
+                                  .before_timer = before_timer, .failed = on_core_failed};
+    r = pm_loop_new(&loop, &c->loop);
+    if (r == 0)
+        pm_peers_set_loop(c->peers, c->loop);
+    return r;
+}
+
+static int start(struct coordinator *c, char *error)
+{
+    struct event_config *config = event_config_new();
+    if (config)
+        event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME);
+    c->base = config ? event_base_new_with_config(config) : NULL;
+    event_config_free(config);
+    c->children = pm_children_new();
+    if (!c->base || !c->children) {
+        snprintf(error, PM_ERROR_CAP, "out of memory");
+        return -ENOMEM;
+    }
+    raise_nofile(c);
+    int r = open_listener(c, error);
+    if (r < 0)
+        return r;
+    r = start_core(c);
+    if (r == 0)
+        r = pm_srun_start(c);
+    if (r < 0)
+        snprintf(error, PM_ERROR_CAP, "cannot start supervision: %s", strerror(-r));
+    return r;
+}
+
+static void stop(struct coordinator *c)
+{
+    if (c->srun)
+        kill(c->srun, SIGKILL);
+    pm_job_done(c);
+    pm_srun_done(c);
+    c->peers = pm_peers_free(c->peers);
+    c->loop = pm_loop_free(c->loop);
+    c->core = pm_core_free(c->core);
+    c->children = pm_children_free(c->children);
+    pm_coordinator_log_done(c);
+    pm_srun_argv_done(&c->argv);
+    if (c->base)
+        event_base_free(c->base);
+    sodium_memzero(c->key, sizeof(c->key));
+}
+
+int main(int argc, char **argv)
+{
+    static struct coordinator c = {.report_fd = -1, .answer_fd = -1};
+    struct arguments a = {.libexec = PM_LIBEXEC_DIR};
+    char error[PM_ERROR_CAP] = "";
+    STAILQ_INIT(&c.early);
+    pm_srun_inherit(&c.inherited);
+    prctl(PR_SET_DUMPABLE, 0);  // the key of the step is in our memory
+    if (argp_parse(&argp, argc, argv, 0, NULL, &a))
+        return PM_EXIT_CANNOT_START;
+    if (sodium_init() < 0)
+        return die(PM_EXIT_CANNOT_START, "libsodium does not work here");
+    c.exe = a.exe;
+    c.libexec = a.libexec;
+    randombytes_buf(c.key, sizeof(c.key));
+    if (read_input(&c, &a, error) < 0)
+        return die(PM_EXIT_REFUSED, error);
+    int r = start(&c, error);
+    if (r < 0)
+        die(PM_EXIT_CANNOT_START, error);
+    else
+        event_base_dispatch(c.base);
+    int status = r < 0 ? PM_EXIT_CANNOT_START : c.verdict;
+    stop(&c);
+    return status;
+}

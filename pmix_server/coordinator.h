@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// pm-coordinator: the process that the user's shell knows as srun. It runs the real srun as its child,
+// holds the root of the tree, and executes what the core decides. This header is shared by
+// coordinator*.c only; each file owns the part of the struct that carries its name.
+#ifndef PM_COORDINATOR_H
+#define PM_COORDINATOR_H
+
+#include <event2/event.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include "pmix_server/coordinator_argv.h"
+#include "pmix_server/core/core.h"
+#include "pmix_server/io/children.h"
+#include "pmix_server/io/event_log.h"
+#include "pmix_server/io/loop.h"
+#include "pmix_server/io/peers.h"
+#include "pmix_server/io/signals.h"
+
+#define PM_EXIT_REFUSED 1          // bad words on the command line: what srun itself exits with
+#define PM_EXIT_INFRASTRUCTURE 1   // something of ours or of Slurm was lost
+#define PM_EXIT_CANNOT_START 125   // supervision could not start
+#define PM_SIGNALS 32              // standard signals, 1..31
+
+struct early_log {
+    struct pm_log record;
+    STAILQ_ENTRY(early_log) entry;
+};
+
+// What the process got from its parent and what the real srun must get back.
+struct inherited {
+    struct sigaction actions[PM_SIGNALS];
+    struct rlimit nofile;
+};
+
+struct coordinator {
+    // coordinator.c
+    struct event_base *base;
+    struct pm_core *core;
+    struct pm_loop *loop;
+    struct pm_peers *peers;
+    struct pm_children *children;
+    struct pm_options options;
+    const char *exe;
+    const char *libexec;
+    uint32_t launch;
+    uint8_t key[PM_KEY_LEN];
+    struct inherited inherited;
+    struct pm_srun_argv argv;
+    bool launched;
+    uint32_t job;
+    uint32_t step;
+    bool has_verdict;  // nothing but the end of srun is waited for
+    int verdict;
+    // coordinator_srun.c
+    struct pm_signals *signals;
+    pid_t srun;  // 0: reaped, or not started
+    bool srun_ended;
+    int srun_status;
+    int report_fd;
+    struct event *report;
+    struct event *kill_timer;
+    // coordinator_job.c
+    pid_t asked;
+    int answer_fd;
+    struct event *answer;
+    // coordinator_log.c
+    struct pm_event_log *log;
+    bool log_failed;
+    STAILQ_HEAD(, early_log) early;
+    unsigned n_early;
+};
+
+// coordinator.c: the step has its verdict: end srun if it runs, then leave with `status`.
+void pm_coordinator_finish(struct coordinator *c, int status);
+
+// coordinator_actions.c
+extern const pm_action_f pm_coordinator_handlers[PM_ACTION_MAX];
+// One line on srun's stderr, "pm-supervise: " in front unless it is there.
+void pm_coordinator_say(struct coordinator *c, const char *text);
+
+// coordinator_srun.c
+void pm_srun_inherit(struct inherited *in);
+// Forks and execs the real srun, and listens for signals and its report. 0 or negative errno.
+int pm_srun_start(struct coordinator *c);
+// SIGTERM (or `sig`) now, SIGKILL after timeout_ms.
+void pm_srun_end(struct coordinator *c, int sig, uint64_t timeout_ms);
+void pm_srun_done(struct coordinator *c);
+
+// coordinator_env.c: environment of the real srun, malloc'd and NULL-terminated; NULL without memory.
+char **pm_srun_environment(const struct coordinator *c, char *const *from, int report_fd);
+void pm_environment_free(char **env);
+
+// coordinator_job.c: asks Slurm for the state of our job; answered by PM_EVENT_JOB_STATE.
+void pm_job_ask(struct coordinator *c);
+void pm_job_done(struct coordinator *c);
+
+// coordinator_log.c
+// Before anything starts: can --pm-log be made? 0, or -EINVAL with a sentence (PM_ERROR_CAP).
+int pm_coordinator_log_check(const struct coordinator *c, char *error);
+// Job and step are known. 0, or negative errno with a sentence.
+int pm_coordinator_log_open(struct coordinator *c, char *error);
+void pm_coordinator_log(struct coordinator *c, const struct pm_log *record);
+void pm_coordinator_log_done(struct coordinator *c);
+
+#endif

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the coordinator does for each action of the core.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pmix_server/coordinator.h"
+#include "pmix_server/io/util.h"
+
+#define PREFIX "pm-supervise: "
+
+// One write() a line: lines of ours never mix with each other nor with those of the program.
+void pm_coordinator_say(struct coordinator *c, const char *text)
+{
+    bool has_prefix = !strncmp(text, PREFIX, strlen(PREFIX));
+    PM_CLEANUP_FREE char *line = NULL;
+    if (asprintf(&line, "%s%s%s", has_prefix ? "" : PREFIX, text, c->argv.pty ? "\r\n" : "\n") < 0) {
+        line = NULL;
+        return;
+    }
+    pm_fd_write_all(STDERR_FILENO, line, strlen(line));
+}
+
+static void do_dial(struct pm_action *a, void *arg)
+{
+    pm_peers_dial(((struct coordinator *)arg)->peers, a);
+}
+
+static void do_send(struct pm_action *a, void *arg)
+{
+    pm_peers_send(((struct coordinator *)arg)->peers, a);
+}
+
+static void do_close(struct pm_action *a, void *arg)
+{
+    pm_peers_close(((struct coordinator *)arg)->peers, a);
+}
+
+static void do_say(struct pm_action *a, void *arg)
+{
+    struct coordinator *c = arg;
+    if (a->text && (!a->verbose || c->options.verbose))
+        pm_coordinator_say(c, a->text);
+}
+
+static void do_log(struct pm_action *a, void *arg)
+{
+    if (a->log)
+        pm_coordinator_log(arg, a->log);
+}
+
+static void do_end_step(struct pm_action *a, void *arg)
+{
+    pm_srun_end(arg, a->signal ? a->signal : SIGTERM, a->timeout_ms);
+}
+
+static void do_ask(struct pm_action *a, void *arg) { pm_job_ask(arg); }
+
+static void do_exit(struct pm_action *a, void *arg) { pm_coordinator_finish(arg, a->status); }
+
+const pm_action_f pm_coordinator_handlers[PM_ACTION_MAX] = {
+    [PM_ACTION_DIAL] = do_dial,   [PM_ACTION_SEND] = do_send,
+    [PM_ACTION_CLOSE] = do_close, [PM_ACTION_SAY] = do_say,
+    [PM_ACTION_LOG] = do_log,     [PM_ACTION_END_STEP] = do_end_step,
+    [PM_ACTION_ASK_JOB_STATE] = do_ask, [PM_ACTION_EXIT] = do_exit,
+};

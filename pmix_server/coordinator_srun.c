@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The real srun as our child: start, signals, report, end.
+//
+// Signals. The terminal's (INT, QUIT, TSTP, TTIN, TTOU) reach srun directly, as it is in our process
+// group; we only pass on those that another process sent to us alone. TERM and HUP mean "stop for good".
+// When srun is stopped by the terminal (Ctrl-Z) we stop too, so that the shell sees its job stopped.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "pmix_server/coordinator.h"
+#include "pmix_server/io/util.h"
+#include "pmix_server/wire/buf.h"
+
+#define REPORT_MAX 512
+
+extern char **environ;
+
+enum passing {
+    PASS_NO = 0,
+    PASS_SENT,    // if a process sent it; the terminal's reaches srun anyway
+    PASS_ALWAYS,
+};
+
+static const struct {
+    int signal;
+    enum passing passing;
+    bool stop;
+} treatments[] = {
+    {SIGINT, PASS_SENT, false},    {SIGQUIT, PASS_SENT, false},   {SIGTSTP, PASS_SENT, false},
+    {SIGTTIN, PASS_NO, false},     {SIGTTOU, PASS_NO, false},     {SIGTERM, PASS_ALWAYS, true},
+    {SIGHUP, PASS_ALWAYS, true},   {SIGUSR1, PASS_ALWAYS, false}, {SIGUSR2, PASS_ALWAYS, false},
+    {SIGALRM, PASS_ALWAYS, false}, {SIGCONT, PASS_ALWAYS, false}, {SIGPIPE, PASS_NO, false},
+    {SIGCHLD, PASS_NO, false},
+};
+
+#define TREATMENTS (sizeof(treatments) / sizeof(*treatments))
+
+void pm_srun_inherit(struct inherited *in)
+{
+    for (int sig = 1; sig < PM_SIGNALS; sig++)
+        sigaction(sig, NULL, &in->actions[sig]);
+    getrlimit(RLIMIT_NOFILE, &in->nofile);
+}
+
+static void on_signal(const struct signalfd_siginfo *info, void *arg)
+{
+    struct coordinator *c = arg;
+    int sig = (int)info->ssi_signo;
+    if (sig == SIGCHLD) {
+        pm_children_reap(c->children, true);
+        return;
+    }
+    for (size_t i = 0; i < TREATMENTS; i++) {
+        if (treatments[i].signal != sig)
+            continue;
+        bool sent = info->ssi_code <= 0;
+        // First the core: it must know that a stop is wanted before srun's reaction is seen.
+        if (treatments[i].stop)
+            pm_loop_post(c->loop, &(struct pm_event){.type = PM_EVENT_STOP, .signal = sig});
+        if (c->srun && (treatments[i].passing == PASS_ALWAYS ||
+                        (treatments[i].passing == PASS_SENT && sent)))
+            kill(c->srun, sig);
+    }
+}
+
+static int signals_start(struct coordinator *c)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    for (size_t i = 0; i < TREATMENTS; i++) {
+        // Ignored by whoever started us (nohup, a script's background job): stays ignored.
+        int sig = treatments[i].signal;
+        if (sig == SIGCHLD || c->inherited.actions[sig].sa_handler != SIG_IGN)
+            sigaddset(&set, sig);
+    }
+    // An ignored SIGCHLD would make the kernel reap our children itself.
+    signal(SIGCHLD, SIG_DFL);
+    return pm_signals_new(c->base, &set, on_signal, c, &c->signals);
+}
+
+static void on_srun_changed(pid_t pid, int status, void *arg)
+{
+    struct coordinator *c = arg;
+    if (WIFSTOPPED(status)) {
+        int sig = WSTOPSIG(status);
+        // Only the terminal's stops: one that was sent to srun alone is for srun alone.
+        if (sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU)
+            raise(SIGSTOP);
+        return;
+    }
+    c->srun = 0;
+    c->srun_ended = true;
+    c->srun_status = status;
+    if (!c->launched && !c->has_verdict) {
+        // No step, nothing to judge: srun has said why.
+        c->verdict = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+        c->has_verdict = true;
+    }
+    if (c->has_verdict)
+        event_base_loopbreak(c->base);
+    else
+        pm_loop_post(c->loop, &(struct pm_event){.type = PM_EVENT_SRUN_EXITED,
+                                                 .wait_status = status});
+}
+
+static void cannot_supervise(struct coordinator *c, const char *text)
+{
+    pm_coordinator_say(c, text);
+    pm_coordinator_finish(c, PM_EXIT_CANNOT_START);
+}
+
+static void on_report(evutil_socket_t fd, short what, void *arg)
+{
+    struct coordinator *c = arg;
+    uint8_t packet[REPORT_MAX];
+    char mpi[64], error[PM_ERROR_CAP];
+    ssize_t n = recv(fd, packet, sizeof(packet), MSG_DONTWAIT);
+    if (n <= 0)
+        return;  // EOF: srun ends, or ended
+    struct pm_reader r = pm_reader_of(packet, (size_t)n);
+    struct pm_event event = {.type = PM_EVENT_LAUNCHED};
+    c->job = event.job = pm_read_u32(&r);
+    c->step = event.step = pm_read_u32(&r);
+    event.nnodes = pm_read_u32(&r);
+    event.ntasks = pm_read_u32(&r);
+    pm_read_str(&r, mpi, sizeof(mpi));
+    if (pm_reader_end(&r) < 0 || c->launched) {
+        cannot_supervise(c, "the plugin in srun and pm-coordinator do not understand each other: "
+                            "install both from the same build");
+        return;
+    }
+    c->launched = true;
+    if (*mpi && strcmp(mpi, "none") != 0) {
+        char text[PM_TEXT_CAP];
+        snprintf(text, sizeof(text),
+                 "srun uses --mpi=%s although it was told not to; is there a cli_filter or an "
+                 "alias that sets it?",
+                 mpi);
+        cannot_supervise(c, text);
+        return;
+    }
+    if (pm_coordinator_log_open(c, error) < 0)
+        cannot_supervise(c, error);
+    else
+        pm_loop_post(c->loop, &event);
+}
+
+__attribute__((noreturn)) static void become_srun(const struct coordinator *c, char **env,
+                                                  pid_t parent)
+{
+    for (int sig = 1; sig < PM_SIGNALS; sig++) {
+        if (sig != SIGKILL && sig != SIGSTOP)
+            sigaction(sig, &c->inherited.actions[sig], NULL);
+    }
+    sigprocmask(SIG_SETMASK, pm_signals_old_mask(c->signals), NULL);
+    setrlimit(RLIMIT_NOFILE, &c->inherited.nofile);
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() == parent)
+        execve(c->exe, c->argv.argv, env);
+    char text[PM_PATH_CAP + 64];
+    int n = snprintf(text, sizeof(text), "pm-supervise: cannot run %s: %s\n", c->exe,
+                     strerror(errno));
+    (void)!write(STDERR_FILENO, text, (size_t)n);
+    _exit(PM_EXIT_CANNOT_START);
+}
+
+static int srun_fork(struct coordinator *c, int report_fd)
+{
+    char **env = pm_srun_environment(c, environ, report_fd);
+    if (!env)
+        return -ENOMEM;
+    pid_t self = getpid(), pid = fork();
+    if (pid == 0)
+        become_srun(c, env, self);
+    int error = errno;
+    pm_environment_free(env);
+    if (pid < 0)
+        return -error;
+    c->srun = pid;
+    return pm_children_watch(c->children, pid, on_srun_changed, c);
+}
+
+int pm_srun_start(struct coordinator *c)
+{
+    int fds[2];
+    int r = signals_start(c);
+    if (r < 0)
+        return r;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+        return -errno;
+    c->report_fd = fds[0];
+    r = pm_fd_cloexec(fds[1], 0);
+    c->report = event_new(c->base, fds[0], EV_READ, on_report, c);
+    if (r == 0 && (!c->report || event_add(c->report, NULL)))
+        r = -ENOMEM;
+    if (r == 0)
+        r = srun_fork(c, fds[1]);
+    close(fds[1]);
+    return r;
+}
+
+static void on_kill_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct coordinator *c = arg;
+    if (c->srun)
+        kill(c->srun, SIGKILL);
+}
+
+void pm_srun_end(struct coordinator *c, int sig, uint64_t timeout_ms)
+{
+    struct timeval tv = pm_timeval_of_ms(timeout_ms);
+    if (!c->srun)
+        return;
+    kill(c->srun, sig);
+    kill(c->srun, SIGCONT);
+    if (!c->kill_timer)
+        c->kill_timer = evtimer_new(c->base, on_kill_timer, c);
+    if (!c->kill_timer || evtimer_add(c->kill_timer, &tv))
+        kill(c->srun, SIGKILL);
+}
+
+void pm_srun_done(struct coordinator *c)
+{
+    if (c->report)
+        event_free(c->report);
+    if (c->kill_timer)
+        event_free(c->kill_timer);
+    if (c->report_fd >= 0)
+        close(c->report_fd);
+    c->signals = pm_signals_free(c->signals);
+}
