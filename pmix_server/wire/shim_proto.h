@@ -7,6 +7,8 @@
 // says uid 0 (who listened), and the agent that it says the job's uid. Packets are at most
 // PM_SHIM_PACKET_MAX bytes; a malformed one ends the connection.
 //
+// A packet is u8 enum pm_shim_msg, then the fields named below.
+//
 // Order: HELLO, then WELCOME (with the memfd of the lease page as SCM_RIGHTS) or REFUSE. Then START,
 // answered by STARTED or by EXITED; EXITED says that the rank's own process ended, TREE_GONE that no descendant
 // of it is left (always sent, once per incarnation, after EXITED; after a natural end the shim
@@ -42,8 +44,8 @@ enum pm_shim_msg {
     PM_SHIM_KILL,     // u32 epoch: SIGKILL to the whole tree, answered by EXITED (if alive), TREE_GONE
     PM_SHIM_PAUSE,    // SIGSTOP to the whole tree (lease over)
     PM_SHIM_RESUME,   // SIGCONT to the whole tree
-    PM_SHIM_END,      // kill what is left, then end with the rank's last status; i32 status override
-                      // valid if u8 == 1: end with that wait status instead
+    PM_SHIM_END,      // u8 override, i32 wait status: kill what is left, then end with the rank's last
+                      // status, or with the given one if override is 1
     PM_SHIM_MAX,
 };
 

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See shim.h. One poll loop over the agent's socket, a signalfd and a pidfd of slurmstepd.
+//
+// An incarnation is `open` from its fork until TREE_GONE has been sent. Whatever is asked for while
+// it is open (a kill, a further START, END) first kills the tree and is answered when the last
+// descendant has been reaped; `settle` is the one place where that is noticed and the next thing
+// done. The tree stands still if the agent said PAUSE or the node's lease is over.
+//
+// Signals from Slurm are reported and then passed on to the rank's own process. Those that a
+// terminal made (--pty) are neither: the kernel has given them to the rank as well.
+#include "plugin/shim/shim.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "plugin/shim/fds.h"
+#include "plugin/shim/internal.h"
+#include "plugin/shim/link.h"
+#include "plugin/shim/tree.h"
+
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434
+#endif
+
+#define NEVER UINT64_MAX
+#define WELCOME_TIMEOUT_MS 30000
+#define KILL_RETRY_MS 20
+#define LEASE_RETRY_MS 100
+
+// --- the rank -----------------------------------------------------------------------------------
+
+static void leave_shim(struct shim *s)
+{
+    close(s->link);
+    close(s->signals);
+    if (s->parent_watch >= 0)
+        close(s->parent_watch);
+    if (s->config->oom_fd >= 0)
+        close(s->config->oom_fd);
+    if (s->lease)
+        (void)munmap((void *)(uintptr_t)s->lease, sizeof *s->lease);
+    (void)sigprocmask(SIG_SETMASK, &s->old_mask, NULL);
+    pm_writer_done(&s->out);
+}
+
+// Forks. True in the child, which is then no shim any more.
+static bool start_rank(struct shim *s)
+{
+    pm_start_free(&s->current);
+    s->current = s->next;
+    s->next = (struct pm_shim_start){0};
+    s->started = true;
+    pid_t pid = pm_rank_fork(s->config->oom_fd);
+    if (pid == 0) {
+        leave_shim(s);
+        return true;
+    }
+    if (pid < 0) {
+        pm_shim_send_say(s, "cannot fork the program: out of processes or memory");
+        pm_shim_report_never_ran(s, &s->current, PM_SHIM_EXIT_CANNOT_START << 8);
+        return false;
+    }
+    s->rank = pid;
+    s->open = true;
+    s->killing = s->standing = false;
+    s->killed = 0;
+    pm_shim_send_started(s);
+    return false;
+}
+
+void pm_shim_kill_tree(struct shim *s)
+{
+    s->killing = true;
+    size_t n = pm_tree_kill(s->agent);
+    if (s->killed == 0 && n > 0)
+        s->killed = (uint32_t)(n - (s->rank > 0));
+}
+
+static void rank_ended(struct shim *s)
+{
+    struct pm_rank_end end = {
+        .epoch = s->current.epoch, .incarnation = s->current.incarnation, .pid = s->rank};
+    pm_rank_reap(&end);
+    s->rank = 0;
+    if (!s->overridden)
+        s->last_status = end.status;
+    pm_shim_send_exited(s, &end);
+}
+
+// Reaps whoever has ended; the rank only after its /proc entry has told whether its exec failed.
+static void reap(struct shim *s)
+{
+    for (;;) {
+        siginfo_t info = {0};
+        if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 || info.si_pid == 0)
+            return;
+        if (info.si_pid == s->rank)
+            rank_ended(s);
+        else
+            (void)pm_shim_reap_one(s, info.si_pid);
+    }
+}
+
+// --- signals ------------------------------------------------------------------------------------
+
+static void take_caught(struct shim *s, const struct signalfd_siginfo *info)
+{
+    int signal = (int)info->ssi_signo;
+    if (signal == SIGCHLD || info->ssi_code == SI_KERNEL)
+        return;
+    if (s->lease) {
+        pm_shim_send_signalled(s, signal);
+        if (s->rank > 0)
+            (void)kill(s->rank, signal);
+    } else if (signal == SIGTERM || signal == SIGINT || signal == SIGHUP || signal == SIGQUIT) {
+        pm_shim_end_with(signal);  // nothing has begun yet
+    }
+}
+
+static void read_signals(struct shim *s)
+{
+    struct signalfd_siginfo info[8];
+    ssize_t len;
+    while ((len = read(s->signals, info, sizeof info)) > 0) {
+        if (getppid() != s->parent)
+            pm_shim_parent_gone(s);
+        for (size_t i = 0; i < (size_t)len / sizeof info[0]; i++)
+            take_caught(s, &info[i]);
+    }
+}
+
+// --- the loop -----------------------------------------------------------------------------------
+
+static uint64_t lease_end_ns(const struct shim *s)
+{
+    return s->lease ? atomic_load_explicit(&s->lease->lease_end_ns, memory_order_acquire) : NEVER;
+}
+
+static bool must_stand(const struct shim *s, uint64_t now_ns)
+{
+    return s->paused || lease_end_ns(s) <= now_ns;
+}
+
+static void obey_lease(struct shim *s, uint64_t now_ns)
+{
+    bool stand = must_stand(s, now_ns);
+    if (!s->open || s->killing || stand == s->standing)
+        return;
+    if (stand)
+        pm_tree_stop(s->agent);
+    else
+        pm_tree_resume(s->agent);
+    s->standing = stand;
+}
+
+// Does what the present state allows. True in a child that is to become the program.
+static bool settle(struct shim *s)
+{
+    reap(s);
+    if (s->open && s->killing && !pm_tree_empty(s->agent)) {
+        pm_shim_kill_tree(s);
+        reap(s);
+    }
+    if (s->open && s->rank == 0 && pm_tree_empty(s->agent)) {
+        s->open = false;
+        pm_shim_send_tree_gone(s, &s->current, s->killed);
+    }
+    uint64_t now_ns = pm_shim_clock_ns();
+    if (s->ending && (!s->open || now_ns >= s->end_deadline_ns))
+        pm_shim_end_with(s->last_status);
+    if (!s->lease && now_ns >= s->welcome_deadline_ns)
+        pm_shim_cannot_start(s, "it has not answered in time");
+    obey_lease(s, now_ns);
+    return s->next.entries && !s->open && !must_stand(s, now_ns) && start_rank(s);
+}
+
+static int timeout_ms(const struct shim *s)
+{
+    uint64_t now_ns = pm_shim_clock_ns(), due_ns = NEVER;
+    if (!s->lease)
+        due_ns = s->welcome_deadline_ns;
+    else if (s->open && s->killing)
+        due_ns = now_ns + KILL_RETRY_MS * PM_NS_PER_MS;
+    else if (s->open || s->next.entries)
+        due_ns = s->standing || must_stand(s, now_ns) ? now_ns + LEASE_RETRY_MS * PM_NS_PER_MS
+                                                      : lease_end_ns(s);
+    if (due_ns == NEVER)
+        return -1;
+    uint64_t wait_ms = due_ns > now_ns ? (due_ns - now_ns) / PM_NS_PER_MS + 1 : 0;
+    return wait_ms > 3600000 ? 3600000 : (int)wait_ms;
+}
+
+static void wait_and_read(struct shim *s)
+{
+    struct pollfd fds[] = {{.fd = s->link, .events = POLLIN},
+                           {.fd = s->signals, .events = POLLIN},
+                           {.fd = s->parent_watch, .events = POLLIN}};
+    if (poll(fds, 3, timeout_ms(s)) <= 0)
+        return;
+    if (fds[2].revents && getppid() != s->parent)
+        pm_shim_parent_gone(s);
+    if (fds[1].revents)
+        read_signals(s);
+    if (fds[0].revents) {
+        reap(s);  // what ended before the agent's words is told before them
+        pm_shim_read_link(s);
+    }
+}
+
+static void become_shim(struct shim *s)
+{
+    sigset_t all;
+    sigfillset(&all);
+    (void)sigprocmask(SIG_BLOCK, &all, &s->old_mask);
+    (void)prctl(PR_SET_NAME, "pm-shim");
+    (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
+    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != s->parent)
+        pm_shim_parent_gone(s);
+    if (!pm_tree_supported())
+        pm_shim_cannot_start(s, "this kernel cannot list children (CONFIG_PROC_CHILDREN)");
+    if (s->config->way == PM_SHIM_WAY_FORK)
+        pm_fds_close_foreign(&s->config->oom_fd, 1);
+    s->signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);
+    s->signals = s->signals < 0 ? -errno : pm_fd_raise(s->signals);
+    if (s->signals < 0)
+        pm_shim_cannot_start(s, "no signalfd");
+    s->parent_watch = (int)syscall(SYS_pidfd_open, s->parent, 0);
+    if (s->parent_watch >= 0)
+        s->parent_watch = pm_fd_raise(s->parent_watch);
+}
+
+static void join_agent(struct shim *s)
+{
+    uint32_t wait_ms = s->config->welcome_ms ? s->config->welcome_ms : WELCOME_TIMEOUT_MS;
+    s->link = pm_link_connect(s->config);
+    if (s->link == -EPERM)
+        pm_shim_cannot_start(s, "its socket was not made by slurmstepd");
+    if (s->link < 0)
+        pm_shim_agent_gone(s);
+    s->welcome_deadline_ns = pm_shim_clock_ns() + wait_ms * PM_NS_PER_MS;
+    pm_shim_send_hello(s);
+}
+
+struct pm_shim_start *pm_shim_run(const struct pm_shim_config *config)
+{
+    static struct shim s;
+    s = (struct shim){.config = config,
+                      .link = -1,
+                      .parent_watch = -1,
+                      .parent = getppid(),
+                      .agent = config->agent,
+                      .last_status = PM_SHIM_EXIT_CANNOT_START << 8};
+    become_shim(&s);
+    join_agent(&s);
+    while (!settle(&s))
+        wait_and_read(&s);
+    return &s.current;
+}

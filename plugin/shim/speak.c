@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Everything the shim says to its agent. The messages are described in shim_proto.h.
+#include <unistd.h>
+
+#include "pm_config.h"
+#include "plugin/shim/internal.h"
+#include "plugin/shim/link.h"
+
+
+static void send_or_end(struct shim *s)
+{
+    if (s->link < 0)
+        pm_writer_reset(&s->out);
+    else if (pm_link_send(s->link, &s->out) < 0)
+        pm_shim_agent_gone(s);
+}
+
+void pm_shim_send_hello(struct shim *s)
+{
+    pm_write_u8(&s->out, PM_SHIM_HELLO);
+    pm_write_str(&s->out, PM_VERSION);
+    pm_write_u32(&s->out, s->config->local);
+    pm_write_u32(&s->out, s->config->rank);
+    pm_write_u32(&s->out, (uint32_t)getpid());
+    pm_write_u8(&s->out, (uint8_t)s->config->way);
+    send_or_end(s);
+}
+
+void pm_shim_send_started(struct shim *s)
+{
+    pm_write_u8(&s->out, PM_SHIM_STARTED);
+    pm_write_u32(&s->out, s->current.epoch);
+    pm_write_u32(&s->out, s->current.incarnation);
+    pm_write_u32(&s->out, (uint32_t)s->rank);
+    send_or_end(s);
+}
+
+void pm_shim_send_exited(struct shim *s, const struct pm_rank_end *end)
+{
+    pm_write_u8(&s->out, PM_SHIM_EXITED);
+    pm_write_u32(&s->out, end->epoch);
+    pm_write_u32(&s->out, end->incarnation);
+    pm_write_u32(&s->out, (uint32_t)end->pid);
+    pm_write_i32(&s->out, end->status);
+    pm_write_u8(&s->out, end->exec_failed);
+    pm_write_u64(&s->out, end->user_us);
+    pm_write_u64(&s->out, end->system_us);
+    pm_write_u64(&s->out, end->maxrss_kib);
+    send_or_end(s);
+}
+
+void pm_shim_send_tree_gone(struct shim *s, const struct pm_shim_start *start,
+                            uint32_t killed)
+{
+    pm_write_u8(&s->out, PM_SHIM_TREE_GONE);
+    pm_write_u32(&s->out, start->epoch);
+    pm_write_u32(&s->out, start->incarnation);
+    pm_write_u32(&s->out, killed);
+    send_or_end(s);
+}
+
+void pm_shim_send_signalled(struct shim *s, int signal)
+{
+    if (pm_link_is_crowded(s->link))
+        return;
+    pm_write_u8(&s->out, PM_SHIM_SIGNALLED);
+    pm_write_i32(&s->out, signal);
+    send_or_end(s);
+}
+
+void pm_shim_send_say(struct shim *s, const char *text)
+{
+    if (pm_link_is_crowded(s->link))
+        return;
+    pm_write_u8(&s->out, PM_SHIM_SAY);
+    pm_write_str(&s->out, text);
+    send_or_end(s);
+}
+
+// An incarnation that never had a process: the agent still gets its two answers.
+void pm_shim_report_never_ran(struct shim *s, const struct pm_shim_start *start, int status)
+{
+    pm_shim_send_exited(s, &(struct pm_rank_end){.epoch = start->epoch,
+                                         .incarnation = start->incarnation,
+                                         .status = status});
+    pm_shim_send_tree_gone(s, start, 0);
+}

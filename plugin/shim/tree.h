@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Everything that descends from this process, as one thing that can be stopped, continued and
+// killed. The caller must be a child subreaper, so that a descendant that lost its parent comes
+// back to it and nothing can leave the tree by forking twice.
+//
+// Reads /proc/PID/task/TID/children (Linux with CONFIG_PROC_CHILDREN). One caller, one thread.
+#ifndef PM_SHIM_TREE_H
+#define PM_SHIM_TREE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+// True if this kernel and this /proc let us see our children at all.
+bool pm_tree_supported(void);
+// True if this process has no child but `except` (0: none). Zombies count as children.
+bool pm_tree_empty(pid_t except);
+// Stops (SIGSTOP) every descendant but `except` and what is below it, again and again until a pass
+// finds nobody new: a process that forks faster than we look is stopped before it forks again.
+void pm_tree_stop(pid_t except);
+void pm_tree_resume(pid_t except);
+// Stops, then kills. Returns how many processes got SIGKILL. Those that lost their parent become our
+// children; the caller reaps, and calls this again as long as !pm_tree_empty().
+size_t pm_tree_kill(pid_t except);
+
+#endif
