@@ -23,7 +23,7 @@ struct setting {
     const char *value;
 };
 
-// What libpmix is told. Names: "PMIX_MCA_" + parameter; `pmix_info` lists them.
+// What libpmix (names: "PMIX_MCA_" + parameter) and the hwloc inside it are told.
 static const struct setting pmix_settings[] = {
     // ds21, the default of 4.2, hangs the server for good when a client is killed in its lock.
     {"PMIX_MCA_gds", "hash"},
@@ -33,6 +33,10 @@ static const struct setting pmix_settings[] = {
     {"PMIX_MCA_pmix_hwloc_hole_kind", "none"},
     // No plugins from disk: what is needed is built into libpmix, the rest costs start-up time.
     {"PMIX_MCA_mca_base_component_disable_dlopen", "1"},
+    // CPUs and caches are all we ask hwloc for. Its PCI, OpenCL and X11 searches take longer than
+    // everything else together.
+    {"HWLOC_COMPONENTS", "-linux:0x38,linux,stop"},
+    {"HWLOC_PLUGINS_PATH", "/nonexistent"},
 };
 
 static const char *const kept_variables[] = {

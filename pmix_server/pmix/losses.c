@@ -63,13 +63,18 @@ void pm_losses_rank_ended(const char *nspace, uint32_t rank)
     if (!pm_ranks_is_local(rank) || pm_ranks_has(PM_RANK_ENDED, rank))
         return;
     pm_ranks_mark(PM_RANK_ENDED, rank);
-    if (pm_ranks_has(PM_RANK_CONNECTED, rank)) {
-        if (!pm_ranks_has(PM_RANK_FINALIZED, rank))
-            pm_ranks_mark(PM_RANK_LOST, rank);
-        return;
-    }
-    pm_ranks_mark(PM_RANK_LOST, rank);
-    spawn_obituary(nspace, rank);
+    if (!pm_ranks_has(PM_RANK_FINALIZED, rank))
+        pm_ranks_mark(PM_RANK_LOST, rank);
+    if (!pm_ranks_has(PM_RANK_CONNECTED, rank))
+        pm_ranks_mark(PM_RANK_SILENT, rank);
+}
+
+void pm_losses_tick(const char *nspace)
+{
+    uint32_t rank;
+    while (pm_ranks_someone_connected()
+           && (rank = pm_ranks_take(PM_RANK_SILENT)) != UINT32_MAX)
+        spawn_obituary(nspace, rank);
 }
 
 int pm_losses_obituary(void)

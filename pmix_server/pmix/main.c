@@ -237,6 +237,7 @@ int main(int argc, char **argv)
     send_inited();
     for (;;) {
         struct pm_stream_frame frame;
+        pm_losses_tick(server.nspace.name);
         if (!pm_stream_receive(pm_fetch_tick(), &frame))
             continue;
         handle_frame(&frame);

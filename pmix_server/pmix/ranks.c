@@ -60,3 +60,21 @@ bool pm_ranks_any(enum pm_rank_mark mark, const struct pm_set *set)
     pthread_mutex_unlock(&ranks.mutex);
     return ret;
 }
+
+uint32_t pm_ranks_take(enum pm_rank_mark mark)
+{
+    pthread_mutex_lock(&ranks.mutex);
+    uint32_t rank = pm_set_next(&ranks.marked[mark], 0);
+    if (rank != UINT32_MAX && pm_set_remove(&ranks.marked[mark], rank) < 0)
+        _exit(1);
+    pthread_mutex_unlock(&ranks.mutex);
+    return rank;
+}
+
+bool pm_ranks_someone_connected(void)
+{
+    pthread_mutex_lock(&ranks.mutex);
+    bool ret = !pm_set_covers(&ranks.marked[PM_RANK_ENDED], &ranks.marked[PM_RANK_CONNECTED]);
+    pthread_mutex_unlock(&ranks.mutex);
+    return ret;
+}

@@ -15,6 +15,7 @@ enum pm_rank_mark {
     PM_RANK_ENDED,      // its process is gone and will not be started again in this epoch
     PM_RANK_LOST,       // will never take part in anything again: ended, or its connection broke, without
                         // PMIx_Finalize
+    PM_RANK_SILENT,     // ended without ever connecting, and no obituary has been sent yet (losses.h)
     PM_RANK_MARKS,
 };
 
@@ -28,5 +29,9 @@ void pm_ranks_mark(enum pm_rank_mark mark, uint32_t rank);
 void pm_ranks_unmark(enum pm_rank_mark mark, uint32_t rank);
 bool pm_ranks_has(enum pm_rank_mark mark, uint32_t rank);
 bool pm_ranks_any(enum pm_rank_mark mark, const struct pm_set *set);
+// Takes one rank out of those with `mark`; UINT32_MAX if there is none.
+uint32_t pm_ranks_take(enum pm_rank_mark mark);
+// Some local rank is connected or has been, and has not ended.
+bool pm_ranks_someone_connected(void);
 
 #endif

@@ -130,6 +130,7 @@ static pmix_status_t client_connected(const pmix_proc_t *proc, void *object,
         return PMIX_OPERATION_SUCCEEDED;  // its obituary, see obituary.h
     pm_ranks_mark(PM_RANK_CONNECTED, proc->rank);
     pm_ranks_unmark(PM_RANK_FINALIZED, proc->rank);  // a process may start PMIx more than once
+    pm_stream_wake();  // obituaries may be due
     return send_rank(PM_SERVER_CONNECTED, proc->rank);
 }
 

@@ -35,7 +35,8 @@ enum pm_server_msg {
     PM_SERVER_NOTIFY,       // u64 id, i32 cause (enum pm_cause of core/core.h; the server maps it to a PMIx code),
                             // u32 dead rank (of any node), i32 wait status, str text; answered by NOTIFIED u64 id
     PM_SERVER_PING,         // u64 n; answered by PONG from the PMIx progress thread's health check
-    PM_SERVER_DIED,         // u32 local rank: its process ended (so that what waits for it can end)
+    PM_SERVER_DIED,         // u32 local rank: its process ended and will not be started again in this epoch (so that
+                            // what waits for it can end). Not for a rank that is restarted alone
     // server -> agent
     PM_SERVER_INITED,     // str PMIx version, u16 port that ranks connect to
     PM_SERVER_ENV,        // u32 rank, u32 n, n x str "NAME=value"

@@ -10,6 +10,7 @@
 // rank that was not killed by --kill ended with 0, 1 if not, 2 if a server broke the protocol or the
 // time limit was over.
 #include <argp.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -61,6 +62,7 @@ struct node {
     unsigned pongs;
     int64_t started_ns;
     int64_t inited_ns;
+    double init_cpu_ms;
     int64_t nspace_ns;
     int64_t ready_ns;
 };
@@ -279,6 +281,8 @@ static void tell_servers(unsigned r)
     frame_send(node_of(r), &w);
 }
 
+static void try_fence(const struct pm_set *wanted);
+
 static void reap(void)
 {
     int status;
@@ -294,20 +298,20 @@ static void reap(void)
             ranks[r].wait_status = status;
             say("rank %u ended status=%#x finalized=%d", r, status, ranks[r].finalized);
             tell_servers(r);
+            for (unsigned i = 0; i < FENCES_MAX; i++)
+                if (parts[i].used)
+                    try_fence(&parts[i].set);
         }
     }
 }
 
 // --- relay ---
 
-static void finish_fence(const struct pm_set *set, const unsigned *which, unsigned n)
+static void finish_fence(const struct pm_set *set, const unsigned *which, unsigned n, bool failed)
 {
     struct pm_writer all = {0};
-    bool failed = false;
-    for (unsigned i = 0; i < n; i++) {
+    for (unsigned i = 0; i < n; i++)
         pm_write_raw(&all, parts[which[i]].data, parts[which[i]].len);
-        failed |= parts[which[i]].failed;
-    }
     n_fences++;
     if (opt.verbose)
         say("fence of %lu ranks: %zu bytes failed=%d", pm_set_count(set), all.len, failed);
@@ -322,8 +326,17 @@ static void finish_fence(const struct pm_set *set, const unsigned *which, unsign
     pm_writer_done(&all);
 }
 
-// Complete when each node with participants has a part; the oldest of each counts. A failed part ends
-// the fence for those that are there, as the tree would.
+// A rank that will not take part any more: what the tree knows from its shim.
+static bool any_lost(const struct pm_set *set)
+{
+    for (uint32_t r = pm_set_next(set, 0); r < n_ranks; r = pm_set_next(set, r + 1))
+        if (ranks[r].ended && !ranks[r].finalized && !opt.no_died)
+            return true;
+    return false;
+}
+
+// Complete when each node with participants has a part; the oldest of each counts. A failed part or a
+// lost participant ends the fence for those that are there, as the tree would.
 static void try_fence(const struct pm_set *wanted)
 {
     unsigned which[NODES_MAX];
@@ -349,8 +362,9 @@ static void try_fence(const struct pm_set *wanted)
             missing |= takes_part;
         }
     }
+    failed |= any_lost(&set);
     if (n && (!missing || failed))
-        finish_fence(&set, which, n);
+        finish_fence(&set, which, n, failed);
     pm_set_done(&set);
 }
 
@@ -450,6 +464,8 @@ static void on_text(unsigned node, uint8_t type, struct pm_reader *r)
     free(text);
 }
 
+static double cpu_ms(pid_t pid);
+
 static void handle(unsigned node, uint8_t type, struct pm_reader *r)
 {
     char version[256];
@@ -459,6 +475,7 @@ static void handle(unsigned node, uint8_t type, struct pm_reader *r)
         pm_read_str(r, version, sizeof(version));
         nodes[node].port = pm_read_u16(r);
         nodes[node].inited_ns = now_ns();
+        nodes[node].init_cpu_ms = cpu_ms(nodes[node].pid);
         if (!node && opt.verbose)
             say("PMIx %s port %u", version, nodes[node].port);
         break;
@@ -544,7 +561,7 @@ static void turn(void)
     struct pollfd fds[NODES_MAX];
     for (unsigned i = 0; i < opt.nodes; i++)
         fds[i] = (struct pollfd){.fd = nodes[i].fd, .events = POLLIN};
-    poll(fds, opt.nodes, 5);
+    poll(fds, opt.nodes, 2);
     for (unsigned i = 0; i < opt.nodes; i++)
         if (fds[i].revents)
             receive(i);
@@ -604,36 +621,51 @@ static void ping_all(void)
             turn();
 }
 
+// Sum of the value after `key` in /proc/PID/FILE, in its unit.
+static long proc_value(pid_t pid, const char *name, const char *key)
+{
+    char path[64], line[256];
+    long ret = 0;
+    snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+    FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof(line), file))
+        if (!strncmp(line, key, strlen(key)))
+            ret = strtol(line + strlen(key), NULL, 10);
+    if (file)
+        fclose(file);
+    return ret;
+}
+
+// CPU time of all threads that are alive.
+static double cpu_ms(pid_t pid)
+{
+    char path[300];
+    double ret = 0;
+    snprintf(path, sizeof(path), "/proc/%d/task", pid);
+    DIR *dir = opendir(path);
+    for (struct dirent *entry; dir && (entry = readdir(dir));) {
+        snprintf(path, sizeof(path), "/proc/%d/task/%s/schedstat", pid, entry->d_name);
+        FILE *file = entry->d_name[0] == '.' ? NULL : fopen(path, "re");
+        unsigned long long ns;
+        if (file && fscanf(file, "%llu", &ns) == 1)
+            ret += (double)ns / 1e6;
+        if (file)
+            fclose(file);
+    }
+    if (dir)
+        closedir(dir);
+    return ret;
+}
+
 static void measure(void)
 {
-    for (unsigned i = 0; i < opt.nodes; i++) {
-        char path[64], line[256];
-        long pss = 0, dirty = 0, value;
-        snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", nodes[i].pid);
-        FILE *file = fopen(path, "re");
-        while (file && fgets(line, sizeof(line), file)) {
-            if (sscanf(line, "Pss: %ld", &value) == 1)
-                pss = value;
-            else if (sscanf(line, "Private_Dirty: %ld", &value) == 1)
-                dirty = value;
-        }
-        if (file)
-            fclose(file);
-        unsigned long long cpu_ns = 0;
-        snprintf(path, sizeof(path), "/proc/%d/stat", nodes[i].pid);
-        file = fopen(path, "re");
-        unsigned long ut = 0, st = 0;
-        if (file && fscanf(file, "%*d %*s %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu",
-                           &ut, &st) != 2)
-            ut = st = 0;
-        if (file)
-            fclose(file);
-        cpu_ns = (ut + st) * 10000000ull;
-        say("node %u: init_ms=%.1f register_ms=%.1f pss_kib=%ld private_dirty_kib=%ld cpu_ms=%.0f",
-            i, (double)(nodes[i].inited_ns - nodes[i].started_ns) / 1e6,
-            (double)(nodes[i].ready_ns - nodes[i].nspace_ns) / 1e6, pss, dirty,
-            (double)cpu_ns / 1e6);
-    }
+    for (unsigned i = 0; i < opt.nodes; i++)
+        say("node %u: init_ms=%.1f init_cpu_ms=%.1f register_ms=%.1f pss_kib=%ld "
+            "private_dirty_kib=%ld cpu_ms=%.1f", i,
+            (double)(nodes[i].inited_ns - nodes[i].started_ns) / 1e6, nodes[i].init_cpu_ms,
+            (double)(nodes[i].ready_ns - nodes[i].nspace_ns) / 1e6,
+            proc_value(nodes[i].pid, "smaps_rollup", "Pss:"),
+            proc_value(nodes[i].pid, "smaps_rollup", "Private_Dirty:"), cpu_ms(nodes[i].pid));
 }
 
 static int verdict(void)
@@ -706,8 +738,11 @@ int main(int argc, char **argv)
             broken("mkdir %s: %s", nodes[i].dir, strerror(errno));
         start_server(i, 0);
     }
-    for (unsigned i = 0; i < opt.nodes; i++)
+    for (unsigned i = 0; i < opt.nodes; i++) {
+        while (!nodes[i].port)
+            turn();
         send_nspace(i);
+    }
     while (!all_ready())
         turn();
     if (opt.replace)
