@@ -182,7 +182,9 @@ bool pm_signature_is_below(struct pm_core *core, struct pm_signature *s, uint32_
 struct pm_fence *pm_signature_fence(const struct pm_signature *s, uint64_t seq);
 // A new pending one in its place; NULL: too many pending, or no memory.
 struct pm_fence *pm_signature_add_fence(struct pm_core *core, struct pm_signature *s, uint64_t seq);
-// Calls `visit` for every fence that is not decided. It may decide it.
+// Forgets one that is not decided.
+void pm_signature_remove_fence(struct pm_core *core, struct pm_signature *s, struct pm_fence *f);
+// Calls `visit` for every fence that is not decided. It may decide or remove it.
 void pm_fence_for_pending(struct pm_core *core,
                           void (*visit)(struct pm_core *, struct pm_signature *, struct pm_fence *));
 void pm_write_fence_key(struct pm_writer *w, const struct pm_fence_key *key);

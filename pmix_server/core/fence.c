@@ -203,6 +203,9 @@ static void read_up(struct pm_core *core, struct pm_reader *r, struct up *up)
 static void take_contributions(struct pm_core *core, struct pm_fence *f, struct up *up)
 {
     f->flags |= up->flags;
+    // Who repeats itself has a new way up; the result may have passed while it had none, so ask again.
+    if (!core->coordinator && pm_set_subtract(&f->sent, &up->nodes) < 0)
+        pm_collective_nomem(core);
     set_deadline(core, f, pm_collective_until(core, up->timeout_ms));
     if (!(up->flags & PM_FENCE_COLLECT)) {
         if (pm_set_union(&f->have, &up->nodes) < 0)
@@ -360,9 +363,24 @@ void pm_fence_on_parent(struct pm_core *core)
     }
 }
 
+// No contributor is at or below this node any more. Each of them tells its new parent by itself.
+static bool is_orphan(struct pm_core *core, struct pm_signature *s, const struct pm_fence *f)
+{
+    return !core->coordinator && core->world_known && !f->has_local &&
+           !pm_set_intersects(&f->have, pm_signature_nodes(core, s));
+}
+
+static void visit_tree(struct pm_core *core, struct pm_signature *s, struct pm_fence *f)
+{
+    if (is_orphan(core, s, f))
+        pm_signature_remove_fence(core, s, f);
+    else
+        progress(core, s, f);
+}
+
 void pm_fence_on_tree(struct pm_core *core)
 {
-    pm_fence_for_pending(core, progress);
+    pm_fence_for_pending(core, visit_tree);
 }
 
 void pm_fence_epoch_over(struct pm_core *core, uint32_t epoch)

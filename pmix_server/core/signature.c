@@ -260,6 +260,16 @@ struct pm_fence *pm_signature_add_fence(struct pm_core *core, struct pm_signatur
     return f;
 }
 
+void pm_signature_remove_fence(struct pm_core *core, struct pm_signature *s, struct pm_fence *f)
+{
+    struct pm_fence **at = &s->fences;
+    while (*at != f)
+        at = &(*at)->next;
+    *at = f->next;
+    core->collective->n_pending--;
+    pm_fence_free(f);
+}
+
 // Calls `visit` for every fence that is not decided. It may decide it.
 void  pm_fence_for_pending(struct pm_core *core,
                         void (*visit)(struct pm_core *, struct pm_signature *, struct pm_fence *))
