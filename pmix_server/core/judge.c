@@ -1,0 +1,566 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The coordinator judges who is dead.
+//
+// Parents report; only this file declares. A suspect is a node whose link ended or that is silent,
+// together with everything that hung below it: those may come back on their own (they attach
+// elsewhere and leave `pending`). Every T/8 two sides dial the suspect's port: its parent and one
+// other agent.
+//   - refused twice: the agent is dead, its shims have seen EOF; declared k later (agent-lost);
+//   - handshake answered: the process lives and was told to look after its parent link: T more;
+//   - connected without handshake, or no answer: nothing is proven; declared when the last lease
+//     that can have reached it is over: T after the last grant (agent-lost, or node-lost).
+// Not judged: anything while our own clock was late; nodes of a suspended job; and a mass silence
+// (more than max(floor, 25 %) of the nodes, or all of our own children, for 3T/4): then we doubt
+// ourselves, ask Slurm for the job's state and decide after the orphan timeout. One or two silent
+// nodes are always theirs, not ours; but if they are all there is, the job's state is asked first.
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pmix_server/core/membership.h"
+
+#define REPROBE_NS (100 * PM_MS)
+#define ALWAYS_A_LOSS 2
+
+static uint32_t suspect_index(const struct pm_judge *j, uint32_t node)
+{
+    uint32_t low = 0, high = j->n;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (j->list[mid].node < node)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+static struct pm_suspect *suspect_find(struct pm_judge *j, uint32_t node)
+{
+    uint32_t i = suspect_index(j, node);
+    return i < j->n && j->list[i].node == node ? &j->list[i] : NULL;
+}
+
+static void suspect_remove(struct pm_judge *j, uint32_t node)
+{
+    uint32_t i = suspect_index(j, node);
+    if (i == j->n || j->list[i].node != node)
+        return;
+    pm_set_done(&j->list[i].pending);
+    memmove(&j->list[i], &j->list[i + 1], (j->n - i - 1) * sizeof(*j->list));
+    j->n--;
+    j->nodes_valid = false;
+}
+
+// The record of `node`, new or not, with its whole subtree pending; NULL without memory.
+static struct pm_suspect *suspect_add(struct pm_core *core, uint32_t node, uint64_t since_ns)
+{
+    struct pm_membership *m = core->membership;
+    struct pm_judge *j = &m->judge;
+    struct pm_suspect *s = suspect_find(j, node);
+    if (!s) {
+        if (j->n == j->cap) {
+            uint32_t cap = j->cap ? 2 * j->cap : 8;
+            struct pm_suspect *list = reallocarray(j->list, cap, sizeof(*list));
+            if (!list) {
+                pm_out_of_memory(core);
+                return NULL;
+            }
+            j->list = list;
+            j->cap = cap;
+        }
+        uint32_t i = suspect_index(j, node);
+        memmove(&j->list[i + 1], &j->list[i], (j->n - i) * sizeof(*j->list));
+        j->n++;
+        s = &j->list[i];
+        *s = (struct pm_suspect){
+            .node = node,
+            .since_ns = since_ns,
+            .first_ns = core->now_ns,
+            .probe_ns = core->now_ns,
+            .base_id = j->last_probe_id,
+        };
+    }
+    j->nodes_valid = false;
+    j->next_ns = core->now_ns;
+    if (pm_edges_subtree(&m->edges, node, m->fanout, &s->pending) < 0 ||
+        pm_set_subtract(&s->pending, &m->dead) < 0)
+        pm_out_of_memory(core);
+    return s;
+}
+
+// --- what parents say --------------------------------------------------------------------------
+
+static void confirm(struct pm_core *core, const struct pm_edge *edge)
+{
+    if (edge->parent == PM_NODE_COORDINATOR)
+        return;
+    struct pm_writer w = {0};
+    pm_write_u8(&w, PM_FRAME_CONFIRM);
+    pm_write_u32(&w, edge->parent);
+    pm_write_u32(&w, edge->node);
+    pm_write_u32(&w, edge->attach);
+    pm_relay_route(core, edge->parent, &w);
+}
+
+void pm_judge_report(struct pm_core *core, const struct pm_report *report)
+{
+    struct pm_membership *m = core->membership;
+    struct pm_edge edge;
+    if (pm_set_has(&m->dead, report->node) ||
+        !pm_edges_get(&m->edges, report->node, m->fanout, &edge) ||
+        edge.attach != report->attach || !edge.attached)
+        return;
+    if (report->kind == PM_REPORT_FINE) {
+        suspect_remove(&m->judge, report->node);
+        confirm(core, &edge);
+        return;
+    }
+    if (m->stopped)
+        return;
+    uint64_t now = core->now_ns;
+    uint64_t silent = report->silent_ns < now ? report->silent_ns : now;
+    uint64_t granted = report->granted_ns < now ? now - report->granted_ns : 0;
+    struct pm_suspect *s = suspect_add(core, report->node, now - silent);
+    if (!s)
+        return;
+    s->attach = report->attach;
+    s->kind = report->kind;
+    s->granted_ns = granted > s->granted_ns ? granted : s->granted_ns;
+    uint64_t from = s->granted_ns > s->since_ns ? s->granted_ns : s->since_ns;
+    s->deadline_ns = from + m->t_ns > s->deadline_ns ? from + m->t_ns : s->deadline_ns;
+}
+
+static void edge_lost(struct pm_core *core, const struct pm_edge *edge)
+{
+    struct pm_membership *m = core->membership;
+    if (pm_set_has(&m->dead, edge->node))
+        return;
+    struct pm_suspect *s = suspect_add(core, edge->node, core->now_ns);
+    if (!s)
+        return;
+    s->attach = edge->attach;
+    s->kind = PM_REPORT_ENDED;
+    s->granted_ns = core->now_ns;
+    s->deadline_ns = core->now_ns + m->t_ns;
+    s->probe_ns = core->now_ns;
+}
+
+// Whatever hangs below `edge` now is not lost with those that it hung below before.
+static void edge_back(struct pm_core *core, const struct pm_edge *edge)
+{
+    struct pm_membership *m = core->membership;
+    struct pm_judge *j = &m->judge;
+    struct pm_set here = {0};
+    suspect_remove(j, edge->node);
+    if (j->n == 0 || !pm_edges_under(&m->edges, edge->node, PM_NODE_COORDINATOR, m->fanout))
+        return;
+    if (pm_edges_subtree(&m->edges, edge->node, m->fanout, &here) < 0)
+        pm_out_of_memory(core);
+    for (uint32_t i = j->n; i > 0; i--) {
+        struct pm_suspect *s = &j->list[i - 1];
+        bool its_own = pm_set_has(&here, s->node);
+        if (its_own || !pm_set_intersects(&s->pending, &here))
+            continue;
+        if (pm_edges_under(&m->edges, edge->node, s->node, m->fanout))
+            continue;
+        if (pm_set_subtract(&s->pending, &here) < 0)
+            pm_out_of_memory(core);
+        if (pm_set_empty(&s->pending))
+            suspect_remove(j, s->node);
+    }
+    j->nodes_valid = false;
+    pm_set_done(&here);
+}
+
+void pm_judge_edge(struct pm_core *core, const struct pm_edge *edge)
+{
+    if (core->membership->stopped)
+        return;
+    if (edge->attached)
+        edge_back(core, edge);
+    else
+        edge_lost(core, edge);
+}
+
+// --- probes ------------------------------------------------------------------------------------
+
+static void ask_to_probe(struct pm_core *core, uint32_t prober, const struct pm_suspect *s)
+{
+    struct pm_membership *m = core->membership;
+    const char *addresses = pm_addresses_get(&m->addresses, s->node);
+    if (prober == PM_NODE_COORDINATOR) {
+        pm_relay_probe(core, s->node, s->probe_id, addresses);
+        return;
+    }
+    struct pm_writer w = {0};
+    pm_write_u8(&w, PM_FRAME_PROBE);
+    pm_write_u32(&w, prober);
+    pm_write_u32(&w, s->node);
+    pm_write_u64(&w, s->probe_id);
+    pm_write_str(&w, addresses);
+    pm_relay_route(core, prober, &w);
+}
+
+// A child of ours that is neither the suspect, nor its parent, nor suspect itself.
+static uint32_t other_prober(struct pm_core *core, const struct pm_suspect *s, uint32_t parent)
+{
+    struct pm_membership *m = core->membership;
+    for (uint32_t i = 0; i < m->n_children; i++) {
+        uint32_t node = m->child_ids[(i + s->probe_id) % m->n_children];
+        if (node != s->node && node != parent && !pm_judge_is_suspect(m, node))
+            return node;
+    }
+    return PM_NODE_COORDINATOR;
+}
+
+static void probe(struct pm_core *core, struct pm_suspect *s)
+{
+    struct pm_membership *m = core->membership;
+    struct pm_edge edge = {.parent = PM_NODE_COORDINATOR};
+    (void)pm_edges_get(&m->edges, s->node, m->fanout, &edge);
+    s->probe_ns = core->now_ns + m->t_ns / 8;
+    s->probe_id = ++m->judge.last_probe_id;
+    uint32_t first = edge.parent;
+    if (first != PM_NODE_COORDINATOR && pm_next_hop(core, first) == PM_NODE_NONE)
+        first = PM_NODE_COORDINATOR;
+    uint32_t second = other_prober(core, s, first);
+    ask_to_probe(core, first, s);
+    if (second != first)
+        ask_to_probe(core, second, s);
+}
+
+void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_t target, uint8_t end)
+{
+    struct pm_membership *m = core->membership;
+    struct pm_suspect *s = suspect_find(&m->judge, target);
+    if (!s || s->root_dead || id <= s->base_id || id > m->judge.last_probe_id)
+        return;
+    m->judge.next_ns = core->now_ns;
+    s->stuck = end == PM_LINK_STUCK;
+    if (end == PM_LINK_REFUSED) {
+        if (s->refused++ == 0)
+            s->probe_ns = pm_min_ns(s->probe_ns, core->now_ns + REPROBE_NS);
+        else if (s->dead_ns == 0)
+            s->dead_ns = core->now_ns + PM_K_NS;
+    } else if (end == PM_PROBE_ANSWERED) {
+        uint64_t patience = core->config.options.orphan_timeout_ms * PM_MS;
+        s->refused = 0;
+        s->dead_ns = 0;
+        if (core->now_ns - s->first_ns < patience) {
+            s->since_ns = core->now_ns;
+            s->deadline_ns = core->now_ns + m->t_ns;
+        }
+    }
+}
+
+// --- doubt about ourselves ---------------------------------------------------------------------
+
+void pm_judge_restart(struct pm_core *core)
+{
+    struct pm_membership *m = core->membership;
+    struct pm_judge *j = &m->judge;
+    for (uint32_t i = 0; i < j->n; i++) {
+        struct pm_suspect *s = &j->list[i];
+        s->since_ns = core->now_ns;
+        s->deadline_ns = core->now_ns + m->t_ns;
+        s->probe_ns = core->now_ns;
+        s->base_id = j->last_probe_id;
+        s->dead_ns = 0;
+        s->refused = 0;
+    }
+    j->next_ns = core->now_ns;
+}
+
+void pm_judge_job_state(struct pm_core *core, enum pm_job_state state)
+{
+    struct pm_judge *j = &core->membership->judge;
+    bool resumed = j->job_state == PM_JOB_SUSPENDED && state == PM_JOB_RUNNING;
+    j->job_state = state;
+    j->waiting = false;
+    if (resumed)
+        pm_judge_restart(core);
+    j->next_ns = core->now_ns;
+}
+
+struct silence {
+    uint64_t nodes;
+    bool all_children;
+};
+
+static struct silence measure(struct pm_core *core)
+{
+    struct pm_membership *m = core->membership;
+    struct pm_judge *j = &m->judge;
+    struct pm_set silent = {0};
+    struct silence ret = {0};
+    for (uint32_t i = 0; i < j->n; i++) {
+        const struct pm_suspect *s = &j->list[i];
+        if (s->dead_ns == 0 && core->now_ns - s->since_ns >= m->t_ns / 4 * 3 &&
+            pm_set_union(&silent, &s->pending) < 0)
+            pm_out_of_memory(core);
+    }
+    ret.nodes = pm_set_count(&silent);
+    ret.all_children = ret.nodes > 0;
+    for (uint32_t i = 0; i < m->n_children; i++)
+        if (!pm_set_has(&silent, m->child_ids[i]))
+            ret.all_children = false;
+    pm_set_done(&silent);
+    return ret;
+}
+
+static void ask_job_state(struct pm_core *core)
+{
+    struct pm_judge *j = &core->membership->judge;
+    if (j->asked_ns != 0 && core->now_ns - j->asked_ns < core->membership->t_ns)
+        return;
+    j->asked_ns = core->now_ns;
+    j->waiting = true;
+    pm_emit(core, PM_ACTION_ASK_JOB_STATE);
+}
+
+static void set_isolated(struct pm_core *core, bool isolated)
+{
+    struct pm_judge *j = &core->membership->judge;
+    if (j->isolated == isolated)
+        return;
+    j->isolated = isolated;
+    j->isolated_ns = core->now_ns;
+    if (!isolated)
+        pm_judge_restart(core);
+    pm_on_isolated(core, isolated);
+}
+
+// Looks at how much is silent; returns whether nodes may be declared lost for silence now.
+static bool trust_ourselves(struct pm_core *core)
+{
+    struct pm_membership *m = core->membership;
+    struct pm_judge *j = &m->judge;
+    struct silence silence = measure(core);
+    uint64_t floor = core->config.isolation_floor ? core->config.isolation_floor : ALWAYS_A_LOSS;
+    uint64_t limit = m->nnodes / 4 > floor ? m->nnodes / 4 : floor;
+    bool doubt = silence.nodes > limit || silence.all_children;
+    if (doubt) {
+        ask_job_state(core);
+    } else {
+        j->job_state = PM_JOB_UNKNOWN;
+        j->waiting = false;
+        j->asked_ns = 0;
+    }
+    set_isolated(core, doubt && silence.nodes > ALWAYS_A_LOSS);
+    uint64_t now = core->now_ns;
+    if (j->job_state == PM_JOB_GONE)
+        return true;
+    if (j->job_state == PM_JOB_SUSPENDED) {
+        j->isolated_ns = now;
+        return false;
+    }
+    if (j->waiting && now - j->asked_ns < m->t_ns)
+        return false;
+    uint64_t patience = core->config.options.orphan_timeout_ms * PM_MS;
+    return !j->isolated || now - j->isolated_ns >= patience;
+}
+
+// --- death -------------------------------------------------------------------------------------
+
+static void remember_dead(struct pm_core *core, uint32_t node, uint64_t over_ns)
+{
+    struct pm_judge *j = &core->membership->judge;
+    if (j->n_dead == j->cap_dead) {
+        uint32_t cap = j->cap_dead ? 2 * j->cap_dead : 8;
+        struct pm_dead *list = reallocarray(j->dead, cap, sizeof(*list));
+        if (!list) {
+            pm_out_of_memory(core);
+            return;
+        }
+        j->dead = list;
+        j->cap_dead = cap;
+    }
+    j->dead[j->n_dead++] = (struct pm_dead){node, over_ns};
+}
+
+static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause, uint64_t over_ns)
+{
+    struct pm_membership *m = core->membership;
+    if (pm_set_has(&m->dead, node))
+        return;
+    if (pm_set_add(&m->dead, node) < 0)
+        pm_out_of_memory(core);
+    remember_dead(core, node, over_ns);
+    struct pm_suspect *s = suspect_add(core, node, core->now_ns);
+    if (s) {
+        s->root_dead = true;
+        s->dead_ns = 0;
+        if (s->deadline_ns == 0)
+            s->deadline_ns = core->now_ns + m->t_ns;
+    }
+    for (uint32_t i = m->judge.n; i > 0; i--) {
+        s = &m->judge.list[i - 1];
+        if (pm_set_remove(&s->pending, node) < 0)
+            pm_out_of_memory(core);
+        if (pm_set_empty(&s->pending))
+            suspect_remove(&m->judge, s->node);
+    }
+    m->judge.nodes_valid = false;
+    struct pm_edge edge;
+    if (pm_child_find(m, node))
+        pm_child_refuse(core, node);
+    if (pm_edges_get(&m->edges, node, m->fanout, &edge)) {
+        edge.attached = false;
+        pm_relay_edge(core, &edge);
+    }
+    pm_relay_view(core);
+    pm_on_node_dead(core, node, cause);
+}
+
+static void declare_all(struct pm_core *core, const struct pm_set *nodes, enum pm_cause cause)
+{
+    for (uint32_t node = pm_set_next(nodes, 0); node != UINT32_MAX; node = pm_set_next(nodes, node + 1))
+        declare(core, node, cause, core->now_ns);
+}
+
+// Sorts the suspect into those to declare now, if it is time.
+static void sentence(struct pm_core *core, struct pm_suspect *s, bool trust, struct pm_set *agents,
+                     struct pm_set *nodes)
+{
+    int r = 0;
+    if (!s->root_dead && s->dead_ns != 0 && core->now_ns >= s->dead_ns) {
+        r = pm_set_add(agents, s->node);
+    } else if (core->now_ns >= s->deadline_ns && trust) {
+        r = pm_set_union(nodes, &s->pending);
+        if (r == 0 && s->stuck && !s->root_dead)
+            r = pm_set_add(agents, s->node);
+    } else if (core->now_ns >= s->probe_ns && !s->root_dead) {
+        probe(core, s);
+    }
+    if (r < 0)
+        pm_out_of_memory(core);
+}
+
+// Whoever came in first is judged first: the next tick looks again.
+void pm_judge_tick(struct pm_core *core)
+{
+    struct pm_membership *m = core->membership;
+    struct pm_judge *j = &m->judge;
+    if (m->stopped || core->now_ns < j->next_ns)
+        return;
+    bool trust = trust_ourselves(core);
+    struct pm_set agents = {0}, nodes = {0};
+    for (uint32_t i = 0; i < j->n; i++)
+        sentence(core, &j->list[i], trust, &agents, &nodes);
+    declare_all(core, &agents, PM_CAUSE_AGENT_LOST);
+    declare_all(core, &nodes, PM_CAUSE_NODE_LOST);
+    pm_set_done(&agents);
+    pm_set_done(&nodes);
+    j->next_ns = j->n ? core->now_ns + m->t_ns / 8 : UINT64_MAX;
+    for (uint32_t i = 0; i < j->n; i++) {
+        const struct pm_suspect *s = &j->list[i];
+        if (s->dead_ns > core->now_ns)
+            j->next_ns = pm_min_ns(j->next_ns, s->dead_ns);
+        if (s->deadline_ns > core->now_ns)
+            j->next_ns = pm_min_ns(j->next_ns, s->deadline_ns);
+        if (s->probe_ns > core->now_ns && !s->root_dead)
+            j->next_ns = pm_min_ns(j->next_ns, s->probe_ns);
+    }
+}
+
+void pm_membership_declare(struct pm_core *core, uint32_t node, enum pm_cause cause)
+{
+    struct pm_membership *m = core->membership;
+    struct pm_edge edge;
+    bool joined = pm_edges_get(&m->edges, node, m->fanout, &edge);
+    declare(core, node, cause, core->now_ns + (joined ? m->t_ns : 0));
+}
+
+// --- questions ---------------------------------------------------------------------------------
+
+static const struct pm_set *suspect_nodes(struct pm_judge *j)
+{
+    if (j->nodes_valid)
+        return &j->nodes;
+    pm_set_clear(&j->nodes);
+    j->nodes_valid = true;
+    for (uint32_t i = 0; i < j->n; i++)
+        if (pm_set_union(&j->nodes, &j->list[i].pending) < 0)
+            j->nodes_valid = false;
+    return &j->nodes;
+}
+
+bool pm_judge_is_suspect(struct pm_membership *m, uint32_t node)
+{
+    return pm_set_has(suspect_nodes(&m->judge), node);
+}
+
+const struct pm_set *pm_suspect_nodes(const struct pm_core *core)
+{
+    return suspect_nodes(&core->membership->judge);
+}
+
+bool pm_lease_over(const struct pm_core *core, uint32_t node)
+{
+    const struct pm_judge *j = &core->membership->judge;
+    for (uint32_t i = 0; i < j->n_dead; i++)
+        if (j->dead[i].node == node)
+            return core->now_ns >= j->dead[i].over_ns;
+    return false;
+}
+
+// --- life --------------------------------------------------------------------------------------
+
+void pm_judge_done(struct pm_judge *j)
+{
+    for (uint32_t i = 0; i < j->n; i++)
+        pm_set_done(&j->list[i].pending);
+    free(j->list);
+    free(j->dead);
+    pm_set_done(&j->nodes);
+    *j = (struct pm_judge){0};
+}
+
+int pm_judge_copy(struct pm_judge *to, const struct pm_judge *from)
+{
+    *to = *from;
+    to->nodes = (struct pm_set){0};
+    to->nodes_valid = false;
+    to->list = calloc(from->n + 1ul, sizeof(*to->list));
+    to->dead = calloc(from->n_dead + 1ul, sizeof(*to->dead));
+    to->cap = from->n + 1;
+    to->cap_dead = from->n_dead + 1;
+    to->n = 0;
+    if (!to->list || !to->dead)
+        return -ENOMEM;
+    for (; to->n < from->n; to->n++) {
+        struct pm_suspect *s = &to->list[to->n];
+        *s = from->list[to->n];
+        s->pending = (struct pm_set){0};
+        if (pm_set_copy(&s->pending, &from->list[to->n].pending) < 0)
+            return -ENOMEM;
+    }
+    if (from->n_dead)
+        memcpy(to->dead, from->dead, from->n_dead * sizeof(*to->dead));
+    return 0;
+}
+
+void pm_judge_digest(const struct pm_judge *j, uint64_t now_ns, struct pm_digest *d)
+{
+    for (uint32_t i = 0; i < j->n; i++) {
+        const struct pm_suspect *s = &j->list[i];
+        pm_digest_u64(d, s->node);
+        pm_digest_u64(d, (uint64_t)s->kind | (uint64_t)s->root_dead << 8 | (uint64_t)s->stuck << 9 |
+                             (uint64_t)s->refused << 16);
+        pm_digest_set(d, &s->pending);
+        pm_digest_time(d, s->since_ns, now_ns);
+        pm_digest_time(d, s->deadline_ns, now_ns);
+        pm_digest_time(d, s->dead_ns, now_ns);
+        pm_digest_time(d, s->probe_ns, now_ns);
+    }
+    for (uint32_t i = 0; i < j->n_dead; i++) {
+        pm_digest_u64(d, j->dead[i].node);
+        pm_digest_u64(d, now_ns >= j->dead[i].over_ns ? 0 : j->dead[i].over_ns - now_ns);
+    }
+    pm_digest_u64(d, (uint64_t)j->isolated | (uint64_t)j->waiting << 1 | (uint64_t)j->job_state << 8);
+    pm_digest_time(d, j->isolated ? j->isolated_ns : 0, now_ns);
+    pm_digest_time(d, j->asked_ns, now_ns);
+}

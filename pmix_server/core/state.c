@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Life of struct pm_membership: made, freed, copied, hashed.
+//
+// The hash has what decides future behaviour: who hangs where, what is under way, times relative to
+// now. Sequence and attach numbers and link ids are left out; what matters of them is their order.
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pmix_server/core/membership.h"
+
+int pm_membership_new(struct pm_core *core)
+{
+    struct pm_membership *m = calloc(1, sizeof(*m));
+    if (!m)
+        return -ENOMEM;
+    core->membership = m;
+    const struct pm_options *o = &core->config.options;
+    m->self = core->config.node;
+    m->fanout = o->fanout;
+    m->nnodes = core->coordinator ? 0 : core->config.nnodes;
+    m->t_ns = o->node_timeout_ms * PM_MS;
+    m->lease_ns = pm_lease_length_ns(m->t_ns);
+    m->orphan_ns = o->orphan_timeout_ms * PM_MS;
+    m->tick_ns = core->coordinator ? UINT64_MAX : core->now_ns + m->t_ns / 8;
+    m->last_dial = (uint32_t)-1;  // the first one is 1
+    m->parent = PM_NODE_NONE;
+    m->view_due_ns = UINT64_MAX;
+    m->up_due_ns = UINT64_MAX;
+    m->judge.next_ns = UINT64_MAX;
+    m->seek = (struct pm_seek){
+        .avoid = PM_NODE_NONE,
+        .redirect = PM_NODE_NONE,
+        .last_parent = PM_NODE_NONE,
+        .start_ns = core->now_ns,
+        .since_ns = core->now_ns ? core->now_ns : 1,
+    };
+    return 0;
+}
+
+static void children_done(struct pm_membership *m)
+{
+    while (m->n_children > 0)
+        pm_child_remove(m, m->child_ids[m->n_children - 1]);
+    free(m->children);
+    free(m->child_ids);
+}
+
+struct pm_membership *pm_membership_free(struct pm_membership *m)
+{
+    if (!m)
+        return NULL;
+    children_done(m);
+    free(m->links);
+    free(m->reports);
+    free(m->seek.redirect_addresses);
+    pm_edges_done(&m->edges);
+    pm_set_done(&m->dead);
+    pm_set_done(&m->news_plain);
+    pm_set_done(&m->news_known);
+    pm_addresses_done(&m->news_addresses);
+    pm_addresses_done(&m->addresses);
+    pm_judge_done(&m->judge);
+    free(m);
+    return NULL;
+}
+
+// --- copies --------------------------------------------------------------------------------------
+
+static void *copy_array(const void *from, size_t n, size_t size, bool *ok)
+{
+    void *to = malloc(n * size + 1);
+    if (!to)
+        *ok = false;
+    else if (n > 0)
+        memcpy(to, from, n * size);
+    return to;
+}
+
+static void copy_children(struct pm_membership *c, const struct pm_membership *m, bool *ok)
+{
+    c->n_children = 0;
+    c->cap_children = m->n_children;
+    c->child_ids = copy_array(m->child_ids, m->n_children, sizeof(*m->child_ids), ok);
+    c->children = copy_array(m->children, m->n_children, sizeof(*m->children), ok);
+    for (uint32_t i = 0; *ok && i < m->n_children; i++, c->n_children++) {
+        struct pm_child *child = &c->children[i];
+        child->subtree = (struct pm_set){0};
+        child->subtree_valid = false;
+        child->addresses = strdup(m->children[i].addresses ? m->children[i].addresses : "");
+        *ok = child->addresses != NULL;
+    }
+}
+
+struct pm_membership *pm_membership_clone(const struct pm_membership *m)
+{
+    struct pm_membership *c = malloc(sizeof(*c));
+    if (!c)
+        return NULL;
+    bool ok = true;
+    *c = *m;
+    c->dead = c->news_plain = c->news_known = (struct pm_set){0};
+    c->edges = (struct pm_edges){0};
+    c->addresses = c->news_addresses = (struct pm_addresses){0};
+    c->judge = (struct pm_judge){0};
+    c->links = copy_array(m->links, m->n_links, sizeof(*m->links), &ok);
+    c->cap_links = m->n_links;
+    c->reports = copy_array(m->reports, m->n_reports, sizeof(*m->reports), &ok);
+    c->cap_reports = m->n_reports;
+    c->seek.redirect_addresses = NULL;
+    if (m->seek.redirect_addresses)
+        ok &= (c->seek.redirect_addresses = strdup(m->seek.redirect_addresses)) != NULL;
+    copy_children(c, m, &ok);
+    ok = ok && pm_set_copy(&c->dead, &m->dead) == 0;
+    ok = ok && pm_set_copy(&c->news_plain, &m->news_plain) == 0;
+    ok = ok && pm_set_copy(&c->news_known, &m->news_known) == 0;
+    ok = ok && pm_edges_copy(&c->edges, &m->edges) == 0;
+    ok = ok && pm_addresses_copy(&c->addresses, &m->addresses) == 0;
+    ok = ok && pm_addresses_copy(&c->news_addresses, &m->news_addresses) == 0;
+    ok = ok && pm_judge_copy(&c->judge, &m->judge) == 0;
+    return ok ? c : pm_membership_free(c);
+}
+
+// --- the hash ------------------------------------------------------------------------------------
+
+static void digest_links(const struct pm_membership *m, uint64_t now_ns, struct pm_digest *d)
+{
+    for (uint32_t i = 0; i < m->n_links; i++) {
+        pm_digest_u64(d, m->links[i].node);
+        pm_digest_u64(d, m->links[i].role);
+        pm_digest_time(d, m->links[i].heard_ns, now_ns);
+    }
+    for (uint32_t i = 0; i < m->n_children; i++) {
+        const struct pm_child *c = &m->children[i];
+        pm_digest_u64(d, c->node);
+        pm_digest_u64(d, (uint64_t)c->reported | (uint64_t)c->withheld << 8 |
+                             (uint64_t)(c->seen_seq < c->granted_seq) << 9);
+        pm_digest_time(d, c->heard_ns, now_ns);
+        pm_digest_time(d, c->ping_ns, now_ns);
+        pm_digest_time(d, c->granted_ns, now_ns);
+        pm_digest_time(d, c->unseen_ns, now_ns);
+    }
+}
+
+static void digest_seek(const struct pm_seek *s, uint64_t now_ns, struct pm_digest *d)
+{
+    pm_digest_u64(d, (uint64_t)s->joined | (uint64_t)s->asked << 1 | (uint64_t)s->urgent << 2 |
+                         (uint64_t)(s->link != 0) << 3);
+    pm_digest_u64(d, (uint64_t)s->step << 32 | s->tries);
+    pm_digest_u64(d, (uint64_t)s->node << 32 | s->last_parent);
+    pm_digest_u64(d, (uint64_t)s->avoid << 32 | s->redirect);
+    pm_digest_time(d, s->since_ns, now_ns);
+    pm_digest_time(d, s->since_ns ? s->next_ns : 0, now_ns);
+    pm_digest_time(d, s->link ? s->until_ns : 0, now_ns);
+    pm_digest_time(d, s->joined ? 0 : s->start_ns, now_ns);
+}
+
+void pm_membership_digest(const struct pm_membership *m, uint64_t now_ns, struct pm_digest *d)
+{
+    pm_digest_u64(d, (uint64_t)m->stopped | (uint64_t)m->outcast << 1);
+    pm_digest_u64(d, m->parent);
+    pm_digest_time(d, m->tick_ns, now_ns);
+    pm_digest_time(d, m->view_due_ns, now_ns);
+    pm_digest_time(d, m->up_due_ns, now_ns);
+    pm_digest_set(d, &m->dead);
+    pm_digest_set(d, &m->news_plain);
+    pm_digest_set(d, &m->news_known);
+    digest_links(m, now_ns, d);
+    pm_edges_digest(&m->edges, d);
+    digest_seek(&m->seek, now_ns, d);
+    pm_digest_u64(d, m->lease.held);
+    pm_digest_time(d, m->lease.end_ns, now_ns);
+    pm_digest_time(d, m->lease.progress_ns, now_ns);
+    pm_judge_digest(&m->judge, now_ns, d);
+}
