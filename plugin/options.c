@@ -1,0 +1,139 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The options as Slurm sees them: --pm-NAME for srun, sbatch and salloc, made from the one table in
+// pmix_server/wire/options.c. A value on a command line is checked when Slurm hands it over, so a
+// bad one ends sbatch and salloc, too, before anything is submitted. Options of sbatch and salloc
+// reach the sruns inside through Slurm's own SLURM_SPANK_* variables and count as command line
+// there; srun's own come later and win.
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plugin/plugin.h"
+#include "pm_config.h"
+
+#define MAX_OPTIONS 32
+#define NAME_CAP (SPANK_OPTION_MAXLEN + 1)
+#define SOURCE_CAP (NAME_CAP + 32)
+#define USAGE_CAP 256
+
+static struct {
+    char name[NAME_CAP];  // "pm-grace"
+    char usage[USAGE_CAP];
+    struct spank_option spank;
+    bool given;
+    char *text;  // malloc'd; NULL: given without a value
+} entries[MAX_OPTIONS];
+
+static bool is_inert;
+
+// Slurm's callback. `val` is the row of the table.
+static int take_option(int val, const char *text, int remote)
+{
+    struct pm_options scratch;
+    char error[PM_ERROR_CAP], source[SOURCE_CAP];
+    if (is_inert || remote || val < 0 || val >= MAX_OPTIONS)
+        return 0;
+    const struct pm_option_spec *spec = &pm_option_specs[val];
+    // Without a value Slurm hands over NULL, "" or, through the environment, "(null)".
+    if (spec->arg_optional && (!text || !*text || strcmp(text, "(null)") == 0))
+        text = NULL;
+    snprintf(source, sizeof source, "--pm-%s", spec->name);
+    pm_options_default(&scratch);
+    if (pm_options_set(&scratch, source, spec->name, text, error) < 0) {
+        slurm_spank_log("pm-supervise: %s", error);
+        return -1;
+    }
+    free(entries[val].text);
+    entries[val].text = text ? strdup(text) : NULL;
+    entries[val].given = true;
+    return 0;
+}
+
+int pm_plugin_options_register(spank_t spank, bool inert)
+{
+    is_inert = inert;
+    for (int i = 0; pm_option_specs[i].name && i < MAX_OPTIONS; i++) {
+        const struct pm_option_spec *spec = &pm_option_specs[i];
+        snprintf(entries[i].name, NAME_CAP, "pm-%s", spec->name);
+        snprintf(entries[i].usage, USAGE_CAP, "%s%s%s%s", spec->help,
+                 *spec->default_text ? " (default " : "", spec->default_text,
+                 *spec->default_text ? ")" : "");
+        entries[i].spank = (struct spank_option){
+            .name = entries[i].name,
+            .arginfo = (char *)(uintptr_t)spec->arginfo,
+            .usage = entries[i].usage,
+            .has_arg = spec->arg_optional ? 2 : 1,
+            .val = i,
+            .cb = take_option,
+        };
+        if (spank_option_register(spank, &entries[i].spank) != ESPANK_SUCCESS)
+            return -1;
+    }
+    return 0;
+}
+
+// "max-restarts" -> "SLURM_PM_MAX_RESTARTS"
+static void variable_of(const char *name, char *ret, size_t cap)
+{
+    size_t n = (size_t)snprintf(ret, cap, "SLURM_PM_%s", name);
+    for (size_t i = 0; i < n && i < cap; i++)
+        ret[i] = ret[i] == '-' ? '_' : (char)toupper((unsigned char)ret[i]);
+}
+
+static int set_from_plugstack(struct pm_options *o, const char *arg, char *error)
+{
+    char name[NAME_CAP], source[SOURCE_CAP];
+    size_t len = strcspn(arg, "=");
+    if (strncmp(arg, "libexec=", 8) == 0)
+        return 0;
+    snprintf(name, sizeof name, "%.*s", (int)len, arg);
+    snprintf(source, sizeof source, "plugstack.conf: %s", name);
+    return pm_options_set(o, source, name, arg[len] ? arg + len + 1 : NULL, error);
+}
+
+static int set_from_environment(struct pm_options *o, const char *name, char *error)
+{
+    char variable[SOURCE_CAP];
+    variable_of(name, variable, sizeof variable);
+    const char *text = getenv(variable);
+    return text && *text ? pm_options_set(o, variable, name, text, error) : 0;
+}
+
+static int set_from_command_line(struct pm_options *o, int i, char *error)
+{
+    char source[SOURCE_CAP];
+    snprintf(source, sizeof source, "--pm-%s", pm_option_specs[i].name);
+    return pm_options_set(o, source, pm_option_specs[i].name, entries[i].text, error);
+}
+
+int pm_plugin_options_resolve(struct pm_options *ret, int ac, char **av, char *error)
+{
+    char further[PM_ERROR_CAP];
+    int rc = 0;
+    pm_options_default(ret);
+    // Weakest first. Everything is read even after an error: only then is it known whether
+    // supervision was asked for at all, and only the first error is told.
+    for (int i = 0; i < ac; i++) {
+        int bad = set_from_plugstack(ret, av[i], rc ? further : error);
+        rc = rc ? rc : bad;
+    }
+    for (int i = 0; pm_option_specs[i].name && i < MAX_OPTIONS; i++) {
+        int bad = set_from_environment(ret, pm_option_specs[i].name, rc ? further : error);
+        rc = rc ? rc : bad;
+        bad = entries[i].given ? set_from_command_line(ret, i, rc ? further : error) : 0;
+        rc = rc ? rc : bad;
+    }
+    return rc ? rc : pm_options_check(ret, error);
+}
+
+const char *pm_plugin_libexec(int ac, char **av)
+{
+    const char *libexec = PM_LIBEXEC_DIR;
+    for (int i = 0; i < ac; i++)
+        if (strncmp(av[i], "libexec=", 8) == 0)
+            libexec = av[i] + 8;
+    return libexec;
+}

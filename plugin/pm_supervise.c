@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The entry points that Slurm calls, and nothing else: each one goes to the file of its context.
+// Hooks never fail the host: whatever goes wrong is said where the user sees it, and ends the srun
+// or the task that asked for supervision, never anything else.
+#include <slurm/slurm_version.h>
+#include <slurm/spank.h>
+
+#include "plugin/plugin.h"
+
+SPANK_PLUGIN(pm_supervise, 1)
+
+int slurm_spank_init(spank_t spank, int ac, char **av)
+{
+    (void)ac;
+    (void)av;
+    switch (spank_context()) {
+    case S_CTX_LOCAL:
+        return pm_plugin_options_register(spank, pm_srun_is_child()) ? -1 : pm_srun_init();
+    case S_CTX_ALLOCATOR:
+        return pm_plugin_options_register(spank, false);
+    case S_CTX_REMOTE:
+        return pm_plugin_options_register(spank, true);
+    default:
+        return 0;
+    }
+}
+
+int slurm_spank_init_post_opt(spank_t spank, int ac, char **av)
+{
+    switch (spank_context()) {
+    case S_CTX_LOCAL:
+        return pm_srun_post_opt(ac, av);
+    case S_CTX_REMOTE:
+        return pm_stepd_post_opt(spank, ac, av);
+    default:
+        return 0;
+    }
+}
+
+int slurm_spank_local_user_init(spank_t spank, int ac, char **av)
+{
+    (void)ac;
+    (void)av;
+    return pm_srun_user_init(spank);
+}
+
+int slurm_spank_task_init_privileged(spank_t spank, int ac, char **av)
+{
+    (void)spank;
+    (void)ac;
+    (void)av;
+    return pm_stepd_task_init_privileged();
+}
+
+int slurm_spank_task_post_fork(spank_t spank, int ac, char **av)
+{
+    (void)spank;
+    (void)ac;
+    (void)av;
+    return pm_stepd_post_fork();
+}
+
+int slurm_spank_task_init(spank_t spank, int ac, char **av)
+{
+    (void)ac;
+    (void)av;
+    struct pm_step *step = pm_stepd_step();
+    return step ? pm_task_init(spank, step) : 0;
+}
