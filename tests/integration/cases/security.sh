@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+# cluster: site 4
+#
+# Strangers at the ports and sockets of a live step, and what our processes show, hold and may.
+#
+# shellcheck shell=bash disable=SC2154,SC2016
+
+readonly stranger=$pm_root/tests/integration/port_probe
+
+ranks_up() { wait_until 15 "$1 ranks" sh -c "[ \$(grep -c '^fault: start' '$case_dir/out') = $1 ]"; }
+start_long() { supervise_bg --pm-supervise -N4 -n8 "$programs/fault" --run 60000 --wait-file "$case_dir/end" --all-ranks --exit 0; ranks_up 8; }
+end_undisturbed() {
+    touch end
+    wait_step
+    assert_status 0
+    assert_out_count 8 '^fault: start'
+    assert_log_count 0 '.kind == "failure" or .kind == "decision"'
+    refute_err 'pm-supervise'
+}
+port_of() { cluster exec "$1" "$stranger" listeners "$2" | head -n 1; }
+visit() { cluster exec "$1" "$stranger" "${@:2}" >visit 2>&1 || fail "$(cat visit)"; }
+# Strangers of every kind at one door, from a node that is part of the step.
+every_kind() {
+    local kind
+    for kind in garbage wrong-key http flood; do visit node4 "$kind" "$1" "$2" 3; done
+    visit node4 half "$1" "$2" 20
+    visit node4 silent "$1" "$2" 100 12
+}
+test_strangers_at_the_coordinators_port_change_nothing() {
+    start_long
+    local port
+    port=$(port_of login pm-coordinator)
+    [[ $port ]] || fail "the coordinator listens on no port"
+    every_kind login "$port"
+    end_undisturbed
+}
+test_strangers_at_the_agents_ports_change_nothing() {
+    start_long
+    local port
+    port=$(port_of node2 pm-agent)
+    [[ $port ]] || fail "the agent of node2 listens on no port"
+    every_kind node2 "$port"
+    end_undisturbed
+}
+# A restart has to go over the same links while strangers sit at the doors.
+test_restart_while_strangers_hold_connections() {
+    supervise_bg --pm-supervise -N4 -n8 "$programs/fault" --rank 3 --wait-file "$case_dir/now" --exit 7 --run 2000
+    ranks_up 8
+    local port visitors
+    port=$(port_of login pm-coordinator)
+    cluster exec node4 "$stranger" silent login "$port" 60 12 >visit 2>&1 &
+    visitors=$!
+    touch now
+    wait_step
+    assert_status 0
+    assert_out_count 16 '^fault: start'
+    wait "$visitors" || fail "$(cat visit)"
+}
+# The steps' keys differ, so an agent is a stranger to the other step's coordinator.
+test_two_steps_with_different_keys_do_not_mix() {
+    cat >job <<JOB
+#!/bin/bash
+for i in 1 2; do
+    srun --overlap -N4 -n4 --pm-supervise --pm-log=$case_dir/log.%j.%s.json --pm-port-range=41000-41007 \
+        $programs/fault --rank \$i --after 300 --exit 7 --run 600 >$case_dir/out.\$i 2>$case_dir/err.\$i &
+done
+wait -n; a=\$?; wait -n; b=\$?
+echo "\$a \$b" >$case_dir/statuses
+JOB
+    run sbatch --wait -N4 -n4 --overcommit -o "$case_dir/batch" job
+    [[ $(cat statuses) == "0 0" ]] || fail "the steps ended with $(cat statuses): $(cat err.1 err.2 batch)"
+    local i
+    for i in 1 2; do
+        [[ $(grep -c '^fault: start' out.$i) == 8 ]] || fail "step $i did not start 4 ranks twice"
+        grep -q "rank $i (node" err.$i || fail "step $i says nothing of its own rank $i"
+        ! grep -q "rank $((3 - i)) (node" err.$i || fail "step $i heard of the other's failure"
+    done
+}
+
+# Another user of the node finds the socket's name in /proc/net/unix; that is all.
+test_another_user_is_refused_at_the_shims_socket() {
+    start_long
+    local name names
+    names=$(cluster exec node2 "$stranger" abstract)
+    for name in $names; do
+        cluster exec node2 --user bob "$stranger" shim "$name" >visit 2>&1 || fail "$(cat visit)"
+    done
+    end_undisturbed
+}
+
+# --- what our processes show -------------------------------------------------------------------------
+
+as_alice_start() {
+    mkdir -p nodes && chmod 1777 nodes "$case_dir"
+    timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" run --user alice srun "${log_options[@]}" --pm-supervise -N4 -n8 \
+        "$programs/pmix_probe" init fence say:up "wait-file:$case_dir/end" finalize >out 2>err </dev/null &
+    step_pid=$!
+    wait_until 15 "8 ranks" sh -c "[ \$(grep -c '^pmix_probe: say' '$case_dir/out') = 8 ]"
+}
+end_alice() { touch end && wait_step && assert_status 0; }
+
+test_key_of_the_step_is_nowhere_to_be_seen() {
+    as_alice_start
+    local host pid
+    # The child srun on the login host is the one process whose environment must hold it.
+    for host in login $(nodes); do
+        cluster exec "$host" sh -c 'for f in /proc/[0-9]*/cmdline; do tr "\0" "\n" <$f; done 2>/dev/null' >cmdlines
+        ! grep -E 'SLURM_PM_STEP_KEY|PM_AGENT_KEY|^[0-9a-fA-F]{64}$' cmdlines || fail "the key is in an argv on $host"
+    done
+    for host in $(nodes); do
+        cluster exec "$host" sh -c 'for f in /proc/[0-9]*/environ; do tr "\0" "\n" <$f; done 2>/dev/null' >environs
+        ! grep -E 'SLURM_PM_STEP_' environs || fail "internals are in an environment on $host"
+        ! grep -E '=[0-9a-fA-F]{64}$' environs || fail "something like a key is in an environment on $host"
+    done
+    end_alice
+}
+# uid, groups, CPUs, fds, limits and signal state of agent and servers; ours is the user's step, not root's daemon.
+test_agent_and_server_run_as_the_user_in_a_clean_process() {
+    as_alice_start
+    local node pid step_cpus
+    for node in node1 node3; do
+        step_cpus=$(cluster exec "$node" sh -c 'grep Cpus_allowed_list /proc/self/status | cut -f2')
+        for pid in $(node_pids "$node" pm-agent) $(node_pids "$node" pm-pmix-server); do
+            cluster exec "$node" sh -c "
+                cd /proc/$pid || exit
+                echo \"comm \$(cat comm)\"
+                grep -E '^(Uid|Gid|Cpus_allowed_list|SigBlk|NoNewPrivs|CapEff):' status
+                for fd in 0 1 2; do echo \"fd \$fd \$(readlink fd/\$fd)\"; done
+                for fd in fd/*; do readlink \$fd; done | sed 's/[0-9][0-9]*/N/g' | sort | uniq -c
+                grep -E '^Max (core|open)' limits
+                ls fd | sort -n | tail -n 1" >process
+            grep -qE $'^Uid:\t61001\t61001\t61001\t61001$' process || fail "not alice's: $(cat process)"
+            grep -qE $'^Gid:\t61001\t61001\t61001\t61001$' process || fail "not alice's group: $(cat process)"
+            grep -qE $'^CapEff:\t0000000000000000$' process || fail "it has capabilities: $(cat process)"
+            grep -qE $'^SigBlk:\t0000000000000000$' process || grep -q '^comm pm-' process || fail "blocked signals: $(cat process)"
+            [[ $(grep -cE '^fd [012] /dev/null$' process) == 3 ]] || fail "its stdio is not /dev/null: $(cat process)"
+            ! grep -E ' pipe:| /dev/pts| .*slurm.*(log|spool)| .*\.out$' process || fail "a foreign fd: $(cat process)"
+            grep -qF "Cpus_allowed_list:	$step_cpus" process || fail "not on all CPUs of the step ($step_cpus): $(cat process)"
+        done
+    done
+    end_alice
+}
+# The folder of the servers is the user's alone, and is gone with the step (the runner looks for that).
+test_servers_folder_is_the_users_alone() {
+    as_alice_start
+    cluster exec node2 sh -c 'stat -c "%a %u %n" $(find /tmp /run -maxdepth 2 -name "pm-supervise.*" 2>/dev/null)' >folders || true
+    [[ -s folders ]] || fail "there is no folder of the step on node2"
+    ! grep -vE '^700 61001 ' folders || fail "a folder of the step is open to others: $(cat folders)"
+    end_alice
+}
+# Roots's part of the plugin: slurmstepd must be as plain Slurm leaves it.
+test_slurmstepd_holds_no_listener_and_no_key() {
+    start_long
+    local pid
+    for pid in $(cluster exec node2 sh -c "ps -eo pid=,args= | grep '[s]lurmstepd: \[' | awk '{print \$1}'"); do
+        cluster exec node2 sh -c "ls -l /proc/$pid/fd" >fds
+        cluster exec node2 sh -c "tr '\0' '\n' </proc/$pid/environ" >environ
+        ! grep -q SLURM_PM_STEP environ || fail "internals in slurmstepd's environment"
+    done
+    # With the agent gone nobody must be able to connect any more: the shims' socket dies with it.
+    [[ $(cluster exec node2 "$stranger" abstract | wc -l) == 1 ]] || fail "more than one listener for the shims"
+    end_undisturbed
+}

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+# cluster: site 4
+#
+# The shim: what a rank gets and what Slurm sees is what plain srun gives and shows, over every restart. The way by
+# fork is run by Slurm itself; pm-shim, the way by prepend of Slurm >= 23.11, below a real agent and coordinator, with
+# direct_step in the place of srun and slurmstepd.
+#
+# shellcheck shell=bash disable=SC2154,SC2016
+
+ranks_up() { wait_until 15 "$1 ranks" sh -c "[ \$(grep -c '^fault: start' '$case_dir/out') = $1 ]"; }
+job_of_case() { basename "$(compgen -G "$case_dir/log.*.json" | head -n 1)" | cut -d. -f2; }
+parent_of() { cluster exec "$1" awk '/^PPid/ {print $2}' "/proc/$2/status"; }
+
+# --- what a rank is given ----------------------------------------------------------------------------------
+
+# One line per fd, with what differs from run to run taken out.
+readonly list_fds='for fd in /proc/$$/fd/*; do echo "fds $SLURM_PROCID ${fd##*/} $(readlink $fd)"; done | sed "s/\[[0-9]*\]/[N]/; s/ 255 .*/ 255/"'
+test_file_descriptors_of_a_rank_are_plain_sruns() {
+    run srun -N2 -n4 sh -c "$list_fds"
+    sort out >plain
+    supervise --pm-supervise -N2 -n4 sh -c "[ \$PM_EPOCH = 1 ] || [ \$SLURM_PROCID != 3 ] || exit 7; [ \$PM_EPOCH = 1 ] || exec sleep 20; $list_fds"
+    assert_status 0
+    sort out >supervised
+    diff plain supervised >difference || fail "a rank has other fds: $(cat difference)"
+}
+readonly list_limits='echo "limits $(ulimit -c) $(ulimit -Hc) $(ulimit -n) $(ulimit -l) $(ulimit -s) $(umask) $(grep -E "^(Sig(Blk|Ign)|Cpus_allowed_list)" /proc/$$/status | tr -d "\n\t") $(cat /proc/$$/oom_score_adj)"'
+test_limits_signals_and_cpus_of_a_rank_are_plain_sruns_but_for_the_oom_score() {
+    run sh -c "ulimit -c 12345; ulimit -n 777; exec srun -N1 -n1 sh -c '$list_limits'"
+    local plain
+    plain=$(grep ^limits out)
+    mkdir -p nodes && chmod 1777 nodes
+    run sh -c "ulimit -c 12345; ulimit -n 777; exec srun ${log_options[*]} --pm-supervise -N1 -n1 sh -c '[ \$PM_EPOCH = 1 ] || exit 7; $list_limits'"
+    assert_status 0
+    [[ $(grep ^limits out) == "${plain% *} $((${plain##* } + 100))" ]] || fail "plain: $plain; supervised: $(cat out)"
+}
+test_shim_and_agent_are_not_the_first_to_be_killed_for_memory() {
+    supervise_bg --pm-supervise -N1 -n1 "$programs/fault" --run 60000 --wait-file "$case_dir/end" --exit 0
+    ranks_up 1
+    wait_running
+    local rank shim agent
+    rank=$(rank_pid 0) shim=$(parent_of node1 "$(rank_pid 0)") agent=$(node_pids node1 pm-agent)
+    score() { cluster exec node1 cat "/proc/$1/oom_score_adj"; }
+    (($(score "$rank") == $(score "$shim") + 100 && $(score "$rank") == $(score "$agent") + 100)) ||
+        fail "oom_score_adj: rank $(score "$rank"), shim $(score "$shim"), agent $(score "$agent")"
+    touch end
+    wait_step
+}
+test_end_of_stdin_reaches_every_incarnation() {
+    supervise --pm-supervise -N1 -n1 sh -c 'cat >/dev/null; echo eof $PM_EPOCH; [ $PM_EPOCH = 1 ] || exit 7'
+    assert_status 0
+    assert_out '^eof 0$'
+    assert_out '^eof 1$'
+    # Input for one task of several: the others see its end at once.
+    status=0
+    seq 3 | timeout "$step_timeout" "$dc" --dir "$pm_cluster" run srun --pm-supervise -i 1 -N2 -n2 sh -c 'echo $SLURM_PROCID $(wc -l)' >out 2>err || status=$?
+    assert_status 0
+    assert_out '^0 0$'
+    assert_out '^1 3$'
+}
+
+# --- signals -------------------------------------------------------------------------------------------------
+
+# proctrack/cgroup signals the shim alone, so each rank gets what the shim forwards: exactly one.
+test_signals_are_forwarded_exactly_once() {
+    supervise_bg --pm-supervise -N4 -n8 "$programs/fault" --report-signals --run 60000 --wait-file "$case_dir/end" --all-ranks --exit 0
+    ranks_up 8
+    wait_running
+    local job name number
+    job=$(job_of_case)
+    for name in USR1 USR2 HUP ALRM QUIT URG; do
+        number=$(kill -l "$name")
+        cluster run scancel -s "$name" "$job.0"
+        wait_until 10 "$name at 8 ranks" sh -c "[ \$(grep -c ' number=$number\$' '$case_dir/out') -ge 8 ]"
+    done
+    sleep 0.3
+    for name in USR1 USR2 HUP ALRM QUIT URG; do
+        assert_out_count 8 "^fault: signal .* number=$(kill -l "$name")\$"
+    done
+    touch end
+    wait_step
+    assert_status 0
+    assert_log_count 0 '.kind == "failure" or .kind == "decision"'
+}
+
+# --- orphans -------------------------------------------------------------------------------------------------
+
+test_rank_dies_with_its_shim_and_the_shim_with_slurmstepd() {
+    supervise_bg --pm-supervise -N4 -n8 "$programs/fault" --run 60000 --children 3
+    ranks_up 8
+    wait_running
+    local rank shim stepd
+    rank=$(rank_pid 2) shim=$(parent_of node2 "$(rank_pid 2)")
+    cluster exec node2 kill -KILL "$shim"
+    wait_until 2 "rank 2 to die with its shim" sh -c "! '$dc' --dir '$pm_cluster' exec node2 kill -0 $rank"
+    wait_step
+    assert_status 1
+    assert_log '.kind == "failure" and .cause == "shim-lost"'
+    assert_clean
+    rm -rf log.* nodes out
+    supervise_bg --pm-supervise -N4 -n8 "$programs/fault" --run 60000
+    ranks_up 8
+    wait_running
+    rank=$(rank_pid 2) shim=$(parent_of node2 "$(rank_pid 2)")
+    stepd=$(parent_of node2 "$shim")
+    cluster exec node2 kill -KILL "$stepd"
+    wait_until 2 "shim and rank to die with slurmstepd" sh -c "! '$dc' --dir '$pm_cluster' exec node2 sh -c 'kill -0 $rank || kill -0 $shim'"
+    wait_step
+    [[ $status != 0 ]] || fail "status is 0"
+}
+
+# --- how a rank ends -----------------------------------------------------------------------------------------
+
+# Slurm hears of the signal, as from plain srun; and there is one core, the rank's.
+test_status_by_signal_is_raised_again_without_a_second_core() {
+    local pattern
+    pattern=$(</proc/sys/kernel/core_pattern)
+    run sh -c "ulimit -c unlimited; exec srun -N2 -n2 $programs/fault --rank 1 --segv --run 300"
+    grep -E 'srun: error: node2: task 1: ' err >plain || fail "plain srun says nothing"
+    assert_status 139
+    rm -f core*
+    mkdir -p nodes && chmod 1777 nodes
+    run sh -c "ulimit -c unlimited; exec srun ${log_options[*]} --pm-supervise=notify -N2 -n2 $programs/fault --rank 1 --segv --run 300"
+    assert_status 139
+    assert_err 'srun: error: node2: task 1: Segmentation fault'
+    [[ $pattern == */* || $pattern == \|* ]] || [[ $(compgen -G 'core*' | wc -l) == 1 ]] || fail "there are $(compgen -G 'core*' | wc -l) cores"
+}
+
+# --- pm-shim, put before the program ----------------------------------------------------------------------------
+
+libexec_dir() { find "$pm_prefix" -type d -path '*libexec/pm-supervise' | head -n 1; }
+# direct CONF PROGRAM...: two tasks on node1.
+direct() {
+    mkdir -p nodes && chmod 1777 nodes
+    status=0
+    timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" exec node1 "$pm_root/tests/integration/direct_step" start "$(libexec_dir)" \
+        "supervise=world log=$case_dir/log.%j.%s.json log-nodes=$case_dir/nodes $1" -n 2 "${@:2}" >out 2>err </dev/null || status=$?
+    [[ $status != 124 && $status != 137 ]] || fail "did not end within $step_timeout s"
+}
+test_prepended_shim_runs_fails_and_restarts() {
+    direct "" "$programs/fault" --rank 1 --after 100 --exit 7 --run 300 --children 4 --daemons 2
+    assert_status 0
+    assert_out_count 4 '^fault: start'
+    assert_out_count 2 '^fault: start .* incarnation=1 '
+    assert_err '^pm-supervise: rank 1 \(node1, pid [0-9]+\) exited with code 7.*restarting 2 ranks on 1 node \(restart 1 of 3\)'
+    assert_log_count 1 '.kind == "decision" and .action == "restart-world"'
+}
+test_prepended_shim_serves_pmix_and_forwards_a_signal_death() {
+    direct "max-restarts=0" "$programs/pmix_probe" init fence:collect:bytes=100 @1/signal:KILL fence:expect=any finalize
+    assert_status 137
+    assert_err 'direct_step: task 1 ended with -9'
+    assert_log '.kind == "failure" and .cause == "signal" and .rank == 1'
+}
+test_prepended_shim_finds_the_program_and_reports_a_failed_exec_as_slurm_does() {
+    direct "" sh -c 'echo "found $0"; for fd in /proc/$$/fd/*; do echo "fd ${fd##*/}"; done; echo "env $(env | grep -c -E "^(PM_AGENT|SLURM_PM_STEP)")"'
+    assert_status 0
+    assert_out_count 2 '^found sh$'
+    assert_out_count 0 '^fd ([3-9]|[0-9]{2,})$'
+    assert_out_count 2 '^env 0$'
+    assert_invariants
+    rm -rf log.* nodes
+    direct "" no-such-program
+    assert_status 2
+    assert_err 'no-such-program'
+    assert_log '.kind == "failure" and .cause == "exec"'
+    assert_invariants
+    rm -rf log.* nodes
+    # --bcast=/tmp/ names the file after job, step and node.
+    cluster exec node1 sh -c 'cp /bin/true /tmp/slurm_bcast_4711.3_node1'
+    direct "" /tmp/
+    cluster exec node1 rm -f /tmp/slurm_bcast_4711.3_node1
+    assert_status 0
+}
+test_prepended_shim_is_small_and_without_dependencies() {
+    ! ldd "$(libexec_dir)/pm-shim" 2>/dev/null | grep -q '=>' || fail "pm-shim has dependencies: $(ldd "$(libexec_dir)/pm-shim")"
+    direct "" sh -c 'echo "pss $(awk "/^Pss:/ {print \$2}" /proc/$PPID/smaps_rollup)"; sleep 0.3'
+    assert_status 0
+    local kib
+    for kib in $(sed -n 's/^pss //p' out); do
+        ((kib <= 400)) || fail "a shim has $kib KiB PSS"
+    done
+    assert_out_count 2 '^pss [0-9]+$'
+}

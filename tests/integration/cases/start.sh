@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+# cluster: site 4 --no-plugin-on node4
+#
+# Supervision that cannot start says why, in one line, with status 125, in bounded time, and drains nothing. node4 has
+# no plugin, so steps that are to start name the other three.
+#
+# What is wrong with a node is done in that node's own mount or network namespace and undone at the end of the case.
+#
+# shellcheck shell=bash disable=SC2154,SC2016
+
+readonly stranger=$pm_root/tests/integration/port_probe
+readonly three=(-w 'node[1-3]' -N3)
+plugin_file() { find "$pm_prefix" -name pm_supervise.so | head -n 1; }
+libexec_dir() { find "$pm_prefix" -type d -path '*libexec/pm-supervise' | head -n 1; }
+
+cannot_start() {
+    assert_status 125
+    ! grep -q '^fault: start' out || fail "a rank was started"
+    assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
+}
+ended_within() { ((SECONDS <= $1)) || fail "it took $SECONDS s to say so"; }
+
+# --- a node without the plugin ---------------------------------------------------------------------------------
+
+# Slurm starts the program there without us and says nothing.
+test_node_without_the_plugin_is_named_and_the_step_killed() {
+    supervise --pm-supervise --pm-join-window=7s -N4 -n8 "$programs/fault" --run 60000
+    assert_status 125
+    assert_err '^pm-supervise: node4 has not joined: is pm_supervise in its plugstack.conf, and can it reach (login|10\.[0-9.]+):[0-9]+\?'
+    assert_err '^pm-supervise: .*node4.*unsupervised'
+    refute_err 'node[123] has not joined'
+    ended_within 20
+}
+
+# --- a node whose programs are missing or of another build -------------------------------------------------------
+
+# The folder of our programs is empty on node3.
+test_missing_libexec_folder_is_one_clear_line() {
+    trap 'cluster exec node3 umount "$(libexec_dir)"' EXIT
+    cluster exec node3 mount -t tmpfs none "$(libexec_dir)"
+    supervise --pm-supervise "${three[@]}" -n6 "$programs/fault" --run 60000
+    cannot_start
+    assert_err '^pm-supervise: node3: cannot start the agent: .*libexec/pm-supervise/pm-agent'
+    [[ $(grep -c 'cannot start the agent' err) == 1 ]] || fail "said more than once"
+    ended_within 15
+}
+
+# A copy of a file of ours that says it is of version 9.9.9.
+other_build() {
+    python3 - "$1" "$2" <<'PYTHON'
+import re, sys
+data = open(sys.argv[1], "rb").read()
+changed = re.sub(rb"(?<![0-9.])0\.1\.0\x00", b"9.9.9\x00", data)
+assert changed != data, "no version in " + sys.argv[1]
+open(sys.argv[2], "wb").write(changed)
+PYTHON
+    chmod 755 "$2"
+}
+# replaced_on NODE FILE...: these files are of another build there; until the case ends.
+replaced_on() {
+    local node=$1 file
+    for file in "${@:2}"; do
+        other_build "$file" "$case_dir/${file##*/}.other"
+        cluster exec "$node" mount --bind "$case_dir/${file##*/}.other" "$file"
+        replaced+=("$node $file")
+    done
+}
+replaced=()
+put_back() {
+    local entry
+    for entry in "${replaced[@]}"; do cluster exec "${entry%% *}" umount "${entry#* }"; done
+    replaced=()
+}
+refused_by_version() {
+    supervise --pm-supervise "${three[@]}" -n6 "$programs/fault" --run 60000
+    cannot_start
+    assert_err 'pm-supervise: .*0\.1\.0.*9\.9\.9|pm-supervise: .*9\.9\.9.*0\.1\.0'
+    ended_within "$1"
+    put_back
+    rm -rf log.* nodes
+}
+test_other_builds_refuse_each_other_with_both_versions_named() {
+    trap put_back EXIT
+    # All of it on one node: its agent and our coordinator.
+    replaced_on node3 "$(plugin_file)" "$(libexec_dir)/pm-agent"
+    refused_by_version 15
+    # The plugin (and with it the shim) alone: against its agent.
+    replaced_on node3 "$(plugin_file)"
+    refused_by_version 30
+    # The agent alone.
+    replaced_on node2 "$(libexec_dir)/pm-agent"
+    refused_by_version 45
+    # The coordinator alone: against the plugin in srun.
+    replaced_on login "$(libexec_dir)/pm-coordinator"
+    refused_by_version 60
+}
+
+# --- ports -------------------------------------------------------------------------------------------------------
+
+# hold HOST RANGE: somebody else has these ports until the case ends.
+holders=()
+hold() {
+    cluster exec "$1" "$stranger" hold "$2" >"holding.$1" 2>&1 &
+    holders+=($!)
+    wait_until 10 "ports $2 of $1 to be taken" grep -q holding "holding.$1"
+}
+let_go() { ((${#holders[@]} == 0)) || kill "${holders[@]}" 2>/dev/null; wait "${holders[@]}" 2>/dev/null || true; holders=(); }
+
+test_one_port_is_enough_if_it_is_free() {
+    supervise --pm-supervise --pm-port-range=42100-42100 "${three[@]}" -n6 "$programs/fault" --rank 3 --after 100 --exit 7 --run 300
+    assert_status 0
+    assert_out_count 12 '^fault: start'
+}
+test_no_free_port_for_the_coordinator_is_said_before_anything_is_allocated() {
+    trap let_go EXIT
+    hold login 42200-42203
+    supervise --pm-supervise --pm-port-range=42200-42203 "${three[@]}" -n6 "$programs/fault" --run 60000
+    assert_status 125
+    assert_err '^pm-supervise: .*port.*42200-42203'
+    ! compgen -G 'log.*.json' || fail "a step was made"
+    ended_within 10
+}
+test_no_free_port_for_an_agent_names_node_and_range() {
+    trap let_go EXIT
+    hold node2 42300-42303
+    supervise --pm-supervise --pm-port-range=42300-42303 "${three[@]}" -n6 "$programs/fault" --run 60000
+    cannot_start
+    assert_err '^pm-supervise: node2.*port.*42300-42303'
+    ended_within 15
+}
+
+# --- the network ---------------------------------------------------------------------------------------------------
+
+# firewall RANGE NODE...: packets of these nodes to login's ports vanish; Slurm's own are let through.
+firewalled=()
+firewall() {
+    local node
+    for node in "${@:2}"; do
+        cluster exec "$node" nft "add table inet pm_case; add chain inet pm_case out { type filter hook output priority 0; };
+            add rule inet pm_case out ip daddr 10.99.0.1 tcp dport $1 drop"
+        firewalled+=("$node")
+    done
+}
+open_up() {
+    local node
+    for node in "${firewalled[@]}"; do cluster exec "$node" nft delete table inet pm_case; done
+    firewalled=()
+}
+test_join_error_names_address_and_port() {
+    trap open_up EXIT
+    firewall 42400-42401 node2
+    supervise --pm-supervise --pm-join-window=7s --pm-port-range=42400-42401 "${three[@]}" -n6 "$programs/fault" --run 60000
+    cannot_start
+    assert_err '^pm-supervise: node2 has not joined: .*(login|10\.99\.0\.1):4240[01]'
+    refute_err 'node[13] has not joined'
+    ended_within 20
+}
+test_start_timeout_ends_a_step_that_nobody_joins() {
+    trap open_up EXIT
+    firewall 42500-42501 node1 node2 node3
+    supervise --pm-supervise --pm-start-timeout=4s --pm-port-range=42500-42501 "${three[@]}" -n6 "$programs/fault" --run 60000
+    cannot_start
+    assert_err '^pm-supervise: .*pm-start-timeout'
+    ended_within 20
+}
+# The other nodes' ports are closed to node2, so it cannot dial its parent and asks the coordinator.
+test_agent_that_cannot_reach_its_parent_joins_by_another_way() {
+    trap open_up EXIT
+    cluster exec node3 nft "add table inet pm_case; add chain inet pm_case out { type filter hook output priority 0; };
+        add rule inet pm_case out ip daddr != 10.99.0.1 tcp dport 42600-42607 drop"
+    firewalled+=(node3)
+    supervise --pm-supervise --pm-fanout=2 --pm-port-range=42600-42607 "${three[@]}" -n6 "$programs/fault" --rank 5 --after 100 --exit 7 --run 300
+    assert_status 0
+    assert_out_count 12 '^fault: start'
+}
