@@ -1,0 +1,501 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The world's life at the coordinator: one table of transitions, one timer per state.
+//
+// Whatever happens is turned into an input; (state, input) is looked up in `transitions`; a pair that is not
+// there changes nothing. Each transition is logged once. After every event the condition that the present
+// state waits for is looked at, until nothing moves; then the wanted state is sent, once.
+#include "pmix_server/core/supervisor.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pmix_server/wire/hostlist.h"
+
+static const struct transition {
+    enum pm_state from;
+    enum pm_input input;
+    enum pm_state to;
+} transitions[] = {
+    {PM_STATE_FORMING, PM_IN_JOINED, PM_STATE_STARTING},
+    {PM_STATE_FORMING, PM_IN_REFUSED, PM_STATE_STOPPING},
+    {PM_STATE_FORMING, PM_IN_STOP, PM_STATE_STOPPING},
+    {PM_STATE_FORMING, PM_IN_USER, PM_STATE_STOPPING},
+    {PM_STATE_FORMING, PM_IN_TIMEOUT, PM_STATE_STOPPING},
+    {PM_STATE_FORMING, PM_IN_OVER, PM_STATE_DONE},
+
+    {PM_STATE_STARTING, PM_IN_STARTED, PM_STATE_RUNNING},
+    {PM_STATE_STARTING, PM_IN_WORLD, PM_STATE_HALTING},
+    {PM_STATE_STARTING, PM_IN_STOP, PM_STATE_STOPPING},
+    {PM_STATE_STARTING, PM_IN_REFUSED, PM_STATE_STOPPING},
+    {PM_STATE_STARTING, PM_IN_USER, PM_STATE_STOPPING},
+    {PM_STATE_STARTING, PM_IN_TIMEOUT, PM_STATE_STOPPING},
+    {PM_STATE_STARTING, PM_IN_OVER, PM_STATE_DONE},
+
+    {PM_STATE_RUNNING, PM_IN_ENDED, PM_STATE_FINISHING},
+    {PM_STATE_RUNNING, PM_IN_WORLD, PM_STATE_HALTING},
+    {PM_STATE_RUNNING, PM_IN_STOP, PM_STATE_STOPPING},
+    {PM_STATE_RUNNING, PM_IN_USER, PM_STATE_STOPPING},
+    {PM_STATE_RUNNING, PM_IN_WAIT_OVER, PM_STATE_STOPPING},
+    {PM_STATE_RUNNING, PM_IN_OVER, PM_STATE_DONE},
+
+    {PM_STATE_HALTING, PM_IN_HALTED, PM_STATE_PLACING},
+    {PM_STATE_HALTING, PM_IN_STOP, PM_STATE_STOPPING},
+    {PM_STATE_HALTING, PM_IN_USER, PM_STATE_STOPPING},
+    {PM_STATE_HALTING, PM_IN_TIMEOUT, PM_STATE_STOPPING},
+    {PM_STATE_HALTING, PM_IN_OVER, PM_STATE_DONE},
+
+    {PM_STATE_PLACING, PM_IN_PLACED, PM_STATE_STARTING},
+    {PM_STATE_PLACING, PM_IN_REFUSED, PM_STATE_STOPPING},
+    {PM_STATE_PLACING, PM_IN_STOP, PM_STATE_STOPPING},
+    {PM_STATE_PLACING, PM_IN_USER, PM_STATE_STOPPING},
+    {PM_STATE_PLACING, PM_IN_TIMEOUT, PM_STATE_STOPPING},
+    {PM_STATE_PLACING, PM_IN_OVER, PM_STATE_DONE},
+
+    {PM_STATE_FINISHING, PM_IN_OVER, PM_STATE_DONE},
+    {PM_STATE_STOPPING, PM_IN_OVER, PM_STATE_DONE},
+};
+
+const char *pm_input_name(enum pm_input input)
+{
+    static const char *const names[PM_IN_MAX] = {
+        [PM_IN_NONE] = "none",       [PM_IN_JOINED] = "joined",   [PM_IN_REFUSED] = "refused",
+        [PM_IN_STARTED] = "started", [PM_IN_ENDED] = "ended",     [PM_IN_WORLD] = "restart-world",
+        [PM_IN_STOP] = "stop",       [PM_IN_USER] = "user-stop",  [PM_IN_HALTED] = "halted",
+        [PM_IN_PLACED] = "placed",   [PM_IN_WAIT_OVER] = "wait-over",
+        [PM_IN_TIMEOUT] = "timeout", [PM_IN_OVER] = "srun-exited",
+    };
+    return (unsigned)input < PM_IN_MAX ? names[input] : "?";
+}
+
+// --- life ------------------------------------------------------------------------------------------
+
+int pm_supervisor_new(struct pm_core *core)
+{
+    struct pm_supervisor *s = calloc(1, sizeof(*s));
+    if (!s)
+        return -ENOMEM;
+    core->supervisor = s;
+    s->state = PM_STATE_FORMING;
+    s->deadline_ns = UINT64_MAX;  // queueing is not limited: the clock starts with LAUNCHED
+    s->wait_ns = UINT64_MAX;
+    s->join_window_ms = core->config.options.join_window_ms;
+    s->wanted.launch = core->config.launch;
+    s->wanted.grace_ms = core->config.options.grace_ms;
+    pm_report_init(&s->seen);
+    return 0;
+}
+
+struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s)
+{
+    if (!s)
+        return NULL;
+    pm_wanted_done(&s->wanted);
+    pm_report_done(&s->seen);
+    pm_set_done(&s->bad_servers);
+    free(s->map_frame);
+    free(s->nodelist);
+    free(s->restart_ns);
+    free(s->pending);
+    free(s);
+    return NULL;
+}
+
+static void *bytes_copy(const void *from, size_t len)
+{
+    void *into = malloc(len ? len : 1);
+    if (into && len)
+        memcpy(into, from, len);
+    return into;
+}
+
+static void clone_unshare(struct pm_supervisor *c)
+{
+    c->wanted = (struct pm_wanted){0};
+    c->seen = (struct pm_report){0};
+    c->bad_servers = (struct pm_set){0};
+    c->map_frame = NULL;
+    c->nodelist = NULL;
+    c->restart_ns = NULL;
+    c->pending = NULL;
+}
+
+struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s)
+{
+    struct pm_supervisor *c = malloc(sizeof(*c));
+    if (!c)
+        return NULL;
+    *c = *s;
+    clone_unshare(c);
+    c->map_frame = bytes_copy(s->map_frame, s->map_len);
+    c->nodelist = s->nodelist ? strdup(s->nodelist) : NULL;
+    c->restart_ns = bytes_copy(s->restart_ns, s->n_restart_ns * sizeof(*s->restart_ns));
+    c->pending = bytes_copy(s->pending, s->n_pending * sizeof(*s->pending));
+    bool ok = c->map_frame && c->restart_ns && c->pending && (c->nodelist || !s->nodelist) &&
+              pm_wanted_copy(&c->wanted, &s->wanted) == 0 &&
+              pm_report_copy(&c->seen, &s->seen) == 0 &&
+              pm_set_copy(&c->bad_servers, &s->bad_servers) == 0;
+    return ok ? c : pm_supervisor_free(c);
+}
+
+void pm_supervisor_digest(const struct pm_supervisor *s, uint64_t now_ns, struct pm_digest *d)
+{
+    pm_digest_u64(d, (uint64_t)s->state << 32 | (uint32_t)s->end);
+    pm_digest_time(d, s->deadline_ns, now_ns);
+    pm_digest_time(d, s->wait_ns, now_ns);
+    pm_digest_time(d, s->place_ns, now_ns);
+    pm_digest_time(d, s->first_join_ns, now_ns);
+    pm_digest_time(d, s->ready_ns, now_ns);
+    pm_digest_time(d, s->starting_ns, now_ns);
+    pm_wanted_digest(&s->wanted, d);
+    pm_report_digest(&s->seen, d);
+    pm_digest_set(d, &s->bad_servers);
+    const uint64_t plain[] = {s->isolated,    s->launched,       s->nnodes,     s->nranks,
+                              s->named_late,  s->restarts,       s->streak,     s->backoff_ms,
+                              s->user_stop,   s->start_failures, s->last_port,  s->srun_exited,
+                              (uint64_t)(uint32_t)s->status,     s->step_is_foreign, s->users_verdict};
+    for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
+        pm_digest_u64(d, plain[i]);
+    for (uint32_t i = 0; i < s->n_restart_ns; i++)
+        pm_digest_time(d, s->restart_ns[i], now_ns);
+    for (uint32_t i = 0; i < s->n_pending; i++) {
+        pm_digest_u64(d, s->pending[i].rank);
+        pm_digest_time(d, s->pending[i].due_ns, now_ns);
+    }
+}
+
+enum pm_state pm_supervisor_state(const struct pm_supervisor *s)
+{
+    return s->state;
+}
+
+uint32_t pm_supervisor_epoch(const struct pm_supervisor *s)
+{
+    return s->wanted.epoch;
+}
+
+// --- sets and names --------------------------------------------------------------------------------
+
+bool pm_supervisor_all_in(struct pm_core *core, const struct pm_set *set)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    const struct pm_set *dead = pm_dead_nodes(core);
+    if (set->n == 1 && set->spans[0].first == 0 && set->spans[0].last + 1 == s->nnodes)
+        return true;
+    if (s->nnodes == 0 || pm_set_empty(dead))
+        return false;
+    struct pm_set all = {0};
+    if (pm_set_copy(&all, set) < 0 || pm_set_union(&all, dead) < 0)
+        core->out->error = -ENOMEM;
+    bool yes = all.n == 1 && all.spans[0].first == 0 && all.spans[0].last + 1 == s->nnodes;
+    pm_set_done(&all);
+    return yes;
+}
+
+const char *pm_supervisor_host(const struct pm_core *core, uint32_t node, char *buf)
+{
+    const char *list = core->supervisor->nodelist;
+    if (!list || pm_hostlist_nth(list, node, buf, PM_TEXT_CAP) < 0)
+        (void)snprintf(buf, PM_TEXT_CAP, "node #%u", node);
+    return buf;
+}
+
+char *pm_supervisor_missing(struct pm_core *core, const struct pm_set *set, char *buf, size_t cap)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    const struct pm_set *dead = pm_dead_nodes(core);
+    uint32_t named = 0, more = 0;
+    size_t len = 0;
+    buf[0] = '\0';
+    for (uint32_t node = 0; node < s->nnodes; node++) {
+        if (pm_set_has(set, node) || pm_set_has(dead, node))
+            continue;
+        char host[PM_TEXT_CAP];
+        if (named == 3 || len + 1 >= cap) {
+            more++;
+            continue;
+        }
+        int n = snprintf(buf + len, cap - len, "%s%s", named++ ? ", " : "",
+                         pm_supervisor_host(core, node, host));
+        len += n > 0 ? (size_t)n : 0;
+    }
+    if (more && len + 1 < cap)
+        (void)snprintf(buf + len, cap - len, " and %u more", more);
+    return buf;
+}
+
+// --- the table at work -----------------------------------------------------------------------------
+
+void pm_supervisor_arm(struct pm_core *core, uint64_t ms)
+{
+    struct pm_supervisor *s = core->supervisor;
+    s->timer_ms = ms;
+    s->deadline_ns = ms ? core->now_ns + ms * PM_MS : UINT64_MAX;
+}
+
+void pm_supervisor_want(struct pm_core *core, enum pm_phase phase)
+{
+    struct pm_supervisor *s = core->supervisor;
+    s->wanted.phase = phase;
+    s->wanted_dirty = true;
+}
+
+static uint64_t span_ms(uint64_t from_ns, uint64_t to_ns)
+{
+    return from_ns && to_ns > from_ns ? (to_ns - from_ns) / PM_MS : 0;
+}
+
+static void log_transition(struct pm_core *core, enum pm_state from, enum pm_input input)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    struct pm_log *log = pm_log_record(core, "state");
+    log->epoch = s->wanted.epoch;
+    log->from = pm_state_name(from);
+    log->to = pm_state_name(s->state);
+    log->restarts = s->restarts;
+    pm_text_copy(log->reason, sizeof(log->reason), pm_input_name(input));
+    if (s->state == PM_STATE_PLACING || s->state == PM_STATE_RUNNING)
+        log->halt_ms = span_ms(s->decided_ns, s->halted_ns);
+    if (s->state == PM_STATE_RUNNING) {
+        log->place_ms = span_ms(s->halted_ns, s->starting_ns);
+        log->start_ms = span_ms(s->starting_ns, core->now_ns);
+    }
+}
+
+bool pm_supervisor_fire(struct pm_core *core, enum pm_input input)
+{
+    struct pm_supervisor *s = core->supervisor;
+    for (size_t i = 0; i < sizeof(transitions) / sizeof(transitions[0]); i++) {
+        if (transitions[i].from != s->state || transitions[i].input != input)
+            continue;
+        enum pm_state from = s->state;
+        s->state = transitions[i].to;
+        s->deadline_ns = UINT64_MAX;
+        pm_supervisor_enter[s->state](core, from);
+        log_transition(core, from, input);
+        return true;
+    }
+    return false;
+}
+
+static void send_wanted(struct pm_core *core, uint32_t child)
+{
+    struct pm_writer w = {0};
+    pm_write_u8(&w, PM_FRAME_WANTED);
+    pm_write_wanted(&w, &core->supervisor->wanted);
+    if (w.error)
+        core->out->error = w.error;
+    else if (child == PM_NODE_COORDINATOR)
+        pm_send_children(core, &w);
+    else
+        (void)pm_send_child(core, child, &w);
+    pm_writer_done(&w);
+}
+
+// Follows the conditions as far as they lead, then tells everybody.
+static void settle(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (s->srun_exited && s->state != PM_STATE_DONE)
+        (void)pm_supervisor_fire(core, PM_IN_OVER);
+    for (enum pm_input input; (input = pm_supervisor_condition(core)) != PM_IN_NONE;)
+        if (!pm_supervisor_fire(core, input))
+            break;
+    if (!s->wanted_dirty || s->state == PM_STATE_DONE)
+        return;
+    s->wanted_dirty = false;
+    s->wanted.version++;
+    s->wanted.view = pm_view(core);
+    send_wanted(core, PM_NODE_COORDINATOR);
+}
+
+// --- timers ----------------------------------------------------------------------------------------
+
+uint64_t pm_supervisor_deadline_ns(const struct pm_supervisor *s)
+{
+    if (s->state == PM_STATE_DONE || s->isolated)
+        return UINT64_MAX;
+    uint64_t due = s->deadline_ns;
+    uint64_t side = pm_supervisor_side_deadline_ns(s);
+    uint64_t pending = pm_supervisor_pending_ns(s);
+    due = side < due ? side : due;
+    return pending < due ? pending : due;
+}
+
+// A judge whose own timer came much too late was asleep (SIGSTOP, suspended host) and winds it up again.
+static void on_timer(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (s->isolated)
+        return;
+    if (core->now_ns >= s->deadline_ns) {
+        uint64_t late_ms = (core->now_ns - s->deadline_ns) / PM_MS;
+        if (late_ms > core->config.options.node_timeout_ms / 8 && s->timer_ms)
+            pm_supervisor_arm(core, s->timer_ms);
+        else
+            pm_supervisor_timed_out(core);
+    }
+    pm_supervisor_side_timers(core);
+    pm_supervisor_pending_due(core);
+}
+
+// --- events ----------------------------------------------------------------------------------------
+
+static void on_launched(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (s->launched)
+        return;
+    s->launched = true;
+    s->nnodes = event->nnodes;
+    s->nranks = event->ntasks;
+    pm_supervisor_arm(core, core->config.options.start_timeout_ms);
+}
+
+void pm_supervisor_event(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_supervisor *s = core->supervisor;
+    switch (event->type) {
+    case PM_EVENT_LAUNCHED:
+        on_launched(core, event);
+        break;
+    case PM_EVENT_STOP:
+        pm_supervisor_user_stop(core, event->signal);
+        break;
+    case PM_EVENT_SRUN_EXITED:
+        s->srun_exited = true;
+        s->srun_status = event->wait_status;
+        break;
+    case PM_EVENT_SAY:
+        pm_say(core, "%s", event->text ? event->text : "");
+        break;
+    case PM_EVENT_TIMER:
+        on_timer(core);
+        break;
+    default:
+        return;
+    }
+    settle(core);
+}
+
+// --- the tree --------------------------------------------------------------------------------------
+
+// All failures of a frame are one batch: the first decides, the others join it.
+static void take_failures(struct pm_core *core, const struct pm_failures *failures)
+{
+    uint32_t fresh = 0;
+    for (uint32_t i = 0; i < failures->n; i++)
+        fresh += !pm_supervisor_knows(core, &failures->list[i]);
+    for (uint32_t i = 0; i < failures->n; i++) {
+        if (pm_supervisor_knows(core, &failures->list[i]))
+            continue;
+        pm_supervisor_failure(core, &failures->list[i], fresh - 1 + failures->more);
+    }
+}
+
+static void take_report(struct pm_core *core, struct pm_report *report)
+{
+    struct pm_supervisor *s = core->supervisor;
+    bool changed = false;
+    if (report->epoch > s->wanted.epoch)
+        return;  // nobody can be ahead of us: a frame of a confused agent
+    if (pm_report_union(&s->seen, report, &changed) < 0)
+        core->out->error = -ENOMEM;
+    if (!s->first_join_ns && !pm_set_empty(&s->seen.joined))
+        s->first_join_ns = core->now_ns;
+    if (!s->nodelist && s->seen.nodelist) {
+        s->nodelist = s->seen.nodelist;
+        s->seen.nodelist = NULL;
+    }
+    if (s->seen.user_signal)
+        pm_supervisor_user_stop(core, s->seen.user_signal);
+    if (s->seen.epoch == s->wanted.epoch)
+        pm_supervisor_left(core, &s->seen.left);
+    take_failures(core, &report->failures);
+}
+
+static void frame_report(struct pm_core *core, struct pm_reader *r)
+{
+    struct pm_supervisor *s = core->supervisor;
+    struct pm_report report;
+    pm_read_report(r, &report, s->launched ? s->nnodes : PM_NODES_MAX,
+                   s->launched ? s->nranks : PM_RANKS_MAX);
+    if (pm_reader_end(r) < 0)
+        r->error = -EBADMSG;
+    else
+        take_report(core, &report);
+    pm_report_done(&report);
+}
+
+static void frame_say(struct pm_core *core, struct pm_reader *r)
+{
+    char text[PM_SAY_CAP];
+    uint32_t node = pm_read_u32(r);
+    bool verbose = pm_read_u8(r) != 0;
+    pm_read_str(r, text, sizeof(text));
+    if (pm_reader_end(r) < 0) {
+        r->error = -EBADMSG;
+        return;
+    }
+    struct pm_action *a = pm_emit(core, PM_ACTION_SAY);
+    a->node = node;
+    a->verbose = verbose;
+    pm_action_set_text(core, a, text);
+}
+
+void pm_supervisor_frame(struct pm_core *core, uint32_t link, uint32_t from, uint8_t type,
+                         struct pm_reader *r)
+{
+    (void)link;
+    (void)from;
+    if (core->supervisor->state == PM_STATE_DONE)
+        return;
+    if (type == PM_FRAME_REPORT)
+        frame_report(core, r);
+    else if (type == PM_FRAME_SAY)
+        frame_say(core, r);
+    else
+        r->error = -EBADMSG;
+    if (!r->error)
+        settle(core);
+}
+
+void pm_supervisor_on_child(struct pm_core *core, uint32_t child)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (s->map_frame) {
+        struct pm_writer w = {.data = s->map_frame, .len = s->map_len, .cap = s->map_len};
+        (void)pm_send_child(core, child, &w);
+    }
+    if (s->wanted.version)
+        send_wanted(core, child);
+}
+
+void pm_supervisor_on_child_gone(struct pm_core *core, uint32_t child)
+{
+    (void)core;
+    (void)child;  // not a death; what it had reported stays true
+}
+
+void pm_supervisor_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cause cause)
+{
+    struct pm_supervisor *s = core->supervisor;
+    const struct pm_failure failure = {
+        .node = node, .rank = PM_RANK_NONE, .epoch = s->wanted.epoch, .cause = cause};
+    if (s->state == PM_STATE_DONE)
+        return;
+    if (!pm_supervisor_knows(core, &failure))
+        pm_supervisor_failure(core, &failure, 0);
+    settle(core);
+}
+
+// While we doubt our own view of the world no timer of it counts.
+void pm_supervisor_on_isolated(struct pm_core *core, bool isolated)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (s->isolated && !isolated && s->timer_ms && s->deadline_ns != UINT64_MAX)
+        pm_supervisor_arm(core, s->timer_ms);
+    s->isolated = isolated;
+}

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From a failure to a decision: what is known already is dropped, the policy is asked, the budget is
+// kept, one line and one log record say what was decided, and the wanted state or the next
+// transition carries it out. What fails while a decision is being carried out joins it, unless it
+// asks for more.
+#include "pmix_server/core/supervisor.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Uptime from which a restart is not "consecutive" any more, when --pm-min-uptime is off.
+#define HEALTHY_MS 5000u
+
+static void need(struct pm_core *core, int rc)
+{
+    if (rc < 0)
+        core->out->error = rc;
+}
+
+// --- what is known ---------------------------------------------------------------------------------
+
+static bool is_pending(const struct pm_supervisor *s, uint32_t rank)
+{
+    for (uint32_t i = 0; i < s->n_pending; i++)
+        if (s->pending[i].rank == rank)
+            return true;
+    return false;
+}
+
+bool pm_supervisor_knows(const struct pm_core *core, const struct pm_failure *failure)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    const struct pm_wanted *wanted = &s->wanted;
+    if (s->state == PM_STATE_DONE || wanted->phase == PM_PHASE_END)
+        return true;
+    if (pm_cause_is_loss(failure->cause))
+        return pm_set_has(&wanted->lost, failure->node);
+    if (failure->epoch != wanted->epoch || s->state == PM_STATE_FORMING)
+        return true;
+    if (failure->rank == PM_RANK_NONE)
+        return pm_set_has(&s->bad_servers, failure->node);
+    return failure->incarnation < pm_wanted_incarnation(wanted, failure->rank) ||
+           pm_set_has(&wanted->dead, failure->rank) || is_pending(s, failure->rank);
+}
+
+// The node's ranks are dead with it.
+static void remember_loss(struct pm_core *core, const struct pm_failure *failure)
+{
+    struct pm_supervisor *s = core->supervisor;
+    need(core, pm_set_add(&s->wanted.lost, failure->node));
+    if (failure->rank != PM_RANK_NONE)
+        need(core, pm_set_add(&s->wanted.dead, failure->rank));
+    else if (core->world_known && failure->node < core->world.nnodes)
+        need(core, pm_set_union(&s->wanted.dead, &core->world.ranks_of_node[failure->node]));
+}
+
+static void remember(struct pm_core *core, const struct pm_failure *failure)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (pm_cause_is_loss(failure->cause))
+        remember_loss(core, failure);
+    else if (failure->rank == PM_RANK_NONE)
+        need(core, pm_set_add(&s->bad_servers, failure->node));
+    else
+        need(core, pm_set_add(&s->wanted.dead, failure->rank));
+    if (failure->rank != PM_RANK_NONE)
+        need(core, pm_wanted_notice(&s->wanted, failure));
+}
+
+// --- history ---------------------------------------------------------------------------------------
+
+static uint32_t restarts_used(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    uint64_t window_ns = core->config.options.restart_window_ms * PM_MS;
+    if (!window_ns)
+        return s->restarts;
+    uint32_t old = 0;
+    while (old < s->n_restart_ns && s->restart_ns[old] + window_ns <= core->now_ns)
+        old++;
+    s->n_restart_ns -= old;
+    memmove(s->restart_ns, s->restart_ns + old, s->n_restart_ns * sizeof(*s->restart_ns));
+    return s->n_restart_ns;
+}
+
+// How long what failed had lived: the rank if it fails alone, else its world.
+static uint64_t lived_ms(const struct pm_core *core, const struct pm_failure *failure)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    if (core->config.options.mode == PM_MODE_RANK && failure->rank != PM_RANK_NONE &&
+        !failure->connected)
+        return failure->uptime_ms;
+    return (core->now_ns - s->starting_ns) / PM_MS;
+}
+
+static struct pm_history history_of(struct pm_core *core, const struct pm_failure *failure)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    bool young = lived_ms(core, failure) < core->config.options.min_uptime_ms;
+    return (struct pm_history){
+        .restarts = restarts_used(core),
+        .start_failures = young ? s->start_failures + 1 : 0,
+        .user_stop = s->user_stop,
+        .world_over = s->state == PM_STATE_RUNNING && pm_cause_is_loss(failure->cause) &&
+                      pm_set_has(&s->seen.marks[PM_MARK_ENDED], failure->node),
+    };
+}
+
+// A restart is spent; returns how long to wait before it, ms.
+static uint64_t spend_restart(struct pm_core *core, const struct pm_failure *failure,
+                              const struct pm_history *history)
+{
+    struct pm_supervisor *s = core->supervisor;
+    const struct pm_options *o = &core->config.options;
+    uint64_t healthy_ms = o->min_uptime_ms ? o->min_uptime_ms : HEALTHY_MS;
+    if (healthy_ms < s->backoff_ms)
+        healthy_ms = s->backoff_ms;
+    s->streak = lived_ms(core, failure) >= healthy_ms ? 1 : s->streak + 1;
+    s->backoff_ms = pm_policy_backoff_ms(o, s->streak);
+    s->start_failures = history->start_failures;
+    s->restarts++;
+    if (!o->restart_window_ms)
+        return s->backoff_ms;
+    uint64_t *times = realloc(s->restart_ns, (s->n_restart_ns + 1u) * sizeof(*times));
+    if (!times) {
+        core->out->error = -ENOMEM;
+        return s->backoff_ms;
+    }
+    s->restart_ns = times;
+    s->restart_ns[s->n_restart_ns++] = core->now_ns;
+    return s->backoff_ms;
+}
+
+// --- what is said ----------------------------------------------------------------------------------
+
+static void log_failure(struct pm_core *core, const char *kind, const struct pm_failure *failure,
+                        const char *action, const char *reason)
+{
+    struct pm_log *log = pm_log_record(core, kind);
+    log->epoch = failure->epoch;
+    log->rank = failure->rank;
+    log->incarnation = failure->incarnation;
+    log->node = failure->node;
+    log->pid = failure->pid;
+    log->cause = failure->cause;
+    log->wait_status = failure->wait_status;
+    log->has_status = failure->rank != PM_RANK_NONE && !pm_cause_is_loss(failure->cause);
+    log->action = action;
+    log->restarts = core->supervisor->restarts;
+    pm_text_copy(log->reason, sizeof(log->reason), reason);
+}
+
+// Decisions about single ranks can be thousands in an epoch; the log has them all.
+static void say_line(struct pm_core *core, const char *line, bool always)
+{
+    struct pm_supervisor *s = core->supervisor;
+    s->lines++;
+    if (always || s->lines <= PM_LINES_MAX)
+        pm_say(core, "%s", line);
+    else
+        pm_say_verbose(core, "%s", line);
+    if (!always && s->lines == PM_LINES_MAX)
+        pm_say(core, "pm-supervise: further decisions about single ranks of epoch %u are only in --pm-log",
+               s->wanted.epoch);
+}
+
+static void tell(struct pm_core *core, struct pm_story *story)
+{
+    char host[PM_TEXT_CAP], line[2 * PM_TEXT_CAP];
+    const struct pm_verdict *verdict = story->verdict;
+    bool single = verdict->action == PM_VERDICT_NOTIFY ||
+                  verdict->action == PM_VERDICT_RESTART_RANK ||
+                  verdict->action == PM_VERDICT_IGNORE;
+    story->host = pm_supervisor_host(core, story->failure->node, host);
+    story->nranks = core->supervisor->nranks;
+    story->nnodes = core->supervisor->nnodes;
+    if (single)
+        story->more = 0;
+    log_failure(core, "decision", story->failure, pm_verdict_name(verdict->action), verdict->why);
+    (void)pm_sentence_decision(story, &core->config.options, line, sizeof(line));
+    if (verdict->action == PM_VERDICT_IGNORE)
+        pm_say_verbose(core, "%s", line);
+    else
+        say_line(core, line, !single);
+}
+
+// --- what is done ----------------------------------------------------------------------------------
+
+static void do_ignore(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
+{
+    (void)history;
+    remember(core, story->failure);
+    tell(core, story);
+}
+
+static void do_notify(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
+{
+    (void)history;
+    struct pm_supervisor *s = core->supervisor;
+    remember(core, story->failure);
+    tell(core, story);
+    if (!s->status)
+        s->status = pm_policy_status(story->failure);
+    s->wanted_dirty = true;
+    if (story->failure->rank != PM_RANK_NONE)
+        pm_collective_rank_lost(core, s->wanted.epoch, story->failure->rank);
+}
+
+static void rank_again(struct pm_core *core, uint32_t rank)
+{
+    struct pm_supervisor *s = core->supervisor;
+    need(core, pm_wanted_again(&s->wanted, rank));
+    s->wanted_dirty = true;
+}
+
+static void do_rank(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
+{
+    struct pm_supervisor *s = core->supervisor;
+    uint32_t rank = story->failure->rank;
+    story->restart = history->restarts + 1;
+    story->backoff_ms = spend_restart(core, story->failure, history);
+    tell(core, story);
+    need(core, pm_wanted_notice(&s->wanted, story->failure));
+    s->wanted_dirty = true;
+    if (!story->backoff_ms) {
+        rank_again(core, rank);
+        return;
+    }
+    struct pm_pending *pending = realloc(s->pending, (s->n_pending + 1u) * sizeof(*pending));
+    if (!pending) {
+        core->out->error = -ENOMEM;
+        return;
+    }
+    s->pending = pending;
+    s->pending[s->n_pending++] = (struct pm_pending){
+        .rank = rank, .due_ns = core->now_ns + story->backoff_ms * PM_MS};
+}
+
+static void do_world(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
+{
+    struct pm_supervisor *s = core->supervisor;
+    s->decision = *history;
+    s->cause = *story->failure;
+    story->restart = history->restarts + 1;
+    story->backoff_ms = spend_restart(core, story->failure, history);
+    remember(core, story->failure);
+    tell(core, story);
+    (void)pm_supervisor_fire(core, PM_IN_WORLD);
+}
+
+static void do_stop(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
+{
+    (void)history;
+    struct pm_supervisor *s = core->supervisor;
+    s->cause = *story->failure;
+    s->status = pm_policy_status(story->failure);
+    remember(core, story->failure);
+    tell(core, story);
+    (void)pm_supervisor_fire(core, PM_IN_STOP);
+}
+
+static void (*const act[PM_VERDICT_MAX])(struct pm_core *core, struct pm_story *story,
+                                         const struct pm_history *history) = {
+    [PM_VERDICT_IGNORE] = do_ignore,      [PM_VERDICT_NOTIFY] = do_notify,
+    [PM_VERDICT_RESTART_RANK] = do_rank,  [PM_VERDICT_RESTART_WORLD] = do_world,
+    [PM_VERDICT_STOP] = do_stop,
+};
+
+// While a decision is carried out: does this one ask for more than it?
+static bool joins(const struct pm_supervisor *s, const struct pm_verdict *verdict)
+{
+    if (s->state == PM_STATE_FINISHING || s->state == PM_STATE_STOPPING)
+        return true;
+    return (s->state == PM_STATE_HALTING || s->state == PM_STATE_PLACING) &&
+           verdict->action != PM_VERDICT_STOP;
+}
+
+void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failure, uint32_t more)
+{
+    struct pm_supervisor *s = core->supervisor;
+    bool deciding = s->state == PM_STATE_HALTING || s->state == PM_STATE_PLACING;
+    struct pm_history history = deciding ? s->decision : history_of(core, failure);
+    history.user_stop = s->user_stop;
+    struct pm_verdict verdict = pm_policy(failure, &history, &core->config.options);
+    if (joins(s, &verdict)) {
+        log_failure(core, "failure", failure, "joined", "");
+        remember(core, failure);
+        return;
+    }
+    struct pm_story story = {.failure = failure, .verdict = &verdict, .more = more};
+    log_failure(core, "failure", failure, NULL, failure->text);
+    act[verdict.action](core, &story, &history);
+}
+
+// --- ranks that left without PMIx_Finalize -----------------------------------------------------------
+
+// One log record per batch, not per rank. It is no failure: only what waits for these ranks ends.
+void pm_supervisor_left(struct pm_core *core, const struct pm_set *left)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (s->state != PM_STATE_STARTING && s->state != PM_STATE_RUNNING)
+        return;
+    if (pm_set_covers(&s->wanted.left, left))
+        return;
+    struct pm_set fresh = {0};
+    need(core, pm_set_copy(&fresh, left));
+    need(core, pm_set_subtract(&fresh, &s->wanted.left));
+    need(core, pm_set_union(&s->wanted.left, &fresh));
+    s->wanted_dirty = true;
+    char ranks[PM_TEXT_CAP / 2];
+    (void)pm_set_format(&fresh, ranks, sizeof(ranks));
+    pm_say_verbose(core, "pm-supervise: rank %s ended with 0 without PMIx_Finalize; going on", ranks);
+    struct pm_log *log = pm_log_record(core, "no-finalize");
+    log->epoch = s->wanted.epoch;
+    log->rank = pm_set_next(&fresh, 0);
+    log->cause = PM_CAUSE_NO_FINALIZE;
+    log->action = "notify";
+    pm_text_copy(log->reason, sizeof(log->reason), ranks);
+    for (uint32_t rank = pm_set_next(&fresh, 0); rank != UINT32_MAX;
+         rank = pm_set_next(&fresh, rank + 1))
+        pm_collective_rank_lost(core, s->wanted.epoch, rank);
+    pm_set_done(&fresh);
+}
+
+// --- ranks that wait for their backoff ---------------------------------------------------------------
+
+uint64_t pm_supervisor_pending_ns(const struct pm_supervisor *s)
+{
+    uint64_t due = UINT64_MAX;
+    for (uint32_t i = 0; i < s->n_pending; i++)
+        if (s->pending[i].due_ns < due)
+            due = s->pending[i].due_ns;
+    return due;
+}
+
+void pm_supervisor_pending_due(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < s->n_pending; i++) {
+        if (core->now_ns < s->pending[i].due_ns)
+            s->pending[kept++] = s->pending[i];
+        else
+            rank_again(core, s->pending[i].rank);
+    }
+    s->n_pending = kept;
+}

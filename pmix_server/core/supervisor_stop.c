@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The end of the step: in stages, each with a bound, so that it ends whatever is lost meanwhile; and the
+// step's verdict, which is what srun's caller sees.
+//
+// After the user's stop the ranks have their signal from Slurm already, so they get none from us, only a
+// bound. After a failure they get event, SIGTERM, grace and SIGKILL. Then shims and agents end, then srun;
+// if srun does not, it is told to end the step; if that does not help, we exit without it.
+#include "pmix_server/core/supervisor.h"
+
+#include <stdio.h>
+
+#define SIGNAL_TERM 15
+
+static uint64_t stop_bound_ms(const struct pm_core *core)
+{
+    const struct pm_options *o = &core->config.options;
+    return o->grace_ms + PM_REAP_MS + o->node_timeout_ms;
+}
+
+static void end_shims(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    pm_supervisor_want(core, PM_PHASE_END);
+    pm_membership_stop(core);
+    pm_supervisor_arm(core, s->status == PM_EXIT_CANNOT_SUPERVISE ? PM_CANNOT_END_MS : PM_END_MS);
+    if (s->step_is_foreign)
+        pm_supervisor_end_next(core, PM_END_STEP);
+}
+
+static void end_step(struct pm_core *core)
+{
+    struct pm_action *a = pm_emit(core, PM_ACTION_END_STEP);
+    a->signal = SIGNAL_TERM;
+    a->timeout_ms = PM_END_STEP_KILL_MS;
+    pm_supervisor_arm(core, PM_END_STEP_KILL_MS + PM_END_MS);
+}
+
+void pm_supervisor_end_next(struct pm_core *core, enum pm_end_stage stage)
+{
+    struct pm_supervisor *s = core->supervisor;
+    s->end = stage;
+    switch (stage) {
+    case PM_END_KILL:
+        pm_say(core, "pm-supervise: some ranks have outlived the stop; killing them");
+        pm_supervisor_want(core, PM_PHASE_KILL);
+        pm_supervisor_arm(core, PM_REAP_MS + core->config.options.node_timeout_ms);
+        break;
+    case PM_END_SHIMS:
+        end_shims(core);
+        break;
+    case PM_END_STEP:
+        end_step(core);
+        break;
+    case PM_END_GIVE_UP:
+        pm_say(core, "pm-supervise: srun does not end; leaving without it");
+        (void)pm_supervisor_fire(core, PM_IN_OVER);
+        break;
+    default:
+        break;
+    }
+}
+
+bool pm_supervisor_quiet(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (s->end != PM_END_WAIT && s->end != PM_END_KILL)
+        return false;
+    enum pm_mark mark = s->wanted.phase == PM_PHASE_DRAIN ? PM_MARK_ENDED : PM_MARK_HALTED;
+    return pm_supervisor_all_in(core, &s->seen.marks[mark]);
+}
+
+void pm_supervisor_enter_finishing(struct pm_core *core, enum pm_state from)
+{
+    (void)from;
+    pm_supervisor_end_next(core, PM_END_SHIMS);
+}
+
+static void wait_for_ranks(struct pm_core *core, enum pm_phase phase, uint64_t ms)
+{
+    struct pm_supervisor *s = core->supervisor;
+    s->end = PM_END_WAIT;
+    pm_supervisor_want(core, phase);
+    pm_supervisor_arm(core, ms);
+}
+
+void pm_supervisor_enter_stopping(struct pm_core *core, enum pm_state from)
+{
+    struct pm_supervisor *s = core->supervisor;
+    s->n_pending = 0;
+    s->users_verdict = s->user_stop;
+    if (s->stop_line[0])
+        pm_say(core, "%s", s->stop_line);
+    if (from == PM_STATE_FORMING) {
+        s->wanted.has_end_status = !s->users_verdict;
+        s->wanted.end_status = PM_EXIT_CANNOT_SUPERVISE << 8;
+        s->step_is_foreign |= s->user_stop;
+    }
+    if (from == PM_STATE_FORMING || from == PM_STATE_PLACING) {
+        pm_supervisor_end_next(core, PM_END_SHIMS);
+    } else if (s->user_stop && from != PM_STATE_HALTING) {
+        wait_for_ranks(core, PM_PHASE_DRAIN,
+                       PM_USER_STOP_MS + core->config.options.grace_ms);
+    } else {
+        pm_collective_epoch_over(core, s->wanted.epoch);
+        wait_for_ranks(core, PM_PHASE_STOP, stop_bound_ms(core));
+    }
+}
+
+void pm_supervisor_user_stop(struct pm_core *core, int32_t signal)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (s->user_stop || s->state == PM_STATE_DONE)
+        return;
+    s->user_stop = true;
+    s->user_signal = signal;
+    struct pm_log *log = pm_log_record(core, "decision");
+    log->epoch = s->wanted.epoch;
+    log->action = "stop";
+    (void)snprintf(log->reason, sizeof(log->reason), "user's stop, signal %d", signal);
+    if (pm_supervisor_fire(core, PM_IN_USER))
+        pm_say(core, "pm-supervise: the step is being stopped (signal %d); no more restarts", signal);
+}
+
+// --- the verdict -----------------------------------------------------------------------------------
+
+static int32_t srun_says(const struct pm_supervisor *s)
+{
+    return pm_policy_exit_of(s->srun_status);
+}
+
+static int32_t over_while_forming(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (!s->launched || s->user_stop)
+        return srun_says(s);
+    if (s->seen.cannot_node == UINT32_MAX && srun_says(s) != PM_EXIT_CANNOT_SUPERVISE)
+        pm_say(core,
+               "pm-supervise: srun ended (exit code %d) when %u of %u nodes had joined: is "
+               "pm_supervise in the plugstack.conf of the others? Ranks ran unsupervised there",
+               srun_says(s), (uint32_t)pm_set_count(&s->seen.joined), s->nnodes);
+    return PM_EXIT_CANNOT_SUPERVISE;
+}
+
+static int32_t over_unexpectedly(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (s->seen.epoch == s->wanted.epoch &&
+        pm_supervisor_all_in(core, &s->seen.marks[PM_MARK_ENDED]))
+        return s->status;
+    pm_say(core, "pm-supervise: srun ended by itself (exit code %d) in epoch %u; stopping",
+           srun_says(s), s->wanted.epoch);
+    return srun_says(s) ? srun_says(s) : PM_EXIT_LOST;
+}
+
+static int32_t verdict(struct pm_core *core, enum pm_state from)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (from == PM_STATE_FORMING)
+        return over_while_forming(core);
+    if (from != PM_STATE_FINISHING && from != PM_STATE_STOPPING)
+        return s->user_stop ? srun_says(s) : over_unexpectedly(core);
+    if (s->users_verdict)
+        return s->srun_exited ? srun_says(s) : 128 + s->user_signal;
+    return s->status;
+}
+
+void pm_supervisor_enter_done(struct pm_core *core, enum pm_state from)
+{
+    struct pm_supervisor *s = core->supervisor;
+    s->status = verdict(core, from);
+    pm_membership_stop(core);
+    struct pm_log *log = pm_log_record(core, "exit");
+    log->epoch = s->wanted.epoch;
+    log->wait_status = s->status << 8;
+    log->has_status = true;
+    log->restarts = s->restarts;
+    pm_emit(core, PM_ACTION_EXIT)->status = s->status;
+}
