@@ -300,10 +300,11 @@ static void handle_down(struct pm_core *core, struct down *down)
     struct pm_fence *f = pm_signature_fence(s, down->key.seq);
     bool is_first = !f || !f->decided;
     bool is_for_all = pm_set_empty(&down->targets);
-    if (!is_first && is_for_all)
+    if (!is_first && is_for_all && pm_set_empty(&f->late))
         return;  // heard before, by another way
     // Whoever is known to wait below gets the answer too, whoever it was sent for.
-    if (!is_for_all && f && pm_set_union(&down->targets, is_first ? &f->have : &f->late) < 0)
+    const struct pm_set *waiting = !f ? NULL : is_first ? &f->have : &f->late;
+    if (waiting && !(is_first && is_for_all) && pm_set_union(&down->targets, waiting) < 0)
         pm_collective_nomem(core);
     pm_fence_spread(core, s, down->key.seq, &down->answer, &down->targets);
     if (!f)

@@ -494,20 +494,46 @@ static void chaos_check(const struct chaos *c, uint32_t k)
     }
 }
 
-static void chaos_run(uint64_t seed)
+// With losses: whatever a round came to, it came to the same for all who entered.
+static void chaos_check_equal(const struct chaos *c, uint32_t k)
+{
+    for (uint64_t round = 1; round <= CHAOS_ROUNDS; round++) {
+        const struct net_done *first = NULL;
+        for (uint32_t i = 0; i < CHAOS_NODES; i++) {
+            if (c->entered[i][k] < round)
+                continue;
+            const struct net_done *d = net_answer(c->net, i, k * 100 + round);
+            cr_assert(d, "node %u has no answer for %u (seed %u)", i, (unsigned)(k * 100 + round),
+                      (unsigned)current_seed);
+            first = first ? first : d;
+            cr_assert_eq(d->status, first->status);
+            cr_assert_eq(d->len, first->len);
+            cr_assert(d->len == 0 || memcmp(d->data, first->data, d->len) == 0);
+        }
+    }
+}
+
+static void chaos_run(uint64_t seed, bool with_losses)
 {
     struct chaos c = {.sets = {span(0, 39), span(0, 19), span(10, 29), span(33, 34)}};
     c.net = net_new(CHAOS_NODES, 2, 2 + (uint32_t)(seed % 3));
     c.net->shuffle = seed * 77;
-    for (uint32_t left = 2000; left > 0; left--)
+    for (uint32_t left = 2000; left > 0; left--) {
         chaos_act(&c);
+        if (with_losses && left < 1500 && net_random(c.net, 500) == 0)
+            lose(c.net, 0, (uint32_t)net_random(c.net, 2 * CHAOS_NODES));
+    }
     for (uint32_t i = 0; i < CHAOS_NODES * CHAOS_SETS; i++) {
         while (chaos_enter(&c, i / CHAOS_SETS, i % CHAOS_SETS)) {
         }
     }
     net_advance(c.net, 5000);
-    for (uint32_t k = 0; k < CHAOS_SETS; k++)
-        chaos_check(&c, k);
+    for (uint32_t k = 0; k < CHAOS_SETS; k++) {
+        if (with_losses)
+            chaos_check_equal(&c, k);
+        else
+            chaos_check(&c, k);
+    }
     cr_assert_eq(c.net->rejected, 0);
     for (uint32_t k = 0; k < CHAOS_SETS; k++)
         pm_set_done(&c.sets[k]);
@@ -515,14 +541,22 @@ static void chaos_run(uint64_t seed)
 }
 
 // PM_SEEDS=N: as many random schedules.
-Test(collective, decided_once_and_answered_once_under_random_changes)
+static void chaos_run_all(bool with_losses)
 {
     const char *seeds = getenv("PM_SEEDS");
     uint64_t n_seeds = seeds ? strtoull(seeds, NULL, 10) : 200;
-    for (uint64_t seed = 1; seed <= n_seeds; seed++) {
-        current_seed = seed;
-        chaos_run(seed);
-    }
+    for (current_seed = 1; current_seed <= n_seeds; current_seed++)
+        chaos_run(current_seed, with_losses);
+}
+
+Test(collective, decided_once_and_answered_once_under_random_changes)
+{
+    chaos_run_all(false);
+}
+
+Test(collective, same_answer_for_all_under_random_changes_and_losses)
+{
+    chaos_run_all(true);
 }
 
 Test(collective, memo_is_bounded_and_what_it_forgot_ends_with_an_error)
