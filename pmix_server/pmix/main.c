@@ -19,6 +19,7 @@
 #include "pmix_server/pmix/hygiene.h"
 #include "pmix_server/pmix/infos.h"
 #include "pmix_server/pmix/job_keys.h"
+#include "pmix_server/pmix/listener.h"
 #include "pmix_server/pmix/losses.h"
 #include "pmix_server/pmix/notify.h"
 #include "pmix_server/pmix/pending.h"
@@ -175,31 +176,15 @@ static void init_pmix(void)
     pm_infos_done(&infos);
 }
 
-// The port that ranks connect to, from the address that they will be given.
-static uint16_t listening_port(void)
-{
-    pmix_proc_t nobody;
-    PMIX_LOAD_PROCID(&nobody, "pm-port", 0);
-    char **env = NULL;
-    unsigned long port = 0;
-    if (PMIx_server_setup_fork(&nobody, &env) != PMIX_SUCCESS)
-        return 0;
-    for (char **at = env; at && *at; at++) {
-        const char *colon = strrchr(*at, ':');
-        if (colon && !strncmp(*at, "PMIX_SERVER_URI", strlen("PMIX_SERVER_URI")))
-            port = strtoul(colon + 1, NULL, 10);
-        free(*at);
-    }
-    free(env);
-    return port <= UINT16_MAX ? (uint16_t)port : 0;
-}
-
 static void send_inited(void)
 {
+    int port = pm_listener_tune();
+    if (port < 0)
+        pm_stream_fail("PMIx does not listen for ranks: %s", strerror(-port));
     struct pm_writer w = {0};
     pm_stream_begin(&w, PM_SERVER_INITED);
     pm_write_str(&w, PMIx_Get_version());
-    pm_write_u16(&w, listening_port());
+    pm_write_u16(&w, (uint16_t)port);
     pm_stream_send(&w);
 }
 
