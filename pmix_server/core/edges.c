@@ -206,7 +206,7 @@ static void write_edge(struct pm_writer *w, const struct pm_edge *k)
 void pm_edges_write(const struct pm_edges *e, uint32_t fanout, struct pm_writer *w)
 {
     pm_write_set(w, &e->plain);
-    pm_write_u32(w, e->n);
+    pm_write_var(w, e->n);
     for (uint32_t i = 0; i < e->n; i++)
         write_edge(w, &e->known[i]);
 }
@@ -215,7 +215,7 @@ void pm_edges_write_some(const struct pm_edges *e, const struct pm_set *plain,
                          const struct pm_set *known, uint32_t fanout, struct pm_writer *w)
 {
     pm_write_set(w, plain);
-    pm_write_u32(w, (uint32_t)pm_set_count(known));
+    pm_write_var(w, pm_set_count(known));
     for (uint32_t node = pm_set_next(known, 0); node != UINT32_MAX;
          node = pm_set_next(known, node + 1)) {
         struct pm_edge edge = {0};

@@ -180,7 +180,7 @@ void pm_relay_report(struct pm_core *core, const struct pm_report *report)
 
 static void write_reports(struct pm_writer *w, const struct pm_membership *m)
 {
-    pm_write_u32(w, m->n_reports);
+    pm_write_var(w, m->n_reports);
     for (uint32_t i = 0; i < m->n_reports; i++) {
         const struct pm_report *p = &m->reports[i];
         pm_write_u32(w, p->node);
@@ -197,7 +197,7 @@ static void send_up(struct pm_core *core)
     struct pm_writer w = {0};
     pm_write_u8(&w, PM_FRAME_UP);
     pm_edges_write_some(&m->edges, &m->news_plain, &m->news_known, m->fanout, &w);
-    pm_write_u32(&w, m->news_addresses.n);
+    pm_write_var(&w, m->news_addresses.n);
     for (uint32_t i = 0; i < m->news_addresses.n; i++) {
         pm_write_u32(&w, m->news_addresses.list[i].node);
         pm_write_str(&w, m->news_addresses.list[i].text);
