@@ -12,12 +12,13 @@ static uint64_t latency(const struct harness *h)
     return h->config.latency_ns ? h->config.latency_ns : 50000;
 }
 
-static struct wire *wire_find(struct slot *s, uint32_t id, int *ret_end)
+static struct wire *wire_find(struct harness *h, uint32_t slot, uint32_t id, int *ret_end)
 {
+    struct slot *s = &h->slots[slot];
     for (uint32_t i = s->n_wires; i > 0; i--) {
         struct wire *w = s->wires[i - 1];
         for (int end = 0; end < 2; end++)
-            if (w->id[end] == id && w->open[end]) {
+            if (w->node[end] == slot && w->id[end] == id && w->open[end]) {
                 *ret_end = end;
                 return w;
             }
@@ -150,7 +151,7 @@ void harness_net_dial_arrives(struct harness *h, struct item *item)
 void harness_net_send(struct harness *h, uint32_t slot, const struct pm_action *a)
 {
     int end;
-    struct wire *w = wire_find(&h->slots[slot], a->link, &end);
+    struct wire *w = wire_find(h, slot, a->link, &end);
     if (!w)
         return;  // ended on the other side meanwhile
     CHECK(a->data && a->len > 0);
@@ -166,7 +167,7 @@ void harness_net_send(struct harness *h, uint32_t slot, const struct pm_action *
 void harness_net_close(struct harness *h, uint32_t slot, uint32_t link)
 {
     int end;
-    struct wire *w = wire_find(&h->slots[slot], link, &end);
+    struct wire *w = wire_find(h, slot, link, &end);
     if (!w)
         return;
     end_closed(h, w, end);
