@@ -103,9 +103,10 @@ void send_nspace(unsigned i)
     snprintf(list, sizeof(list), opt.nodes > 1 ? "node[0-%u]" : "node%u", opt.nodes - 1);
     for (unsigned n = 0; n < opt.nodes; n++)
         pm_set_add_span(&sets[n], n * opt.ppn, (n + 1) * opt.ppn - 1);
+    static char cpus[2][2] = {"0", "1"};
     char *cpusets[RANKS_MAX];
     for (unsigned n = 0; n < opt.ppn; n++)
-        cpusets[n] = n % 2 ? "1" : "0";
+        cpusets[n] = cpus[n % 2];
     char wdir[] = "/tmp";
     struct pm_nspace_info info = {
         .job = 77, .step = 3, .epoch = opt.epoch, .node = i, .nnodes = opt.nodes,
