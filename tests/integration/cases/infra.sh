@@ -7,6 +7,7 @@
 
 long() { supervise_bg --pm-supervise --pm-node-timeout=3s --pm-orphan-timeout=5s "$@"; wait_until 15 "8 ranks" sh -c "[ \$(grep -c ' start' '$case_dir/out') = 8 ]"; }
 start_long() { long -N4 -n8 "$programs/fault" --run 60000; }
+# shellcheck disable=SC2046  # pids are words
 kill_on() { cluster exec "$1" kill "-$3" $(node_pids "$1" "$2"); }
 
 test_agent_killed_stops_the_step_as_agent_lost() {
@@ -97,16 +98,15 @@ pause_login() {
 test_sigstop_of_the_coordinator() { pause_login STOP one; }
 test_ctrl_z() { pause_login TSTP all; }
 
-# --- the PMIx server ------------------------------------------------------------------------------------
-
-server_with_client() { long -N4 -n8 "$programs/pmix_probe" --do init,hold; wait_until 15 "8 clients" sh -c "[ \$(grep -c ' init ' '$case_dir/out') -ge 8 ]"; }
-server_of() { node_pids "$1" pm-pmix-server; }
-
 # --- starting -------------------------------------------------------------------------------------------
 
+# It runs between the fork of an incarnation and its exec, so its failure is that of the exec.
 test_failure_of_taskprolog_is_an_exec_failure() {
     printf '#!/bin/sh\nexit 3\n' >prolog && chmod 755 prolog
-    run srun -N1 -n1 --task-prolog="$case_dir/no-such" true
-    supervise --pm-supervise -N1 -n1 --task-prolog="$case_dir/no-such" true
-    assert_status 0
+    run srun -N1 -n1 --task-prolog="$case_dir/prolog" true
+    local wanted=$status
+    supervise --pm-supervise -N1 -n1 --task-prolog="$case_dir/prolog" true
+    assert_status "$wanted"
+    [[ $wanted == 0 ]] || assert_log '.kind == "failure" and .cause == "exec"'
+    assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
 }

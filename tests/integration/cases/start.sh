@@ -47,7 +47,7 @@ test_missing_libexec_folder_is_one_clear_line() {
 
 # A copy of a file of ours that says it is of version 9.9.9.
 other_build() {
-    python3 - "$1" "$2" <<'PYTHON'
+    /usr/bin/python3 - "$1" "$2" <<'PYTHON'
 import re, sys
 data = open(sys.argv[1], "rb").read()
 changed = re.sub(rb"(?<![0-9.])0\.1\.0\x00", b"9.9.9\x00", data)
@@ -100,7 +100,7 @@ test_other_builds_refuse_each_other_with_both_versions_named() {
 # hold HOST RANGE: somebody else has these ports until the case ends.
 holders=()
 hold() {
-    cluster exec "$1" "$stranger" hold "$2" >"holding.$1" 2>&1 &
+    "$dc" --dir "$pm_cluster" exec "$1" "$stranger" hold "$2" >"holding.$1" 2>&1 &
     holders+=($!)
     wait_until 10 "ports $2 of $1 to be taken" grep -q holding "holding.$1"
 }
