@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // See listener.h for the contract. libpmix does not tell its socket, so we look for it: among the
-// first 1024 numbers, because it uses select(). On Linux an accepted socket inherits TCP_NODELAY.
+// first 1024 numbers, because it uses select(). On Linux an accepted socket inherits these options.
 #include "pmix_server/pmix/listener.h"
 
 #include <errno.h>
@@ -9,6 +9,9 @@
 #include <netinet/tcp.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/time.h>
+
+enum { HANDSHAKE_LIMIT_S = 1 };
 
 static int find_listener(struct sockaddr_storage *ret_address)
 {
@@ -32,7 +35,10 @@ int pm_listener_tune(void)
     if (fd < 0)
         return fd;
     int on = 1;
-    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0)
+    struct timeval limit = {.tv_sec = HANDSHAKE_LIMIT_S};
+    if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on)) < 0
+        || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0
+        || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit)) < 0)
         return -errno;
     if (address.ss_family == AF_INET)
         return ntohs(((struct sockaddr_in *)&address)->sin_port);
