@@ -194,6 +194,10 @@ struct pm_log {
     char reason[PM_TEXT_CAP];
     uint64_t halt_ms, place_ms, start_ms, wireup_ms;
     uint32_t restarts;   // restarts so far
+    uint64_t lease_end_ns;           // "pause": which lease had ended
+    uint64_t silent_ms, timeout_ms;  // "lost" for silence: how long, and the limit
+    bool has_fence;                  // "fence" (a node's): `fence` names it, `digest` hashes its result
+    uint64_t fence, digest;
 };
 
 struct pm_action {

@@ -97,6 +97,8 @@ const struct pm_set *pm_suspect_nodes(const struct pm_core *core);
 const struct pm_set *pm_subtree(const struct pm_core *core, uint32_t child);
 // Coordinator: may the ranks of a declared dead node be placed elsewhere (its last lease is over)?
 bool pm_lease_over(const struct pm_core *core, uint32_t node);
+// Agent: when the lease it has, or had last, ends; CLOCK_BOOTTIME ns, 0 before the first.
+uint64_t pm_lease_end_ns(const struct pm_core *core);
 // Coordinator: stop granting and judging (STOPPING/DONE), so that a stop is not taken for a loss.
 void pm_membership_stop(struct pm_core *core);
 // Coordinator: the supervisor takes a node out (rank not reaped, shim lost): declared dead now.

@@ -381,11 +381,30 @@ static void remember_dead(struct pm_core *core, uint32_t node, uint64_t over_ns)
     j->dead[j->n_dead++] = (struct pm_dead){node, over_ns};
 }
 
+static void log_lost(struct pm_core *core, uint32_t node, enum pm_cause cause)
+{
+    const struct pm_membership *m = core->membership;
+    struct pm_log *log = pm_log_record(core, "lost");
+    log->epoch = pm_supervisor_epoch(core->supervisor);
+    log->node = node;
+    log->cause = cause;
+    if (cause != PM_CAUSE_NODE_LOST)
+        return;
+    for (uint32_t i = 0; i < m->judge.n; i++) {
+        const struct pm_suspect *s = &m->judge.list[i];
+        if (pm_set_has(&s->pending, node)) {
+            log->silent_ms = (core->now_ns - s->since_ns) / PM_MS;
+            log->timeout_ms = m->t_ns / PM_MS;
+        }
+    }
+}
+
 static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause, uint64_t over_ns)
 {
     struct pm_membership *m = core->membership;
     if (pm_set_has(&m->dead, node))
         return;
+    log_lost(core, node, cause);
     if (pm_set_add(&m->dead, node) < 0)
         pm_out_of_memory(core);
     remember_dead(core, node, over_ns);

@@ -83,6 +83,11 @@ void pm_lease_on_grant(struct pm_core *core, struct pm_reader *r)
         renew(core, end_ns);
 }
 
+uint64_t pm_lease_end_ns(const struct pm_core *core)
+{
+    return core->membership->lease.end_ns;
+}
+
 void pm_lease_clock(struct pm_core *core)
 {
     struct pm_membership *m = core->membership;

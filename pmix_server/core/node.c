@@ -350,6 +350,7 @@ void pm_node_on_lease(struct pm_core *core, bool held)
     struct pm_log *log = pm_log_record(core, held ? "resume" : "pause");
     log->node = core->config.node;
     log->epoch = n->wanted.epoch;
+    log->lease_end_ns = held ? 0 : pm_lease_end_ns(core);
     settle(core);
 }
 

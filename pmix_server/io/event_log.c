@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -97,6 +98,14 @@ static void add_subject(json_t *o, const struct pm_log *record)
         add_status(o, record->wait_status);
 }
 
+// JSON's numbers are doubles to many readers, which lose the last bits of a hash.
+static void add_hash(json_t *o, const char *name, uint64_t v)
+{
+    char text[17];
+    snprintf(text, sizeof(text), "%016" PRIx64, v);
+    add_text(o, name, text);
+}
+
 static void add_rest(json_t *o, const struct pm_log *record)
 {
     const struct {
@@ -106,7 +115,10 @@ static void add_rest(json_t *o, const struct pm_log *record)
                      {"place_ms", record->place_ms},
                      {"start_ms", record->start_ms},
                      {"wireup_ms", record->wireup_ms},
-                     {"restarts", record->restarts}};
+                     {"restarts", record->restarts},
+                     {"lease_end_ns", record->lease_end_ns},
+                     {"silent_ms", record->silent_ms},
+                     {"timeout_ms", record->timeout_ms}};
     add_text(o, "action", record->action);
     add_text(o, "from", record->from);
     add_text(o, "to", record->to);
@@ -114,6 +126,10 @@ static void add_rest(json_t *o, const struct pm_log *record)
     for (size_t i = 0; i < sizeof(durations) / sizeof(*durations); i++) {
         if (durations[i].value)
             add_uint(o, durations[i].name, durations[i].value);
+    }
+    if (record->has_fence) {
+        add_hash(o, "fence", record->fence);
+        add_hash(o, "digest", record->digest);
     }
 }
 

@@ -25,6 +25,9 @@
 // | reason       | if there is one       | a sentence                                                |
 // | halt_ms, place_ms, start_ms, wireup_ms | restarts | how long each part took                      |
 // | restarts     | decisions             | restarts so far                                           |
+// | lease_end_ns | pause                 | when the lease that is over ended, as t_ns                |
+// | silent_ms, timeout_ms | lost for silence | how long nothing came, and --pm-node-timeout          |
+// | fence, digest | fence                | hashes: which operation, and the bytes it gave this node  |
 #ifndef PM_IO_EVENT_LOG_H
 #define PM_IO_EVENT_LOG_H
 
