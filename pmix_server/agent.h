@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// pm-agent: one per node and step, as the job's user, below local task 0's shim. It executes what its
+// core decides: tells shims what to start and kill, runs the PMIx servers, keeps its place in the tree.
+// This header is shared by agent*.c only; each file owns the part of the struct that carries its name.
+#ifndef PM_AGENT_H
+#define PM_AGENT_H
+
+#include <event2/event.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <sys/types.h>
+
+#include "pmix_server/core/core.h"
+#include "pmix_server/io/children.h"
+#include "pmix_server/io/event_log.h"
+#include "pmix_server/io/loop.h"
+#include "pmix_server/io/peers.h"
+#include "pmix_server/io/signals.h"
+#include "pmix_server/wire/shim_proto.h"
+
+#define PM_AGENT_LISTENER_FD 3
+#define PM_AGENT_KEY_FD 4
+#define PM_AGENT_PATH_CAP 1024
+
+// --- agent_config.c: what the shim put into our environment ------------------------------------------
+struct pm_agent_config {
+    char *version;
+    char *coordinator;  // address list
+    char *nodelist;
+    char *node_name;
+    char *libexec;
+    char *tmpdir;
+    struct pm_options options;
+    uint32_t launch;
+    uint32_t job;
+    uint32_t step;
+    uint32_t node;
+    uint32_t nnodes;
+    uint32_t ntasks;
+    uint32_t uid;
+    uint32_t n_local;
+    uint32_t *local_ranks;
+    uint8_t key[PM_KEY_LEN];
+};
+// Reads PM_AGENT_* and the key from fd 4 (closed then). 0, or -EINVAL with a sentence (PM_ERROR_CAP).
+int pm_agent_config_read(struct pm_agent_config *c, char *error);
+void pm_agent_config_done(struct pm_agent_config *c);
+
+// --- agent_oom.c: has the kernel's OOM killer been at work? -----------------------------------------
+// Count of OOM kills in the memory cgroup that process `pid` is in, which is kept in `path`
+// (PM_AGENT_PATH_CAP bytes, "" if there is none) for pm_oom_read() when the process is gone.
+void pm_oom_open(uint32_t pid, char *path, uint64_t *ret_count);
+uint64_t pm_oom_read(const char *path);
+
+struct agent;
+struct packet;
+struct server;
+
+// One local task.
+struct shim {
+    struct agent *agent;
+    uint32_t local;
+    int fd;  // -1: not there
+    struct event *readable;
+    struct event *writable;
+    STAILQ_HEAD(, packet) queue;
+    unsigned n_queued;
+    uint32_t pid;
+    bool was_there;
+    bool ended;      // END is wanted or out: what follows is no loss
+    bool end_override;
+    int32_t end_status;
+    // A START whose epoch has no server at the moment: sent when there is one.
+    bool held;
+    struct pm_action held_start;  // without its pointers
+    // The rank, as far as we must know it to judge its end or to kill it ourselves.
+    uint32_t rank_pid;
+    uint64_t rank_start;  // starttime of /proc/PID/stat: the pid's identity
+    uint32_t epoch;
+    uint32_t incarnation;
+    char oom_path[PM_AGENT_PATH_CAP];
+    uint64_t oom_count;
+};
+
+// A connection that has not said who it is.
+struct caller {
+    struct agent *agent;
+    int fd;
+    uint32_t pid;
+    struct event *event;
+    LIST_ENTRY(caller) entry;
+};
+
+struct agent {
+    // agent.c
+    struct event_base *base;
+    struct pm_core *core;
+    struct pm_loop *loop;
+    struct pm_peers *peers;
+    struct pm_children *children;
+    struct pm_signals *signals;
+    struct pm_agent_config config;
+    char refusal[PM_ERROR_CAP];  // why this agent cannot work; "": it can
+    bool ending;      // END_AGENT was given
+    bool ends_sent;   // and the shims were told
+    struct event *linger;
+    struct event *end_timer;
+    uint64_t notices;
+    // agent_shims.c
+    struct shim *shims;  // config.n_local
+    struct event *acceptable;
+    LIST_HEAD(, caller) callers;
+    unsigned n_callers;
+    unsigned n_refused;
+    unsigned n_connected;
+    bool any_started;
+    int lease_fd;
+    struct pm_lease_page *lease;
+    // agent_server.c
+    LIST_HEAD(, server) servers;
+    struct event *watchdog;
+    struct event *standby_timer;
+    unsigned standby_failures;
+    unsigned drain_turn;
+    uint64_t last_watch_ns;
+    // agent_folder.c
+    char folder[PM_AGENT_PATH_CAP];  // of the step; "": not made
+    int folder_lock;    // held as long as this agent lives
+    unsigned n_folders;
+    // agent_port.c
+    uint16_t last_port;
+    // agent_log.c
+    struct pm_event_log *log;
+    bool log_failed;
+};
+
+// --- agent.c ------------------------------------------------------------------------------------------
+// Leaves when everything that is queued for shims is out, or after `ms`.
+void pm_agent_leave(struct agent *a, uint64_t ms);
+void pm_agent_say(struct agent *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
+// This agent cannot work: shims that are there and those that come are told why, then it ends.
+void pm_agent_refuse(struct agent *a, const char *why);
+
+// --- agent_actions.c ------------------------------------------------------------------------------------
+extern const pm_action_f pm_agent_handlers[PM_ACTION_MAX];
+// The server of `epoch` is ready: STARTs that waited for it go out.
+void pm_agent_start_held(struct agent *a, uint32_t epoch);
+// A server was reaped: if that was all that the end waited for, the shims are told now.
+void pm_agent_end_if_clean(struct agent *a);
+
+// --- agent_shims.c --------------------------------------------------------------------------------------
+int pm_shims_open(struct agent *a);  // 0 or negative errno
+void pm_shims_done(struct agent *a);
+// Queues one packet. NULL w or a writer with an error: out of memory, the link is given up.
+void pm_shim_send(struct shim *s, const struct pm_writer *w);
+void pm_shim_send_type(struct shim *s, enum pm_shim_msg type);  // packets without content
+void pm_shims_refuse(struct agent *a);
+void pm_shims_set_lease(struct agent *a, uint64_t end_ns, uint32_t epoch);
+bool pm_shims_flushed(const struct agent *a);
+void pm_shims_drain(struct agent *a);
+
+// --- agent_tree.c: a rank whose shim is gone ------------------------------------------------------------
+// SIGKILLs the rank and whatever carries its step, rank and incarnation in its environment.
+void pm_tree_kill(const struct shim *s);
+uint64_t pm_tree_start_time(uint32_t pid);  // 0: no such process
+
+// --- agent_server.c ---------------------------------------------------------------------------------------
+int pm_servers_open(struct agent *a);
+void pm_servers_kill(struct agent *a);  // all of them; they are reaped by the loop
+void pm_servers_done(struct agent *a);  // kills all, removes what they leave
+void pm_server_prepare(struct agent *a, uint32_t epoch);
+void pm_server_drop(struct agent *a, uint32_t epoch);
+// Server that holds the environments of `epoch`, NULL: none is ready.
+struct server *pm_server_of(struct agent *a, uint32_t epoch);
+char *const *pm_server_env(const struct server *s, uint32_t local, uint32_t *ret_n);
+// Handles what the servers have said, before a rank's end is judged.
+void pm_servers_drain(struct agent *a);
+void pm_server_rank_started(struct agent *a);   // it may be time for a standby server
+void pm_server_rank_ended(struct agent *a, uint32_t epoch, uint32_t rank);
+// One message to the server of `epoch`; dropped if there is none. False: there is none.
+bool pm_server_send(struct agent *a, uint32_t epoch, const struct pm_writer *w);
+// Number of the notice after which NOTIFIED is to be posted.
+void pm_server_expect_notified(struct agent *a, uint32_t epoch, uint64_t id);
+
+// --- agent_folder.c ---------------------------------------------------------------------------------------
+// Makes a new 0700 folder inside the step's own one (made first, if it is not there). Writes its
+// path. 0 or negative errno.
+int pm_folder_new(struct agent *a, char *path, size_t cap);
+void pm_folder_remove(const char *path);  // with all that is in it, never through links
+// Removes shared memory files that Open MPI of this epoch left on this node.
+void pm_folder_sweep_epoch(const struct agent *a, uint32_t epoch);
+void pm_folder_done(struct agent *a);
+// Removes the folders of agents of this user that were killed (scancel --signal=KILL, a dead node).
+void pm_folder_sweep_stale(const struct agent *a);
+
+// --- agent_port.c: a port that was free a moment ago, for the next MASTER_PORT --------------------------
+void pm_port_offer(struct agent *a);
+
+// --- agent_log.c: --pm-log-nodes --------------------------------------------------------------------------
+void pm_agent_log_open(struct agent *a);
+void pm_agent_log(struct agent *a, const struct pm_log *record);
+
+#endif

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the agent does for each action of the core.
+//
+// The end of a step has an order of its own: slurmstepd kills the step's processes as soon as the last
+// shim has ended, this agent included, so shims are told to end only after the servers are reaped and the
+// folders are gone.
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pmix_server/agent.h"
+#include "pmix_server/io/util.h"
+#include "pmix_server/rank_env.h"
+#include "pmix_server/wire/hostlist.h"
+
+#define CLEAN_MS 500   // how long the end waits for servers to be reaped
+#define END_MS 20000   // and for the shims to end
+
+static void do_dial(struct pm_action *a, void *arg)
+{
+    pm_peers_dial(((struct agent *)arg)->peers, a);
+}
+
+static void do_send(struct pm_action *a, void *arg)
+{
+    pm_peers_send(((struct agent *)arg)->peers, a);
+}
+
+static void do_close(struct pm_action *a, void *arg)
+{
+    pm_peers_close(((struct agent *)arg)->peers, a);
+}
+
+static void do_prepare(struct pm_action *a, void *arg) { pm_server_prepare(arg, a->epoch); }
+
+static void do_drop(struct pm_action *a, void *arg) { pm_server_drop(arg, a->epoch); }
+
+// --- ranks -------------------------------------------------------------------------------------------
+
+static uint32_t node_rank_of(const struct pm_world *world, uint32_t node)
+{
+    uint32_t rank = 0;
+    for (uint32_t i = 0; i < node && i < world->nnodes; i++)
+        rank += !pm_set_empty(&world->ranks_of_node[i]);
+    return rank;
+}
+
+static void write_start(struct agent *ag, const struct pm_action *a, const struct server *server,
+                        struct pm_writer *w)
+{
+    const struct pm_agent_config *c = &ag->config;
+    const struct pm_world *world = pm_core_world(ag->core);
+    char host[256];
+    if (pm_hostlist_nth(c->nodelist, a->host, host, sizeof(host)) < 0)
+        snprintf(host, sizeof(host), "localhost");
+    struct pm_rank_env env = {
+        .job = c->job, .step = c->step, .epoch = a->epoch, .incarnation = a->incarnation,
+        .rank = a->rank, .nranks = world->nranks, .local_rank = a->local,
+        .local_size = c->n_local, .node_rank = node_rank_of(world, c->node),
+        .max_restarts = c->options.max_restarts, .master_host = host, .master_port = a->port,
+        .cause = a->cause ? pm_cause_name(a->cause) : "", .restart_rank = a->peer_rank,
+    };
+    env.server_env = pm_server_env(server, a->local, &env.n_server_env);
+    pm_write_u8(w, PM_SHIM_START);
+    pm_write_u32(w, a->epoch);
+    pm_write_u32(w, a->incarnation);
+    pm_write_rank_env(w, &env);
+}
+
+static void start(struct agent *ag, const struct pm_action *a)
+{
+    struct shim *s = &ag->shims[a->local];
+    const struct server *server = pm_server_of(ag, a->epoch);
+    s->held = !server;
+    if (!server) {
+        s->held_start = *a;
+        s->held_start.text = NULL;
+        s->held_start.data = NULL;
+        s->held_start.log = NULL;
+        return;
+    }
+    struct pm_writer w = {0};
+    write_start(ag, a, server, &w);
+    ag->any_started = true;
+    pm_shim_send(s, &w);
+    pm_writer_done(&w);
+    if (a->rank == 0)
+        pm_port_offer(ag);
+}
+
+void pm_agent_start_held(struct agent *ag, uint32_t epoch)
+{
+    for (uint32_t i = 0; i < ag->config.n_local; i++) {
+        struct shim *s = &ag->shims[i];
+        if (s->held && s->held_start.epoch == epoch)
+            start(ag, &s->held_start);
+    }
+}
+
+static void do_start(struct pm_action *a, void *arg) { start(arg, a); }
+
+static void send_numbers(struct shim *s, enum pm_shim_msg type, uint32_t epoch, const int32_t *sig)
+{
+    struct pm_writer w = {0};
+    pm_write_u8(&w, (uint8_t)type);
+    pm_write_u32(&w, epoch);
+    if (sig)
+        pm_write_i32(&w, *sig);
+    pm_shim_send(s, &w);
+    pm_writer_done(&w);
+}
+
+static void do_signal(struct pm_action *a, void *arg)
+{
+    struct shim *s = &((struct agent *)arg)->shims[a->local];
+    if (!s->held)
+        send_numbers(s, PM_SHIM_SIGNAL, a->epoch, &a->signal);
+}
+
+// A rank that was never started for want of a server dies the same death.
+static void kill_held(struct shim *s)
+{
+    struct pm_loop *loop = s->agent->loop;
+    struct pm_event event = {.type = PM_EVENT_RANK_EXITED, .local = s->local,
+                             .epoch = s->held_start.epoch,
+                             .incarnation = s->held_start.incarnation, .wait_status = SIGKILL};
+    s->held = false;
+    pm_loop_post(loop, &event);
+    event.type = PM_EVENT_RANK_GONE;
+    pm_loop_post(loop, &event);
+}
+
+static void do_kill(struct pm_action *a, void *arg)
+{
+    struct agent *ag = arg;
+    struct shim *s = &ag->shims[a->local];
+    if (s->held && s->held_start.epoch <= a->epoch)
+        kill_held(s);
+    else if (s->fd >= 0)
+        send_numbers(s, PM_SHIM_KILL, a->epoch, NULL);
+    else
+        pm_tree_kill(s);
+}
+
+static void to_all(struct agent *ag, enum pm_shim_msg type)
+{
+    for (uint32_t i = 0; i < ag->config.n_local; i++)
+        pm_shim_send_type(&ag->shims[i], type);
+}
+
+static void do_pause(struct pm_action *a, void *arg) { to_all(arg, PM_SHIM_PAUSE); }
+
+static void do_resume(struct pm_action *a, void *arg) { to_all(arg, PM_SHIM_RESUME); }
+
+static void do_lease(struct pm_action *a, void *arg)
+{
+    pm_shims_set_lease(arg, a->deadline_ns, a->epoch);
+}
+
+// --- the server ----------------------------------------------------------------------------------------
+
+static void do_notify(struct pm_action *a, void *arg)
+{
+    struct agent *ag = arg;
+    struct pm_writer w = {0};
+    uint64_t id = ++ag->notices;
+    pm_write_u8(&w, PM_SERVER_NOTIFY);
+    pm_write_u64(&w, id);
+    pm_write_i32(&w, (int32_t)a->cause);
+    pm_write_u32(&w, a->rank);
+    pm_write_i32(&w, a->wait_status);
+    pm_write_str(&w, a->text);
+    if (a->last)
+        pm_server_expect_notified(ag, a->epoch, id);
+    if (!pm_server_send(ag, a->epoch, &w) && a->last)
+        pm_loop_post(ag->loop, &(struct pm_event){.type = PM_EVENT_NOTIFIED, .epoch = a->epoch});
+    pm_writer_done(&w);
+}
+
+static void send_done(struct agent *ag, enum pm_server_msg type, const struct pm_action *a)
+{
+    struct pm_writer w = {0};
+    pm_write_u8(&w, (uint8_t)type);
+    pm_write_u64(&w, a->id);
+    pm_write_i32(&w, a->status);
+    pm_write_bytes(&w, a->data, a->len);
+    pm_server_send(ag, a->epoch, &w);
+    pm_writer_done(&w);
+}
+
+static void do_fence_done(struct pm_action *a, void *arg) { send_done(arg, PM_SERVER_FENCE_DONE, a); }
+
+static void do_modex_done(struct pm_action *a, void *arg) { send_done(arg, PM_SERVER_MODEX_DONE, a); }
+
+static void do_fetch(struct pm_action *a, void *arg)
+{
+    struct agent *ag = arg;
+    struct pm_writer w = {0};
+    pm_write_u8(&w, PM_SERVER_FETCH);
+    pm_write_u64(&w, a->id);
+    pm_write_u32(&w, a->rank);
+    if (!pm_server_send(ag, a->epoch, &w))
+        pm_loop_post(ag->loop, &(struct pm_event){.type = PM_EVENT_FETCHED, .epoch = a->epoch,
+                                                  .id = a->id, .status = PM_STATUS_ERROR});
+    pm_writer_done(&w);
+}
+
+static void do_fetch_cancel(struct pm_action *a, void *arg)
+{
+    struct pm_writer w = {0};
+    pm_write_u8(&w, PM_SERVER_FETCH_CANCEL);
+    pm_write_u64(&w, a->id);
+    pm_server_send(arg, a->epoch, &w);
+    pm_writer_done(&w);
+}
+
+// --- the end -------------------------------------------------------------------------------------------
+
+static void do_end_shim(struct pm_action *a, void *arg)
+{
+    struct shim *s = &((struct agent *)arg)->shims[a->local];
+    s->ended = true;
+    s->held = false;
+    s->end_override = a->override;
+    s->end_status = a->wait_status;
+}
+
+static void send_ends(struct agent *ag)
+{
+    if (ag->ends_sent)
+        return;
+    ag->ends_sent = true;
+    pm_folder_done(ag);
+    for (uint32_t i = 0; i < ag->config.n_local; i++) {
+        struct shim *s = &ag->shims[i];
+        struct pm_writer w = {0};
+        s->ended = true;
+        pm_write_u8(&w, PM_SHIM_END);
+        pm_write_u8(&w, s->end_override);
+        pm_write_i32(&w, s->end_status);
+        pm_shim_send(s, &w);
+        pm_writer_done(&w);
+    }
+    pm_agent_leave(ag, ag->n_connected ? END_MS : 0);
+}
+
+static void on_end_timer(evutil_socket_t fd, short what, void *arg) { send_ends(arg); }
+
+void pm_agent_end_if_clean(struct agent *ag)
+{
+    if (ag->ending && LIST_EMPTY(&ag->servers))
+        send_ends(ag);
+}
+
+static void do_end_agent(struct pm_action *a, void *arg)
+{
+    struct agent *ag = arg;
+    struct timeval tv = pm_timeval_of_ms(CLEAN_MS);
+    ag->ending = true;
+    pm_servers_kill(ag);
+    ag->end_timer = evtimer_new(ag->base, on_end_timer, ag);
+    if (!ag->end_timer || evtimer_add(ag->end_timer, &tv))
+        send_ends(ag);
+    pm_agent_end_if_clean(ag);
+}
+
+static void do_die(struct pm_action *a, void *arg)
+{
+    struct agent *ag = arg;
+    const char *why = a->text ? a->text : "it was told to end";
+    if (!ag->any_started) {
+        pm_agent_refuse(ag, why);
+        return;
+    }
+    // The shims do the same as soon as our links to them end; a stopped one does not.
+    for (uint32_t i = 0; i < ag->config.n_local; i++)
+        pm_tree_kill(&ag->shims[i]);
+    pm_agent_leave(ag, 0);
+}
+
+static void do_node_log(struct pm_action *a, void *arg)
+{
+    if (a->log)
+        pm_agent_log(arg, a->log);
+}
+
+const pm_action_f pm_agent_handlers[PM_ACTION_MAX] = {
+    [PM_ACTION_DIAL] = do_dial,
+    [PM_ACTION_SEND] = do_send,
+    [PM_ACTION_CLOSE] = do_close,
+    [PM_ACTION_PREPARE_SERVER] = do_prepare,
+    [PM_ACTION_START_RANK] = do_start,
+    [PM_ACTION_SIGNAL_RANK] = do_signal,
+    [PM_ACTION_KILL_RANK] = do_kill,
+    [PM_ACTION_PAUSE] = do_pause,
+    [PM_ACTION_RESUME] = do_resume,
+    [PM_ACTION_SET_LEASE] = do_lease,
+    [PM_ACTION_NOTIFY] = do_notify,
+    [PM_ACTION_DROP_SERVER] = do_drop,
+    [PM_ACTION_FENCE_DONE] = do_fence_done,
+    [PM_ACTION_MODEX_DONE] = do_modex_done,
+    [PM_ACTION_FETCH] = do_fetch,
+    [PM_ACTION_FETCH_CANCEL] = do_fetch_cancel,
+    [PM_ACTION_END_SHIM] = do_end_shim,
+    [PM_ACTION_END_AGENT] = do_end_agent,
+    [PM_ACTION_DIE] = do_die,
+    [PM_ACTION_NODE_LOG] = do_node_log,
+};

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The step's own folder on this node, and what a killed server or rank leaves behind.
+//
+// TMPDIR/pm-supervise.UID.JOB.STEP.XXXXXX, mode 0700, made by mkdtemp (never an existing one); each
+// server gets a folder of its own inside. Removal is by fd (openat, unlinkat), as the user, and
+// never follows a link.
+//
+// Open MPI keeps its shared memory in /dev/shm under a name with host, uid and a hash of the PMIx
+// namespace; as every epoch has a namespace of its own, the hash tells exactly which files are ours.
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "pmix_server/agent.h"
+#include "pmix_server/io/util.h"
+
+#define DEPTH_MAX 32
+#define STALE_S 60
+
+static int folder_step(struct agent *a)
+{
+    const struct pm_agent_config *c = &a->config;
+    int n = snprintf(a->folder, sizeof(a->folder), "%s/pm-supervise.%u.%u.%u.XXXXXX", c->tmpdir,
+                     c->uid, c->job, c->step);
+    if (n < 0 || (size_t)n >= sizeof(a->folder) || !mkdtemp(a->folder)) {
+        int r = n < 0 || (size_t)n >= sizeof(a->folder) ? -ENAMETOOLONG : -errno;
+        a->folder[0] = '\0';
+        return r;
+    }
+    // Tells pm_folder_sweep_stale() of later agents that its owner lives.
+    a->folder_lock = open(a->folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (a->folder_lock >= 0)
+        flock(a->folder_lock, LOCK_EX | LOCK_NB);
+    return 0;
+}
+
+int pm_folder_new(struct agent *a, char *path, size_t cap)
+{
+    int r = a->folder[0] ? 0 : folder_step(a);
+    if (r < 0)
+        return r;
+    int n = snprintf(path, cap, "%s/s%u", a->folder, a->n_folders++);
+    if (n < 0 || (size_t)n >= cap)
+        return -ENAMETOOLONG;
+    return mkdir(path, 0700) < 0 ? -errno : 0;
+}
+
+// Takes over `fd`.
+static void empty(int fd, int depth)
+{
+    DIR *dir = depth < DEPTH_MAX ? fdopendir(fd) : NULL;
+    if (!dir) {
+        close(fd);
+        return;
+    }
+    for (struct dirent *d; (d = readdir(dir));) {
+        if (!strcmp(d->d_name, ".") || !strcmp(d->d_name, ".."))
+            continue;
+        if (unlinkat(fd, d->d_name, 0) == 0 || (errno != EISDIR && errno != EPERM))
+            continue;
+        int sub = openat(fd, d->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (sub >= 0)
+            empty(sub, depth + 1);
+        unlinkat(fd, d->d_name, AT_REMOVEDIR);
+    }
+    closedir(dir);
+}
+
+void pm_folder_remove(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    empty(fd, 0);
+    rmdir(path);
+}
+
+// Open MPI's number for a PMIx namespace (opal/util/proc.h, hash_string.h): one-at-a-time, one bit cleared.
+static uint32_t ompi_jobid(const char *nspace)
+{
+    uint32_t hash = 0;
+    for (const char *p = nspace; *p; p++) {
+        hash += (uint32_t)*p;
+        hash += hash << 10;
+        hash ^= hash >> 6;
+    }
+    hash += hash << 3;
+    hash ^= hash >> 11;
+    hash += hash << 15;
+    return hash & ~0x8000u;
+}
+
+// "vader_segment.HOST.UID.JOBID.": Open MPI 4; "sm_segment.": Open MPI 5.
+static bool is_segment(const char *name, const char *const *heads, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!strncmp(name, heads[i], strlen(heads[i])))
+            return true;
+    }
+    return false;
+}
+
+void pm_folder_sweep_epoch(const struct agent *a, uint32_t epoch)
+{
+    const struct pm_agent_config *c = &a->config;
+    char nspace[64], host[256] = "", heads[4][384];
+    const char *const list[] = {heads[0], heads[1], heads[2], heads[3]};
+    snprintf(nspace, sizeof(nspace), "pm.%u.%u.%u", c->job, c->step, epoch);
+    gethostname(host, sizeof(host) - 1);
+    uint32_t id = ompi_jobid(nspace);
+    for (int i = 0; i < 4; i++) {
+        int host_len = i & 1 ? (int)strcspn(host, ".") : (int)strlen(host);
+        snprintf(heads[i], sizeof(heads[i]), "%s_segment.%.*s.%u.%x.", i & 2 ? "sm" : "vader",
+                 host_len, host, c->uid, id);
+    }
+    DIR *shm = opendir("/dev/shm");
+    for (struct dirent *d; shm && (d = readdir(shm));) {
+        if (is_segment(d->d_name, list, 4))
+            unlinkat(dirfd(shm), d->d_name, 0);  // in a sticky folder: only if it is our user's
+    }
+    if (shm)
+        closedir(shm);
+}
+
+// A lock that can be had has no owner. A minute's grace covers the moment between making and locking.
+static bool is_stale(int parent, const char *name, uint32_t uid)
+{
+    struct stat st;
+    PM_CLEANUP_FD int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == uid &&
+           st.st_mtime + STALE_S < time(NULL) && flock(fd, LOCK_EX | LOCK_NB) == 0;
+}
+
+void pm_folder_sweep_stale(const struct agent *a)
+{
+    char prefix[64], path[PM_AGENT_PATH_CAP];
+    snprintf(prefix, sizeof(prefix), "pm-supervise.%u.", a->config.uid);
+    DIR *dir = opendir(a->config.tmpdir);
+    for (struct dirent *d; dir && (d = readdir(dir));) {
+        int n = snprintf(path, sizeof(path), "%s/%s", a->config.tmpdir, d->d_name);
+        if (!strncmp(d->d_name, prefix, strlen(prefix)) && n > 0 && (size_t)n < sizeof(path) &&
+            is_stale(dirfd(dir), d->d_name, a->config.uid))
+            pm_folder_remove(path);
+    }
+    if (dir)
+        closedir(dir);
+}
+
+void pm_folder_done(struct agent *a)
+{
+    if (a->folder[0])
+        pm_folder_remove(a->folder);
+    if (a->folder_lock >= 0)
+        close(a->folder_lock);
+    a->folder_lock = -1;
+    a->folder[0] = '\0';
+}

@@ -1,0 +1,497 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The pm-pmix-server processes of this node: one per epoch, one more on standby for the next.
+//
+// A server is started, given a namespace, watched, and killed; never finalized and never waited for.
+// The standby one is started when the node has nothing better to do: after the last local rank has
+// connected to the present one, or 2 s after the start, at the lowest priority if that can be undone.
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "pmix_server/agent_server.h"
+#include "pmix_server/io/util.h"
+
+#define START_MS 30000       // exec to READY, or to INITED on standby
+#define STANDBY_MS 2000
+#define STANDBY_TRIES 3
+#define WATCH_MIN_MS 2000
+#define ENV_MAX 16
+
+extern char **environ;
+
+// --- exec --------------------------------------------------------------------------------------------
+
+// Everything else is left out: PMIX_*, OMPI_* and SLURM_* of the job would configure our server.
+static const char *const kept_variables[] = {"HOME=", "LANG=", "LD_LIBRARY_PATH=", "PATH=",
+                                             "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS="};
+
+static void build_env(const struct server *s, char own[2][PM_AGENT_PATH_CAP + 32], char **env)
+{
+    size_t n = 0;
+    for (char **e = environ; *e; e++) {
+        for (size_t i = 0; i < sizeof(kept_variables) / sizeof(*kept_variables); i++) {
+            if (!strncmp(*e, kept_variables[i], strlen(kept_variables[i])))
+                env[n++] = *e;
+        }
+    }
+    snprintf(own[0], sizeof(own[0]), "TMPDIR=%s", s->folder);
+    snprintf(own[1], sizeof(own[1]), "SLURMD_NODENAME=%s", s->agent->config.node_name);
+    env[n++] = own[0];
+    env[n++] = own[1];
+    env[n] = NULL;
+}
+
+// SCHED_IDLE cannot be left again without RLIMIT_NICE or a capability: try it on ourselves (a fork).
+static void lower_priority(void)
+{
+    struct sched_param zero = {0};
+    if (sched_setscheduler(0, SCHED_IDLE, &zero) == 0 &&
+        sched_setscheduler(0, SCHED_OTHER, &zero) == 0)
+        sched_setscheduler(0, SCHED_IDLE, &zero);
+}
+
+__attribute__((noreturn)) static void become_server(const struct server *s, int fd, uint16_t port)
+{
+    char path[PM_AGENT_PATH_CAP], text[16], own[2][PM_AGENT_PATH_CAP + 32];
+    char *env[ENV_MAX], name[] = "pm-pmix-server";
+    char *argv[] = {name, (char *)s->folder, port ? text : NULL, NULL};
+    snprintf(path, sizeof(path), "%s/pm-pmix-server", s->agent->config.libexec);
+    snprintf(text, sizeof(text), "%u", port);
+    build_env(s, own, env);
+    sigprocmask(SIG_SETMASK, pm_signals_old_mask(s->agent->signals), NULL);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (!s->has_epoch)
+        lower_priority();
+    // The listener of the shims sits on 3; it is close-on-exec and goes with the dup.
+    if (getppid() != 1 && dup2(fd, PM_SERVER_FD) == PM_SERVER_FD)
+        execve(path, argv, env);
+    int error = errno;
+    struct pm_writer w = {0};
+    char why[PM_AGENT_PATH_CAP + 128];
+    snprintf(why, sizeof(why), "cannot run %s: %s", path, strerror(error));
+    pm_write_u32(&w, (uint32_t)(1 + 4 + strlen(why)));
+    pm_write_u8(&w, PM_SERVER_FAILED);
+    pm_write_str(&w, why);
+    if (!w.error)
+        (void)!write(fd, w.data, w.len);
+    _exit(127);
+}
+
+// --- life --------------------------------------------------------------------------------------------
+
+static void server_free(struct server *s)
+{
+    struct agent *a = s->agent;
+    pm_server_io_close(s);
+    if (s->start_timer)
+        event_free(s->start_timer);
+    if (s->pid)
+        pm_children_forget(a->children, s->pid);
+    for (uint32_t i = 0; s->envs && i < a->config.n_local; i++) {
+        for (uint32_t k = 0; k < s->envs[i].n; k++)
+            free(s->envs[i].entries[k]);
+        free(s->envs[i].entries);
+    }
+    free(s->envs);
+    free(s->connected);
+    pm_writer_done(&s->in);
+    pm_writer_done(&s->out);
+    if (s->folder[0] && !s->keep_folder)
+        pm_folder_remove(s->folder);
+    LIST_REMOVE(s, entry);
+    free(s);
+    pm_agent_end_if_clean(a);
+}
+
+static void describe_end(const struct server *s, int status, char *buf, size_t cap)
+{
+    if (s->why[0])
+        snprintf(buf, cap, "pm-pmix-server: %s", s->why);
+    else if (WIFSIGNALED(status))
+        snprintf(buf, cap, "pm-pmix-server was killed by signal %d", WTERMSIG(status));
+    else
+        snprintf(buf, cap, "pm-pmix-server exited with code %d", WEXITSTATUS(status));
+}
+
+// Reaped. A server that was lost is kept, dead, until the core drops its epoch: a replacement needs its
+// folder and port.
+static void on_ended(pid_t pid, int status, void *arg)
+{
+    struct server *s = arg;
+    struct agent *a = s->agent;
+    char text[PM_TEXT_CAP];
+    s->reaping = true;
+    if (s->state != SERVER_DEAD) {
+        pm_server_read(s);  // its last words
+        s->state = SERVER_DEAD;
+    }
+    pm_server_io_close(s);
+    s->pid = 0;
+    if (s->dropped || !s->has_epoch) {
+        a->standby_failures += !s->dropped;
+        server_free(s);
+        return;
+    }
+    describe_end(s, status, text, sizeof(text));
+    pm_loop_post(a->loop, &(struct pm_event){.type = PM_EVENT_SERVER_LOST, .epoch = s->epoch,
+                                             .text = text});
+}
+
+void pm_server_lose(struct server *s, const char *why)
+{
+    if (s->state == SERVER_DEAD)
+        return;
+    bool ended = !strcmp(why, "it ended");  // then the status says more
+    if (!s->why[0] && !ended)
+        snprintf(s->why, sizeof(s->why), "%s", why);
+    s->state = SERVER_DEAD;
+    event_del(s->readable);
+    event_del(s->start_timer);
+    if (s->pid && !s->reaping)
+        kill(s->pid, SIGKILL);  // reaped by on_ended(), which tells the core
+}
+
+static void on_start_timer(evutil_socket_t fd, short what, void *arg)
+{
+    pm_server_lose(arg, "it was not ready after 30 s");
+}
+
+static struct server *server_alloc(struct agent *a)
+{
+    struct server *s = calloc(1, sizeof(*s));
+    uint32_t n = a->config.n_local ? a->config.n_local : 1;
+    if (!s)
+        return NULL;
+    s->agent = a;
+    s->fd = -1;
+    s->envs = calloc(n, sizeof(*s->envs));
+    s->connected = calloc(n, sizeof(*s->connected));
+    s->start_timer = evtimer_new(a->base, on_start_timer, s);
+    LIST_INSERT_HEAD(&a->servers, s, entry);
+    if (!s->envs || !s->connected || !s->start_timer) {
+        server_free(s);
+        return NULL;
+    }
+    return s;
+}
+
+static int server_fork(struct server *s, uint16_t port)
+{
+    struct agent *a = s->agent;
+    struct timeval tv = pm_timeval_of_ms(START_MS);
+    int fds[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+        return -errno;
+    int r = pm_fd_nonblock(fds[0]);
+    if (r == 0)
+        r = pm_server_io_open(s, fds[0]);
+    s->pid = r == 0 ? fork() : 0;
+    if (r == 0 && s->pid == 0)
+        become_server(s, fds[1], port);
+    if (r == 0 && s->pid < 0) {
+        r = -errno;
+        s->pid = 0;
+    }
+    close(fds[1]);
+    s->state = SERVER_STARTING;
+    s->idle_priority = !s->has_epoch;
+    if (r == 0)
+        r = pm_children_watch(a->children, s->pid, on_ended, s);
+    if (r == 0 && evtimer_add(s->start_timer, &tv))
+        r = -ENOMEM;
+    return r;
+}
+
+// `epoch` NULL: on standby. `old`: the lost server whose place it takes.
+static int server_start(struct agent *a, const uint32_t *epoch, struct server *old)
+{
+    struct server *s = server_alloc(a);
+    if (!s)
+        return -ENOMEM;
+    s->has_epoch = epoch != NULL;
+    s->epoch = epoch ? *epoch : 0;
+    int r = 0;
+    if (old) {
+        memcpy(s->folder, old->folder, sizeof(s->folder));
+        old->keep_folder = true;
+    } else {
+        r = pm_folder_new(a, s->folder, sizeof(s->folder));
+    }
+    if (r == 0)
+        r = server_fork(s, old ? old->port : 0);
+    if (r < 0) {
+        if (s->pid)
+            kill(s->pid, SIGKILL);
+        server_free(s);
+    }
+    return r;
+}
+
+static struct server *find(struct agent *a, bool has_epoch, uint32_t epoch)
+{
+    struct server *s;
+    LIST_FOREACH(s, &a->servers, entry) {
+        if (!s->dropped && s->has_epoch == has_epoch && (!has_epoch || s->epoch == epoch))
+            return s;
+    }
+    return NULL;
+}
+
+// Every thread of it: libpmix has started its own by now.
+static void raise_priority(pid_t pid)
+{
+    struct sched_param zero = {0};
+    char path[64];
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+    DIR *tasks = opendir(path);
+    for (struct dirent *d; tasks && (d = readdir(tasks));) {
+        pid_t tid = (pid_t)atol(d->d_name);
+        if (tid > 0)
+            sched_setscheduler(tid, SCHED_OTHER, &zero);
+    }
+    if (tasks)
+        closedir(tasks);
+}
+
+static void promote(struct server *s, uint32_t epoch)
+{
+    struct timeval tv = pm_timeval_of_ms(START_MS);
+    s->has_epoch = true;
+    s->epoch = epoch;
+    if (s->idle_priority && s->pid)
+        raise_priority(s->pid);
+    evtimer_add(s->start_timer, &tv);
+    if (s->state == SERVER_INITED)
+        pm_server_send_nspace(s);
+}
+
+void pm_server_prepare(struct agent *a, uint32_t epoch)
+{
+    struct server *old = find(a, true, epoch), *standby = find(a, false, 0);
+    int r = 0;
+    if (old && old->state == SERVER_DEAD) {
+        bool same_place = old->port && old->n_connected == 0;
+        r = server_start(a, &epoch, same_place ? old : NULL);
+        server_free(old);
+    } else if (!old && standby && standby->state != SERVER_DEAD) {
+        promote(standby, epoch);
+    } else if (!old) {
+        r = server_start(a, &epoch, NULL);
+    }
+    if (r < 0) {
+        char text[PM_TEXT_CAP];
+        snprintf(text, sizeof(text), "cannot start pm-pmix-server: %s", strerror(-r));
+        pm_loop_post(a->loop, &(struct pm_event){.type = PM_EVENT_SERVER_LOST, .epoch = epoch,
+                                                 .text = text});
+    }
+}
+
+static void drop(struct server *s)
+{
+    s->dropped = true;
+    s->state = SERVER_DEAD;
+    pm_server_io_close(s);
+    event_del(s->start_timer);
+    if (s->pid && !s->reaping)
+        kill(s->pid, SIGKILL);
+    if (!s->pid)
+        server_free(s);  // else when reaped
+}
+
+void pm_server_drop(struct agent *a, uint32_t epoch)
+{
+    struct server *s = find(a, true, epoch);
+    if (s)
+        drop(s);
+    pm_folder_sweep_epoch(a, epoch);
+}
+
+// --- standby -----------------------------------------------------------------------------------------
+
+static struct server *serving(struct agent *a)
+{
+    struct server *s, *newest = NULL;
+    LIST_FOREACH(s, &a->servers, entry) {
+        if (s->state == SERVER_READY && (!newest || s->epoch > newest->epoch))
+            newest = s;
+    }
+    return newest;
+}
+
+static bool wanted(const struct agent *a)
+{
+    const struct pm_options *o = &a->config.options;
+    return o->max_restarts > 0 && o->mode != PM_MODE_NOTIFY && !a->ending &&
+           a->standby_failures < STANDBY_TRIES;
+}
+
+static void standby_start(struct agent *a)
+{
+    if (!wanted(a) || find(a, false, 0) || !serving(a))
+        return;
+    if (server_start(a, NULL, NULL) < 0)
+        a->standby_failures++;
+}
+
+static void on_standby_timer(evutil_socket_t fd, short what, void *arg) { standby_start(arg); }
+
+void pm_server_maybe_standby(struct agent *a)
+{
+    const struct server *s = serving(a);
+    if (s && s->n_connected == a->config.n_local)
+        standby_start(a);
+}
+
+void pm_server_rank_started(struct agent *a)
+{
+    struct timeval tv = pm_timeval_of_ms(STANDBY_MS);
+    if (!evtimer_pending(a->standby_timer, NULL))
+        evtimer_add(a->standby_timer, &tv);
+}
+
+// --- watchdog ----------------------------------------------------------------------------------------
+
+static uint64_t watch_period_ms(const struct agent *a)
+{
+    uint64_t ms = a->config.options.node_timeout_ms / 4;
+    return ms < WATCH_MIN_MS ? WATCH_MIN_MS : ms;
+}
+
+static void ping(struct server *s, uint64_t now)
+{
+    struct pm_writer w = {0};
+    s->ping++;
+    s->pinged_ns = now;
+    pm_write_u8(&w, PM_SERVER_PING);
+    pm_write_u64(&w, s->ping);
+    pm_server_write(s, &w);
+    pm_writer_done(&w);
+}
+
+static void watch(struct server *s, uint64_t now, bool late)
+{
+    uint64_t limit_ns = 2 * watch_period_ms(s->agent) * 1000000u;
+    if (s->state != SERVER_READY)
+        return;
+    bool answered = s->pong == s->ping;
+    if (!answered && !late && now - s->pinged_ns >= limit_ns)
+        pm_server_lose(s, "it does not answer (stuck)");
+    else if (answered || late)
+        ping(s, now);
+}
+
+// A watchdog that was late itself (a suspended job) judges nobody: it asks again.
+static void on_watchdog(evutil_socket_t fd, short what, void *arg)
+{
+    struct agent *a = arg;
+    uint64_t now = pm_clock_ns(), period_ns = watch_period_ms(a) * 1000000u;
+    bool late = now - a->last_watch_ns > period_ns + period_ns / 2;
+    a->last_watch_ns = now;
+    pm_servers_drain(a);
+    struct server *s;
+    LIST_FOREACH(s, &a->servers, entry)
+        watch(s, now, late);
+}
+
+// --- the agent's side --------------------------------------------------------------------------------
+
+struct server *pm_server_of(struct agent *a, uint32_t epoch)
+{
+    struct server *s = find(a, true, epoch);
+    return s && s->state == SERVER_READY ? s : NULL;
+}
+
+char *const *pm_server_env(const struct server *s, uint32_t local, uint32_t *ret_n)
+{
+    *ret_n = s->envs[local].n;
+    return s->envs[local].entries;
+}
+
+bool pm_server_send(struct agent *a, uint32_t epoch, const struct pm_writer *w)
+{
+    struct server *s = pm_server_of(a, epoch);
+    if (s)
+        pm_server_write(s, w);
+    return s != NULL;
+}
+
+void pm_server_expect_notified(struct agent *a, uint32_t epoch, uint64_t id)
+{
+    struct server *s = pm_server_of(a, epoch);
+    if (s)
+        s->notice = id;
+}
+
+void pm_server_rank_ended(struct agent *a, uint32_t epoch, uint32_t rank)
+{
+    struct pm_writer w = {0};
+    pm_write_u8(&w, PM_SERVER_DIED);
+    pm_write_u32(&w, rank);
+    pm_server_send(a, epoch, &w);
+    pm_writer_done(&w);
+}
+
+// What a server says can end another one, so after each the list is looked at from its start.
+void pm_servers_drain(struct agent *a)
+{
+    unsigned turn = ++a->drain_turn;
+    struct server *s;
+    do {
+        LIST_FOREACH(s, &a->servers, entry) {
+            if (s->drained != turn)
+                break;
+        }
+        if (s) {
+            s->drained = turn;
+            pm_server_read(s);
+        }
+    } while (s);
+}
+
+int pm_servers_open(struct agent *a)
+{
+    struct timeval tv = pm_timeval_of_ms(watch_period_ms(a));
+    LIST_INIT(&a->servers);
+    a->last_watch_ns = pm_clock_ns();
+    a->standby_timer = evtimer_new(a->base, on_standby_timer, a);
+    a->watchdog = event_new(a->base, -1, EV_PERSIST, on_watchdog, a);
+    return !a->standby_timer || !a->watchdog || event_add(a->watchdog, &tv) ? -ENOMEM : 0;
+}
+
+void pm_servers_kill(struct agent *a)
+{
+    struct server *s, *next;
+    for (s = LIST_FIRST(&a->servers); s; s = next) {
+        next = LIST_NEXT(s, entry);
+        if (!s->dropped)
+            drop(s);
+    }
+}
+
+void pm_servers_done(struct agent *a)
+{
+    while (!LIST_EMPTY(&a->servers)) {
+        struct server *s = LIST_FIRST(&a->servers);
+        if (s->pid)
+            kill(s->pid, SIGKILL);
+        for (int i = 0; s->pid && i < 200 && waitpid(s->pid, NULL, WNOHANG) == 0; i++)
+            usleep(1000);  // its folder must not be in use
+        if (s->has_epoch)
+            pm_folder_sweep_epoch(a, s->epoch);
+        server_free(s);
+    }
+    if (a->standby_timer)
+        event_free(a->standby_timer);
+    if (a->watchdog)
+        event_free(a->watchdog);
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// One pm-pmix-server process as its agent sees it. Shared by agent_server*.c only: agent_server.c owns its life,
+// agent_server_io.c what is said.
+#ifndef PM_AGENT_SERVER_H
+#define PM_AGENT_SERVER_H
+
+#include "pmix_server/agent.h"
+#include "pmix_server/wire/buf.h"
+#include "pmix_server/wire/server_proto.h"
+
+enum server_state {
+    SERVER_NONE = 0,
+    SERVER_STARTING,  // libpmix is being initialised
+    SERVER_INITED,    // can take a namespace
+    SERVER_SERVING,   // NSPACE is out
+    SERVER_READY,
+    SERVER_DEAD,      // killed or lost; waits to be reaped
+};
+
+struct env_list {
+    char **entries;
+    uint32_t n;
+};
+
+struct server {
+    struct agent *agent;
+    enum server_state state;
+    bool has_epoch;  // else: on standby
+    uint32_t epoch;
+    pid_t pid;  // 0: reaped
+    int fd;
+    struct event *readable;
+    struct event *writable;
+    struct event *start_timer;
+    struct pm_writer in;
+    size_t in_at;
+    struct pm_writer out;
+    size_t out_at;
+    char folder[PM_AGENT_PATH_CAP];
+    uint16_t port;
+    bool idle_priority;
+    bool reaping;         // its pid is no longer its own
+    unsigned drained;     // turn of pm_servers_drain() that has been here
+    bool dropped;         // by us: what follows is no loss
+    bool keep_folder;     // a replacement serves the same ranks from it
+    char why[PM_TEXT_CAP];  // of the loss, if known
+    struct env_list *envs;  // one per local task
+    uint32_t n_connected;   // distinct local ranks
+    bool *connected;        // one per local task
+    uint64_t notice;        // id of the NOTIFY after which NOTIFIED is posted; 0: none
+    uint64_t ping;          // last one sent
+    uint64_t pong;          // last one answered
+    uint64_t pinged_ns;
+    LIST_ENTRY(server) entry;
+};
+
+// --- agent_server.c
+// Ends it: SIGKILL, and SERVER_LOST with `why` if an epoch depends on it.
+void pm_server_lose(struct server *s, const char *why);
+void pm_server_maybe_standby(struct agent *a);
+
+// --- agent_server_io.c
+int pm_server_io_open(struct server *s, int fd);  // takes fd over, also on failure
+void pm_server_io_close(struct server *s);
+void pm_server_write(struct server *s, const struct pm_writer *w);  // adds the length
+void pm_server_read(struct server *s);
+void pm_server_send_nspace(struct server *s);
+
+#endif

@@ -1,0 +1,405 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The stream between this agent and a pm-pmix-server (wire/server_proto.h): u32 length, u8 type, payload.
+// Most messages become an event of the core as they are.
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "pmix_server/agent_server.h"
+#include "pmix_server/io/util.h"
+#include "pmix_server/wire/nspace.h"
+
+#define READ_STEP 65536u
+#define KEEP_CAP (256u << 10)
+#define OUT_MAX ((size_t)2 << 30)
+#define ENV_TEXT_MAX 65536u
+#define SET_SPANS_MAX 1048576u
+#define CPU_TEXT_CAP 1024
+
+// --- what a server says ------------------------------------------------------------------------------
+
+static void post(struct server *s, struct pm_event *event)
+{
+    event->epoch = s->epoch;
+    if (s->has_epoch && s->state != SERVER_DEAD)
+        pm_loop_post(s->agent->loop, event);
+}
+
+// The local task of `rank`, or -1.
+static int local_of(const struct agent *a, uint32_t rank)
+{
+    for (uint32_t i = 0; i < a->config.n_local; i++) {
+        if (a->config.local_ranks[i] == rank)
+            return (int)i;
+    }
+    return -1;
+}
+
+static void on_inited(struct server *s, struct pm_reader *r)
+{
+    char version[64];
+    pm_read_str(r, version, sizeof(version));
+    s->port = pm_read_u16(r);
+    if (pm_reader_end(r) < 0 || s->state != SERVER_STARTING) {
+        r->error = -EBADMSG;
+        return;
+    }
+    s->state = SERVER_INITED;
+    if (s->has_epoch)
+        pm_server_send_nspace(s);
+    else
+        event_del(s->start_timer);
+}
+
+static void on_env(struct server *s, struct pm_reader *r)
+{
+    int local = local_of(s->agent, pm_read_u32(r));
+    uint32_t n = pm_read_u32(r);
+    if (r->error || local < 0 || n > PM_SHIM_ENV_MAX || s->envs[local].entries) {
+        r->error = -EBADMSG;
+        return;
+    }
+    struct env_list *list = &s->envs[local];
+    list->entries = calloc(n ? n : 1, sizeof(char *));
+    if (!list->entries) {
+        r->error = -ENOMEM;
+        return;
+    }
+    for (; list->n < n && !r->error; list->n++)
+        list->entries[list->n] = pm_read_strdup(r, ENV_TEXT_MAX);
+}
+
+static void on_ready(struct server *s, struct pm_reader *r)
+{
+    s->state = SERVER_READY;
+    s->pinged_ns = 0;
+    event_del(s->start_timer);
+    pm_agent_start_held(s->agent, s->epoch);
+    post(s, &(struct pm_event){.type = PM_EVENT_SERVER_READY});
+}
+
+static void on_connected(struct server *s, struct pm_reader *r)
+{
+    uint32_t rank = pm_read_u32(r);
+    int local = local_of(s->agent, rank);
+    if (pm_reader_end(r) < 0 || local < 0)
+        return;
+    if (!s->connected[local]) {
+        s->connected[local] = true;
+        s->n_connected++;
+    }
+    post(s, &(struct pm_event){.type = PM_EVENT_CONNECTED, .rank = rank});
+    pm_server_maybe_standby(s->agent);
+}
+
+static void on_finalized(struct server *s, struct pm_reader *r)
+{
+    uint32_t rank = pm_read_u32(r);
+    if (pm_reader_end(r) == 0)
+        post(s, &(struct pm_event){.type = PM_EVENT_FINALIZED, .rank = rank});
+}
+
+// Who is to be ended is not asked for: an abort is a failure of the rank that called it, and
+// what a failure leads to is the policy's.
+static void on_abort(struct server *s, struct pm_reader *r)
+{
+    struct pm_event event = {.type = PM_EVENT_ABORT};
+    struct pm_set targets = {0};
+    event.rank = pm_read_u32(r);
+    event.status = pm_read_i32(r);
+    char *text = pm_read_strdup(r, ENV_TEXT_MAX);
+    pm_read_set(r, &targets, SET_SPANS_MAX);
+    event.text = text;
+    if (pm_reader_end(r) == 0)
+        post(s, &event);
+    pm_set_done(&targets);
+    free(text);
+}
+
+static void on_fence(struct server *s, struct pm_reader *r)
+{
+    struct pm_event event = {.type = PM_EVENT_FENCE};
+    struct pm_set set = {0};
+    event.id = pm_read_u64(r);
+    event.flag_collect = pm_read_u8(r) == 1;
+    event.timeout_ms = pm_read_u64(r);
+    event.flag_failed = pm_read_u8(r) == 1;
+    pm_read_set(r, &set, SET_SPANS_MAX);
+    event.data = pm_read_bytes(r, PM_SERVER_FRAME_MAX, &event.len);
+    event.set = &set;
+    if (pm_reader_end(r) == 0)
+        post(s, &event);
+    pm_set_done(&set);
+}
+
+static void on_modex(struct server *s, struct pm_reader *r)
+{
+    struct pm_event event = {.type = PM_EVENT_MODEX};
+    event.id = pm_read_u64(r);
+    event.rank = pm_read_u32(r);
+    event.timeout_ms = pm_read_u64(r);
+    if (pm_reader_end(r) == 0)
+        post(s, &event);
+}
+
+static void on_fetched(struct server *s, struct pm_reader *r)
+{
+    struct pm_event event = {.type = PM_EVENT_FETCHED};
+    event.id = pm_read_u64(r);
+    event.status = pm_read_i32(r);
+    event.data = pm_read_bytes(r, PM_SERVER_FRAME_MAX, &event.len);
+    if (pm_reader_end(r) == 0)
+        post(s, &event);
+}
+
+static void on_notified(struct server *s, struct pm_reader *r)
+{
+    uint64_t id = pm_read_u64(r);
+    if (pm_reader_end(r) < 0 || !s->notice || id != s->notice)
+        return;
+    s->notice = 0;
+    post(s, &(struct pm_event){.type = PM_EVENT_NOTIFIED});
+}
+
+static void on_pong(struct server *s, struct pm_reader *r) { s->pong = pm_read_u64(r); }
+
+static void on_say(struct server *s, struct pm_reader *r)
+{
+    char *text = pm_read_strdup(r, ENV_TEXT_MAX);
+    if (pm_reader_end(r) == 0)
+        pm_agent_say(s->agent, "%s", text);
+    free(text);
+}
+
+static void on_failed(struct server *s, struct pm_reader *r)
+{
+    char *text = pm_read_strdup(r, ENV_TEXT_MAX);
+    if (text)
+        snprintf(s->why, sizeof(s->why), "%s", text);
+    free(text);
+}
+
+static void (*const messages[PM_SERVER_MAX])(struct server *s, struct pm_reader *r) = {
+    [PM_SERVER_INITED] = on_inited,       [PM_SERVER_ENV] = on_env,
+    [PM_SERVER_READY] = on_ready,         [PM_SERVER_CONNECTED] = on_connected,
+    [PM_SERVER_FINALIZED] = on_finalized, [PM_SERVER_ABORT] = on_abort,
+    [PM_SERVER_FENCE] = on_fence,         [PM_SERVER_MODEX] = on_modex,
+    [PM_SERVER_FETCHED] = on_fetched,     [PM_SERVER_NOTIFIED] = on_notified,
+    [PM_SERVER_PONG] = on_pong,           [PM_SERVER_SAY] = on_say,
+    [PM_SERVER_FAILED] = on_failed,
+};
+
+// --- the stream --------------------------------------------------------------------------------------
+
+static uint32_t length_at(const struct pm_writer *in, size_t at)
+{
+    struct pm_reader r = pm_reader_of(in->data + at, in->len - at);
+    return pm_read_u32(&r);
+}
+
+static void take_messages(struct server *s)
+{
+    while (s->state != SERVER_DEAD && s->in.len - s->in_at >= 4) {
+        size_t len = length_at(&s->in, s->in_at);
+        if (len < 1 || len > PM_SERVER_FRAME_MAX) {
+            pm_server_lose(s, "it sent a malformed message");
+            return;
+        }
+        if (s->in.len - s->in_at < 4 + len)
+            return;
+        struct pm_reader r = pm_reader_of(s->in.data + s->in_at + 4, len);
+        uint8_t type = pm_read_u8(&r);
+        s->in_at += 4 + len;
+        if (type >= PM_SERVER_MAX || !messages[type])
+            r.error = -EBADMSG;
+        else
+            messages[type](s, &r);
+        if (pm_reader_end(&r) < 0)
+            pm_server_lose(s, "it sent a malformed message");
+    }
+}
+
+static void compact(struct pm_writer *w, size_t *at)
+{
+    if (*at && *at < w->len)
+        memmove(w->data, w->data + *at, w->len - *at);
+    w->len -= *at;
+    *at = 0;
+    if (!w->len && w->cap > KEEP_CAP)
+        pm_writer_done(w);
+}
+
+static ssize_t read_some(struct server *s)
+{
+    size_t have = s->in.len, room = READ_STEP;
+    if (have - s->in_at >= 4) {
+        size_t want = 4 + (size_t)length_at(&s->in, s->in_at) - (have - s->in_at);
+        room = want > READ_STEP && want < (16u << 20) ? want : READ_STEP;
+    }
+    if (have + room > s->in.cap) {
+        uint8_t *data = realloc(s->in.data, have + room);
+        if (!data) {
+            errno = ENOMEM;
+            return -1;
+        }
+        s->in.data = data;
+        s->in.cap = have + room;
+    }
+    ssize_t n = recv(s->fd, s->in.data + have, room, MSG_DONTWAIT);
+    if (n > 0)
+        s->in.len += (size_t)n;
+    return n;
+}
+
+void pm_server_read(struct server *s)
+{
+    while (s->fd >= 0 && s->state != SERVER_DEAD) {
+        ssize_t n = read_some(s);
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+            break;
+        if (n <= 0) {
+            pm_server_lose(s, s->why[0] ? s->why : "it ended");
+            return;
+        }
+        take_messages(s);
+        if (s->state != SERVER_DEAD)
+            compact(&s->in, &s->in_at);
+    }
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg) { pm_server_read(arg); }
+
+static void flush(struct server *s)
+{
+    while (s->fd >= 0 && s->out_at < s->out.len) {
+        ssize_t n = send(s->fd, s->out.data + s->out_at, s->out.len - s->out_at,
+                         MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            event_add(s->writable, NULL);
+            return;
+        }
+        if (n < 0)
+            return;  // the end of file that follows is the loss
+        s->out_at += (size_t)n;
+    }
+    compact(&s->out, &s->out_at);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg) { flush(arg); }
+
+void pm_server_write(struct server *s, const struct pm_writer *w)
+{
+    if (s->fd < 0 || s->state == SERVER_DEAD)
+        return;
+    bool idle = s->out_at == s->out.len;
+    if (s->out.len - s->out_at > OUT_MAX || w->error || w->len > PM_SERVER_FRAME_MAX) {
+        pm_server_lose(s, "it does not read what it is sent");
+        return;
+    }
+    pm_write_u32(&s->out, (uint32_t)w->len);
+    pm_write_raw(&s->out, w->data, w->len);
+    if (s->out.error)
+        pm_server_lose(s, "the agent is out of memory");
+    else if (idle)
+        flush(s);
+}
+
+int pm_server_io_open(struct server *s, int fd)
+{
+    s->fd = fd;
+    s->readable = event_new(s->agent->base, fd, EV_READ | EV_PERSIST, on_readable, s);
+    s->writable = event_new(s->agent->base, fd, EV_WRITE, on_writable, s);
+    return !s->readable || !s->writable || event_add(s->readable, NULL) ? -ENOMEM : 0;
+}
+
+void pm_server_io_close(struct server *s)
+{
+    if (s->readable)
+        event_free(s->readable);
+    if (s->writable)
+        event_free(s->writable);
+    s->readable = s->writable = NULL;
+    if (s->fd >= 0)
+        close(s->fd);
+    s->fd = -1;
+}
+
+// --- the namespace -------------------------------------------------------------------------------------
+
+// CPUs of process `pid` as "0-3,8"; "" if they cannot be told.
+static char *cpus_of(uint32_t pid)
+{
+    char text[CPU_TEXT_CAP] = "";
+    cpu_set_t cpus;
+    size_t len = 0;
+    if (!pid || sched_getaffinity((pid_t)pid, sizeof(cpus), &cpus) < 0)
+        return strdup("");
+    for (int first = 0; first < CPU_SETSIZE; first++) {
+        int last = first;
+        if (!CPU_ISSET(first, &cpus))
+            continue;
+        while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &cpus))
+            last++;
+        int n = first == last
+                    ? snprintf(text + len, sizeof(text) - len, "%s%d", len ? "," : "", first)
+                    : snprintf(text + len, sizeof(text) - len, "%s%d-%d", len ? "," : "", first, last);
+        if (n < 0 || len + (size_t)n >= sizeof(text))
+            return strdup("");
+        len += (size_t)n;
+        first = last;
+    }
+    return strdup(text);
+}
+
+static void fill_cpusets(const struct server *s, struct pm_nspace_info *info)
+{
+    const struct agent *a = s->agent;
+    const struct pm_set *ranks = &info->ranks_of_node[info->node];
+    uint32_t n = (uint32_t)pm_set_count(ranks), i = 0;
+    info->cpusets = calloc(n ? n : 1, sizeof(char *));
+    for (uint32_t rank = pm_set_next(ranks, 0); info->cpusets && rank != UINT32_MAX && i < n;
+         rank = pm_set_next(ranks, rank + 1)) {
+        int local = local_of(a, rank);
+        info->cpusets[i++] = cpus_of(local < 0 ? 0 : a->shims[local].pid);
+    }
+    info->n_cpusets = i;
+}
+
+static void free_cpusets(struct pm_nspace_info *info)
+{
+    for (uint32_t i = 0; i < info->n_cpusets; i++)
+        free(info->cpusets[i]);
+    free(info->cpusets);
+}
+
+void pm_server_send_nspace(struct server *s)
+{
+    const struct pm_agent_config *c = &s->agent->config;
+    const struct pm_world *world = pm_core_world(s->agent->core);
+    PM_CLEANUP_FREE char *wdir = getcwd(NULL, 0);
+    struct pm_nspace_info info = {.job = c->job, .step = c->step, .epoch = s->epoch,
+                                  .node = c->node, .nodelist = c->nodelist, .wdir = wdir};
+    if (!world) {
+        pm_server_lose(s, "the map of ranks is not known");
+        return;
+    }
+    info.nnodes = world->nnodes;
+    info.nranks = world->nranks;
+    info.ranks_of_node = world->ranks_of_node;
+    snprintf(info.name, sizeof(info.name), "pm.%u.%u.%u", c->job, c->step, s->epoch);
+    fill_cpusets(s, &info);
+    struct pm_writer w = {0};
+    pm_write_u8(&w, PM_SERVER_NSPACE);
+    pm_write_nspace(&w, &info);
+    s->state = SERVER_SERVING;
+    pm_server_write(s, &w);
+    pm_writer_done(&w);
+    free_cpusets(&info);
+}
