@@ -38,7 +38,7 @@ enum pm_server_msg {
     PM_SERVER_DIED,         // u32 local rank: its process ended and will not be started again in this epoch (so that
                             // what waits for it can end). Not for a rank that is restarted alone
     // server -> agent
-    PM_SERVER_INITED,     // str PMIx version, u16 port that ranks connect to
+    PM_SERVER_INITED,     // str PMIx version (below 64 bytes), u16 port that ranks connect to
     PM_SERVER_ENV,        // u32 rank, u32 n, n x str "NAME=value"
     PM_SERVER_READY,      // (nothing): all ENV sent, clients may connect
     PM_SERVER_CONNECTED,  // u32 rank; once per connection: a rank's forked children may connect too
