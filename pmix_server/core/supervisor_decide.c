@@ -81,7 +81,8 @@ static uint32_t restarts_used(struct pm_core *core)
     while (old < s->n_restart_ns && s->restart_ns[old] + window_ns <= core->now_ns)
         old++;
     s->n_restart_ns -= old;
-    memmove(s->restart_ns, s->restart_ns + old, s->n_restart_ns * sizeof(*s->restart_ns));
+    if (old)
+        memmove(s->restart_ns, s->restart_ns + old, s->n_restart_ns * sizeof(*s->restart_ns));
     return s->n_restart_ns;
 }
 

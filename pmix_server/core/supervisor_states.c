@@ -413,13 +413,10 @@ static uint64_t forming_deadline_ns(const struct pm_supervisor *s)
     return s->named_late ? window : earlier(window, after(s->first_join_ns, PM_NAME_LATE_MS));
 }
 
-// Backoff and port have their times; the end of a suspicion has none, so it is looked for.
+// The backoff has its time; port and end of a suspicion are looked for.
 static uint64_t placing_deadline_ns(const struct pm_supervisor *s)
 {
     uint64_t due = after(s->judged_ns, PM_PLACE_POLL_MS);
-    uint64_t port = after(s->ready_ns, PM_PORT_WAIT_MS);
-    if (port > s->judged_ns)
-        due = port;
     return s->place_ns > s->judged_ns ? earlier(due, s->place_ns) : due;
 }
 
