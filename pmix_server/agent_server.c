@@ -116,7 +116,7 @@ static void server_free(struct server *s)
 static void describe_end(const struct server *s, int status, char *buf, size_t cap)
 {
     if (s->why[0])
-        snprintf(buf, cap, "pm-pmix-server: %s", s->why);
+        snprintf(buf, cap, "pm-pmix-server: %.200s", s->why);
     else if (WIFSIGNALED(status))
         snprintf(buf, cap, "pm-pmix-server was killed by signal %d", WTERMSIG(status));
     else
@@ -432,8 +432,15 @@ void pm_server_expect_notified(struct agent *a, uint32_t epoch, uint64_t id)
         s->notice = id;
 }
 
+// A server takes it that the rank is not started again in this epoch (server_proto.h, DIED). In rank mode
+// one that has not connected may be, so its end is not told.
 void pm_server_rank_ended(struct agent *a, uint32_t epoch, uint32_t rank)
 {
+    const struct server *s = pm_server_of(a, epoch);
+    for (uint32_t i = 0; s && i < a->config.n_local; i++)
+        if (a->config.local_ranks[i] == rank && !s->connected[i] &&
+            a->config.options.mode == PM_MODE_RANK)
+            return;
     struct pm_writer w = {0};
     pm_write_u8(&w, PM_SERVER_DIED);
     pm_write_u32(&w, rank);

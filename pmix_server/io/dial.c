@@ -17,7 +17,7 @@
 struct attempt {
     struct pm_dial *dial;
     struct sockaddr_storage address;
-    struct pm_link *link;
+    struct pm_conn *link;
     bool begun;
     bool ended;
     bool impossible;  // no route from here to this kind of address: says nothing of the peer
@@ -51,7 +51,7 @@ struct pm_dial *pm_dial_free(struct pm_dial *d)
     if (!d)
         return NULL;
     for (size_t i = 0; i < d->n; i++)
-        pm_link_free(d->attempts[i].link);
+        pm_conn_free(d->attempts[i].link);
     if (d->stagger)
         event_free(d->stagger);
     if (d->timeout)
@@ -60,7 +60,7 @@ struct pm_dial *pm_dial_free(struct pm_dial *d)
     return NULL;
 }
 
-static void finish(struct pm_dial *d, struct pm_link *link, enum pm_link_end end)
+static void finish(struct pm_dial *d, struct pm_conn *link, enum pm_link_end end)
 {
     struct pm_dial_config config = d->config;
     char text[PM_TEXT_CAP];
@@ -109,23 +109,23 @@ static void attempt_ended(struct attempt *a, enum pm_link_end end, const char *t
     event_active(d->timeout, EV_TIMEOUT, 0);
 }
 
-static void on_up(struct pm_link *link, void *arg)
+static void on_up(struct pm_conn *link, void *arg)
 {
     struct attempt *a = arg;
     a->link = NULL;
     finish(a->dial, link, PM_LINK_CLOSED);
 }
 
-static void on_down(struct pm_link *link, enum pm_link_end end, const char *text, void *arg)
+static void on_down(struct pm_conn *link, enum pm_link_end end, const char *text, void *arg)
 {
     struct attempt *a = arg;
-    a->link = pm_link_free(link);
+    a->link = pm_conn_free(link);
     attempt_ended(a, end, text);
 }
 
-static void on_frame(struct pm_link *link, const uint8_t *data, size_t len, void *arg) {}
+static void on_frame(struct pm_conn *link, const uint8_t *data, size_t len, void *arg) {}
 
-static const struct pm_link_handlers attempt_handlers = {
+static const struct pm_conn_handlers attempt_handlers = {
     .up = on_up, .frame = on_frame, .down = on_down};
 
 // 0, or the negative errno of a connect() that failed at once.
@@ -141,11 +141,11 @@ static int attempt_connect(struct attempt *a, const char *text)
     int r = connect(fd, (struct sockaddr *)&a->address, pm_address_len(&a->address));
     if (r < 0 && errno != EINPROGRESS)
         return -errno;
-    struct pm_link_config config = {.base = d->config.base, .secure = &d->config.secure,
+    struct pm_conn_config config = {.base = d->config.base, .secure = &d->config.secure,
                                     .handlers = &attempt_handlers, .arg = a,
                                     .fd = pm_take_fd(&fd), .connecting = true,
                                     .handshake_ms = left_ms, .address = text};
-    return pm_link_new(&config, &a->link);
+    return pm_conn_new(&config, &a->link);
 }
 
 static void begin(struct attempt *a)

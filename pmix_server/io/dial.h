@@ -12,7 +12,7 @@
 
 #include <stdbool.h>
 
-#include "pmix_server/io/link.h"
+#include "pmix_server/io/conn.h"
 
 #define PM_DIAL_MAX 64
 #define PM_DIAL_STAGGER_MS 250
@@ -28,7 +28,7 @@ struct pm_dial_config {
     uint64_t timeout_ms;
     // Once: a link that is up (the handler sets its handlers and owns it), or NULL and why. The
     // pm_dial is gone after the call. Never called from inside pm_dial_new().
-    void (*done)(struct pm_link *link, enum pm_link_end end, const char *text, void *arg);
+    void (*done)(struct pm_conn *link, enum pm_link_end end, const char *text, void *arg);
     void *arg;
 };
 

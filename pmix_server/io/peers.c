@@ -27,14 +27,14 @@ struct peer {
     uint32_t node;
     struct pm_resolve *resolve;
     struct pm_dial *dial;
-    struct pm_link *link;
+    struct pm_conn *link;
     uint64_t timeout_ms;
     UT_hash_handle hh;
 };
 
 struct stranger {
     struct pm_peers *peers;
-    struct pm_link *link;
+    struct pm_conn *link;
     LIST_ENTRY(stranger) entry;
 };
 
@@ -48,7 +48,7 @@ struct pm_peers {
     LIST_HEAD(, stranger) strangers;
     unsigned n_strangers;
     uint32_t next_id;  // of accepted links: even
-    char proved[PM_LINK_ADDRESS_CAP];  // the coordinator's address that worked last
+    char proved[PM_CONN_ADDRESS_CAP];  // the coordinator's address that worked last
 };
 
 static struct peer *peer_of(struct pm_peers *p, uint32_t id)
@@ -73,7 +73,7 @@ static void peer_free(struct peer *peer)
     HASH_DEL(peer->peers->by_id, peer);
     pm_resolve_free(peer->resolve);
     pm_dial_free(peer->dial);
-    pm_link_free(peer->link);
+    pm_conn_free(peer->link);
     free(peer);
 }
 
@@ -94,26 +94,26 @@ static void peer_down(struct peer *peer, enum pm_link_end end, const char *text)
     post_down(p, id, node, end, copy);
 }
 
-static void on_frame(struct pm_link *link, const uint8_t *data, size_t len, void *arg)
+static void on_frame(struct pm_conn *link, const uint8_t *data, size_t len, void *arg)
 {
     struct peer *peer = arg;
     pm_loop_post(peer->peers->loop, &(struct pm_event){.type = PM_EVENT_FRAME, .link = peer->id,
                                                        .data = data, .len = len});
 }
 
-static void on_down(struct pm_link *link, enum pm_link_end end, const char *text, void *arg)
+static void on_down(struct pm_conn *link, enum pm_link_end end, const char *text, void *arg)
 {
     peer_down(arg, end, text);
 }
 
-static const struct pm_link_handlers peer_handlers = {.frame = on_frame, .down = on_down};
+static const struct pm_conn_handlers peer_handlers = {.frame = on_frame, .down = on_down};
 
-static void peer_up(struct peer *peer, struct pm_link *link)
+static void peer_up(struct peer *peer, struct pm_conn *link)
 {
-    char address[PM_LINK_ADDRESS_CAP];
-    snprintf(address, sizeof(address), "%s", pm_link_address(link));
+    char address[PM_CONN_ADDRESS_CAP];
+    snprintf(address, sizeof(address), "%s", pm_conn_address(link));
     peer->link = link;
-    pm_link_set_handlers(link, &peer_handlers, peer);
+    pm_conn_set_handlers(link, &peer_handlers, peer);
     pm_loop_post(peer->peers->loop, &(struct pm_event){.type = PM_EVENT_LINK_UP, .link = peer->id,
                                                        .node = peer->node, .text = address});
 }
@@ -129,32 +129,32 @@ static void stranger_free(struct stranger *s)
         pm_listener_resume(p->listener);
 }
 
-static void stranger_up(struct pm_link *link, void *arg)
+static void stranger_up(struct pm_conn *link, void *arg)
 {
     struct stranger *s = arg;
     struct pm_peers *p = s->peers;
     stranger_free(s);
-    struct peer *peer = peer_add(p, p->next_id, pm_link_peer(link));
+    struct peer *peer = peer_add(p, p->next_id, pm_conn_peer(link));
     if (!peer) {
-        pm_link_free(link);
+        pm_conn_free(link);
         return;
     }
     p->next_id += 2;
     peer_up(peer, link);
 }
 
-static void stranger_down(struct pm_link *link, enum pm_link_end end, const char *text, void *arg)
+static void stranger_down(struct pm_conn *link, enum pm_link_end end, const char *text, void *arg)
 {
     struct stranger *s = arg;
     struct pm_peers *p = s->peers;
     stranger_free(s);
-    pm_link_free(link);
+    pm_conn_free(link);
     // Authentic, but of another build or launch: worth a line. Noise from strangers is not.
     if (end == PM_LINK_REJECTED)
         pm_loop_post(p->loop, &(struct pm_event){.type = PM_EVENT_SAY, .text = text});
 }
 
-static const struct pm_link_handlers stranger_handlers = {
+static const struct pm_conn_handlers stranger_handlers = {
     .up = stranger_up, .frame = on_frame, .down = stranger_down};
 
 static void on_accepted(int fd, const char *address, void *arg)
@@ -166,10 +166,10 @@ static void on_accepted(int fd, const char *address, void *arg)
         return;
     }
     s->peers = p;
-    struct pm_link_config config = {.base = p->config.base, .secure = &p->config.secure,
+    struct pm_conn_config config = {.base = p->config.base, .secure = &p->config.secure,
                                     .handlers = &stranger_handlers, .arg = s, .fd = fd,
                                     .handshake_ms = PM_HANDSHAKE_MS, .address = address};
-    if (pm_link_new(&config, &s->link) < 0) {
+    if (pm_conn_new(&config, &s->link) < 0) {
         free(s);
         return;
     }
@@ -212,7 +212,7 @@ const char *pm_peers_addresses(const struct pm_peers *p)
 
 // --- dialled connections -------------------------------------------------------------------------
 
-static void on_dialled(struct pm_link *link, enum pm_link_end end, const char *text, void *arg)
+static void on_dialled(struct pm_conn *link, enum pm_link_end end, const char *text, void *arg)
 {
     struct peer *peer = arg;
     struct pm_peers *p = peer->peers;
@@ -222,7 +222,7 @@ static void on_dialled(struct pm_link *link, enum pm_link_end end, const char *t
         return;
     }
     if (peer->node == PM_NODE_COORDINATOR)
-        snprintf(p->proved, sizeof(p->proved), "%s", pm_link_address(link));
+        snprintf(p->proved, sizeof(p->proved), "%s", pm_conn_address(link));
     peer_up(peer, link);
 }
 
@@ -322,7 +322,7 @@ void pm_peers_send(struct pm_peers *p, const struct pm_action *action)
 {
     struct peer *peer = peer_of(p, action->link);
     if (peer && peer->link)
-        pm_link_send(peer->link, action->data, action->len);
+        pm_conn_send(peer->link, action->data, action->len);
 }
 
 void pm_peers_close(struct pm_peers *p, const struct pm_action *action)
@@ -331,7 +331,7 @@ void pm_peers_close(struct pm_peers *p, const struct pm_action *action)
     if (!peer)
         return;
     if (peer->link)
-        pm_link_close(peer->link);
+        pm_conn_close(peer->link);
     peer->link = NULL;
     peer_free(peer);
 }
@@ -349,7 +349,7 @@ void pm_peers_drain(struct pm_peers *p)
     for (size_t i = 0; i < n; i++) {
         peer = peer_of(p, ids[i]);
         if (peer && peer->link)
-            pm_link_drain(peer->link);
+            pm_conn_drain(peer->link);
     }
 }
 
@@ -379,7 +379,7 @@ struct pm_peers *pm_peers_free(struct pm_peers *p)
     while (!LIST_EMPTY(&p->strangers)) {
         struct stranger *s = LIST_FIRST(&p->strangers);
         LIST_REMOVE(s, entry);
-        pm_link_free(s->link);
+        pm_conn_free(s->link);
         free(s);
     }
     pm_listener_free(p->listener);

@@ -8,7 +8,7 @@
 #ifndef PM_IO_PEERS_H
 #define PM_IO_PEERS_H
 
-#include "pmix_server/io/link.h"
+#include "pmix_server/io/conn.h"
 #include "pmix_server/io/loop.h"
 
 #define PM_PEERS_STRANGERS_MAX 64

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See link.h for the contract. Freeing from inside a handler is the usual trap of this kind of code:
-// while `busy`, pm_link_free() only marks the link, and the outermost caller frees it.
-#include "pmix_server/io/link.h"
+// See conn.h for the contract. Freeing from inside a handler is the usual trap of this kind of code:
+// while `busy`, pm_conn_free() only marks the link, and the outermost caller frees it.
+#include "pmix_server/io/conn.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -24,12 +24,12 @@
 
 enum phase { PHASE_CONNECTING, PHASE_HANDSHAKE, PHASE_UP, PHASE_CLOSING, PHASE_DEAD };
 
-struct pm_link {
+struct pm_conn {
     struct event_base *base;
     struct event *readable;
     struct event *writable;
     struct event *timer;  // handshake, then closing
-    const struct pm_link_handlers *handlers;
+    const struct pm_conn_handlers *handlers;
     void *arg;
     struct pm_secure *secure;
     int fd;
@@ -41,10 +41,10 @@ struct pm_link {
     size_t in_at;
     struct pm_writer out;
     size_t out_at;
-    char address[PM_LINK_ADDRESS_CAP];
+    char address[PM_CONN_ADDRESS_CAP];
 };
 
-static void link_destroy(struct pm_link *link)
+static void link_destroy(struct pm_conn *link)
 {
     struct event *events[] = {link->readable, link->writable, link->timer};
     for (size_t i = 0; i < sizeof(events) / sizeof(*events); i++) {
@@ -59,7 +59,7 @@ static void link_destroy(struct pm_link *link)
     free(link);
 }
 
-struct pm_link *pm_link_free(struct pm_link *link)
+struct pm_conn *pm_conn_free(struct pm_conn *link)
 {
     if (!link)
         return NULL;
@@ -70,15 +70,15 @@ struct pm_link *pm_link_free(struct pm_link *link)
     return NULL;
 }
 
-static void enter(struct pm_link *link) { link->busy++; }
+static void enter(struct pm_conn *link) { link->busy++; }
 
-static void leave(struct pm_link *link)
+static void leave(struct pm_conn *link)
 {
     if (!--link->busy && link->freed)
         link_destroy(link);
 }
 
-static void go_down(struct pm_link *link, enum pm_link_end end, const char *text)
+static void go_down(struct pm_conn *link, enum pm_link_end end, const char *text)
 {
     if (link->phase == PHASE_DEAD)
         return;
@@ -88,12 +88,12 @@ static void go_down(struct pm_link *link, enum pm_link_end end, const char *text
     event_del(link->writable);
     event_del(link->timer);
     if (closing)
-        pm_link_free(link);
+        pm_conn_free(link);
     else
         link->handlers->down(link, end, text, link->arg);
 }
 
-static void go_down_errno(struct pm_link *link, int error)
+static void go_down_errno(struct pm_conn *link, int error)
 {
     bool early = link->phase == PHASE_CONNECTING;
     enum pm_link_end end = error == ECONNREFUSED && early ? PM_LINK_REFUSED
@@ -116,7 +116,7 @@ static void compact(struct pm_writer *w, size_t *at)
 }
 
 // 0, or negative errno. What does not fit into the socket stays queued.
-static int flush(struct pm_link *link)
+static int flush(struct pm_conn *link)
 {
     while (link->out_at < link->out.len) {
         ssize_t n = send(link->fd, link->out.data + link->out_at, link->out.len - link->out_at,
@@ -136,7 +136,7 @@ static int flush(struct pm_link *link)
     return 0;
 }
 
-static void refuse(struct pm_link *link, enum pm_secure_result result)
+static void refuse(struct pm_conn *link, enum pm_secure_result result)
 {
     char text[PM_TEXT_CAP];
     enum pm_link_end end = PM_LINK_REJECTED;
@@ -161,7 +161,7 @@ static void refuse(struct pm_link *link, enum pm_secure_result result)
     go_down(link, end, text);
 }
 
-static void do_handshake(struct pm_link *link)
+static void do_handshake(struct pm_conn *link)
 {
     size_t used = 0;
     enum pm_secure_result result = pm_secure_handshake(
@@ -185,7 +185,7 @@ static void do_handshake(struct pm_link *link)
     }
 }
 
-static void do_frames(struct pm_link *link)
+static void do_frames(struct pm_conn *link)
 {
     while (link->phase == PHASE_UP) {
         struct pm_secure_frame frame;
@@ -202,7 +202,7 @@ static void do_frames(struct pm_link *link)
     }
 }
 
-static void do_input(struct pm_link *link)
+static void do_input(struct pm_conn *link)
 {
     if (link->phase == PHASE_HANDSHAKE)
         do_handshake(link);
@@ -215,7 +215,7 @@ static void do_input(struct pm_link *link)
 }
 
 // Room for the rest of the frame that has begun, in steps, so that a length alone takes no memory.
-static size_t read_room(struct pm_link *link)
+static size_t read_room(struct pm_conn *link)
 {
     if (link->phase == PHASE_HANDSHAKE)
         return PM_SECURE_HELLO_LEN + PM_SECURE_CONFIRM_LEN;
@@ -225,7 +225,7 @@ static size_t read_room(struct pm_link *link)
 }
 
 // Bytes read, 0 if there are none now, or -1: the link went down.
-static ssize_t read_some(struct pm_link *link)
+static ssize_t read_some(struct pm_conn *link)
 {
     size_t room = read_room(link), have = link->in.len;
     if (have + room > link->in.cap) {
@@ -254,7 +254,7 @@ static ssize_t read_some(struct pm_link *link)
     return -1;
 }
 
-static void read_turn(struct pm_link *link, size_t limit)
+static void read_turn(struct pm_conn *link, size_t limit)
 {
     for (size_t total = 0; total < limit && link->phase != PHASE_DEAD;) {
         ssize_t n = read_some(link);
@@ -267,7 +267,7 @@ static void read_turn(struct pm_link *link, size_t limit)
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
-    struct pm_link *link = arg;
+    struct pm_conn *link = arg;
     enter(link);
     if (link->send_error)
         go_down_errno(link, link->send_error);
@@ -276,7 +276,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     leave(link);
 }
 
-void pm_link_drain(struct pm_link *link)
+void pm_conn_drain(struct pm_conn *link)
 {
     enter(link);
     if (link->phase == PHASE_UP)
@@ -284,7 +284,7 @@ void pm_link_drain(struct pm_link *link)
     leave(link);
 }
 
-static void connected(struct pm_link *link)
+static void connected(struct pm_conn *link)
 {
     int error = 0;
     socklen_t len = sizeof(error);
@@ -301,7 +301,7 @@ static void connected(struct pm_link *link)
 
 static void on_writable(evutil_socket_t fd, short what, void *arg)
 {
-    struct pm_link *link = arg;
+    struct pm_conn *link = arg;
     enter(link);
     if (link->phase == PHASE_CONNECTING)
         connected(link);
@@ -315,7 +315,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
 {
-    struct pm_link *link = arg;
+    struct pm_conn *link = arg;
     bool connecting = link->phase == PHASE_CONNECTING;
     char text[PM_TEXT_CAP];
     snprintf(text, sizeof(text), connecting ? "%s does not answer" : "%s answers, but says nothing",
@@ -325,7 +325,7 @@ static void on_timer(evutil_socket_t fd, short what, void *arg)
     leave(link);
 }
 
-static int link_arm(struct pm_link *link, const struct pm_link_config *config)
+static int link_arm(struct pm_conn *link, const struct pm_conn_config *config)
 {
     struct timeval tv = pm_timeval_of_ms(config->handshake_ms);
     link->readable = event_new(config->base, link->fd, EV_READ | EV_PERSIST, on_readable, link);
@@ -341,9 +341,9 @@ static int link_arm(struct pm_link *link, const struct pm_link_config *config)
     return 0;
 }
 
-int pm_link_new(const struct pm_link_config *config, struct pm_link **ret)
+int pm_conn_new(const struct pm_conn_config *config, struct pm_conn **ret)
 {
-    struct pm_link *link = calloc(1, sizeof(*link));
+    struct pm_conn *link = calloc(1, sizeof(*link));
     if (!link) {
         close(config->fd);
         return -ENOMEM;
@@ -366,25 +366,25 @@ int pm_link_new(const struct pm_link_config *config, struct pm_link **ret)
     return 0;
 }
 
-void pm_link_set_handlers(struct pm_link *link, const struct pm_link_handlers *handlers, void *arg)
+void pm_conn_set_handlers(struct pm_conn *link, const struct pm_conn_handlers *handlers, void *arg)
 {
     link->handlers = handlers;
     link->arg = arg;
 }
 
 // Handlers are never called from here: a dead connection is noticed in the next turn of the loop.
-static void fail_soon(struct pm_link *link, int error)
+static void fail_soon(struct pm_conn *link, int error)
 {
     if (!link->send_error)
         link->send_error = error;
     event_active(link->readable, EV_READ, 0);
 }
 
-void pm_link_send(struct pm_link *link, const void *data, size_t len)
+void pm_conn_send(struct pm_conn *link, const void *data, size_t len)
 {
     if (link->phase != PHASE_UP || link->send_error)
         return;
-    if (link->out.len - link->out_at + len > PM_LINK_QUEUE_MAX) {
+    if (link->out.len - link->out_at + len > PM_CONN_QUEUE_MAX) {
         fail_soon(link, ENOBUFS);
         return;
     }
@@ -400,10 +400,10 @@ void pm_link_send(struct pm_link *link, const void *data, size_t len)
 }
 
 // Not close() at once: with unread input that sends a reset, which can overtake what was sent.
-void pm_link_close(struct pm_link *link)
+void pm_conn_close(struct pm_conn *link)
 {
     if (link->phase != PHASE_UP || link->send_error) {
-        pm_link_free(link);
+        pm_conn_free(link);
         return;
     }
     link->phase = PHASE_CLOSING;
@@ -413,5 +413,5 @@ void pm_link_close(struct pm_link *link)
         shutdown(link->fd, SHUT_WR);
 }
 
-uint32_t pm_link_peer(const struct pm_link *link) { return pm_secure_peer(link->secure); }
-const char *pm_link_address(const struct pm_link *link) { return link->address; }
+uint32_t pm_conn_peer(const struct pm_conn *link) { return pm_secure_peer(link->secure); }
+const char *pm_conn_address(const struct pm_conn *link) { return link->address; }
