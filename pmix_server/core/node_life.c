@@ -18,8 +18,10 @@ static const struct {
     bool start;
     bool halt;
     bool now;          // without event and grace
+    bool first_server; // get e ready as soon as the world is known
     bool next_server;  // get e + 1 ready
 } phases[PM_PHASE_MAX] = {
+    [PM_PHASE_FORM] = {.first_server = true},
     [PM_PHASE_START] = {.start = true},
     [PM_PHASE_HALT] = {.halt = true, .next_server = true},
     [PM_PHASE_STOP] = {.halt = true},
@@ -387,6 +389,8 @@ void pm_node_drive(struct pm_core *core)
         drive_start(core);
     else if (phases[n->wanted.phase].halt)
         drive_halt(core);
+    else if (phases[n->wanted.phase].first_server)
+        (void)server_prepare(core, n->wanted.epoch);
 }
 
 uint64_t pm_node_life_deadline_ns(const struct pm_node *n)
