@@ -17,21 +17,26 @@ void pm_infos_done(struct pm_infos *infos)
     *infos = (struct pm_infos){0};
 }
 
+void pm_infos_reserve(struct pm_infos *infos, size_t n)
+{
+    if (infos->error != PMIX_SUCCESS || infos->n + n <= infos->cap)
+        return;
+    pmix_info_t *list = reallocarray(infos->list, infos->n + n, sizeof(*list));
+    if (!list) {
+        infos->error = PMIX_ERR_NOMEM;
+        return;
+    }
+    infos->list = list;
+    infos->cap = infos->n + n;
+}
+
 // The next free element, zeroed, or NULL after a failure.
 static pmix_info_t *next_info(struct pm_infos *infos, const char *key)
 {
+    if (infos->n == infos->cap)
+        pm_infos_reserve(infos, infos->cap ? infos->cap : 16);
     if (infos->error != PMIX_SUCCESS)
         return NULL;
-    if (infos->n == infos->cap) {
-        size_t cap = infos->cap ? 2 * infos->cap : 16;
-        pmix_info_t *list = reallocarray(infos->list, cap, sizeof(*list));
-        if (!list) {
-            infos->error = PMIX_ERR_NOMEM;
-            return NULL;
-        }
-        infos->list = list;
-        infos->cap = cap;
-    }
     pmix_info_t *info = &infos->list[infos->n++];
     memset(info, 0, sizeof(*info));
     PMIX_LOAD_KEY(info->key, key);

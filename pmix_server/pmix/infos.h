@@ -17,6 +17,8 @@ struct pm_infos {
 };
 
 void pm_infos_done(struct pm_infos *infos);
+// Makes room for n more, so that nothing is wasted on growth: an info takes half a kilobyte.
+void pm_infos_reserve(struct pm_infos *infos, size_t n);
 // Copies *value; `type` says what it points to (for PMIX_STRING and PMIX_REGEX: the bytes themselves).
 void pm_infos_add(struct pm_infos *infos, const char *key, const void *value, pmix_data_type_t type);
 void pm_infos_add_str(struct pm_infos *infos, const char *key, const char *value);

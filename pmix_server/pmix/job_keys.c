@@ -191,6 +191,7 @@ static void add_job(struct build *b)
     pm_infos_add_str(keys, PMIX_TMPDIR, b->dirs->top);
     pm_infos_add_str(keys, PMIX_NSDIR, b->dirs->nspace);
     pm_infos_add_flag(keys, PMIX_TDIR_RMCLEAN, true);
+    pm_infos_add_u32(keys, PMIX_REINCARNATION, info->epoch);
     if (info->command && info->command[0])
         pm_infos_add_str(keys, PMIX_CMD_LINE, info->command);
 }
@@ -265,6 +266,7 @@ static void add_local_rank_keys(struct build *b, struct pm_infos *proc, uint32_t
     char path[PATH_CAP];
     snprintf(path, sizeof(path), "%s/%u", b->dirs->nspace, rank);
     pm_infos_add_str(proc, PMIX_PROCDIR, path);
+    pm_infos_add_flag(proc, PMIX_SPAWNED, false);
     if (local_rank < b->info->n_cpusets)
         pm_locality_add(proc, b->info->cpusets[local_rank]);
 }
@@ -272,29 +274,36 @@ static void add_local_rank_keys(struct build *b, struct pm_infos *proc, uint32_t
 static void add_ranks_of(struct build *b, uint32_t index, uint32_t node_id)
 {
     const struct pm_set *ranks = &b->info->ranks_of_node[index];
+    bool is_own = index == b->info->node;
     uint16_t local_rank = 0;
     for (uint32_t rank = pm_set_next(ranks, 0); rank != UINT32_MAX;
          rank = pm_set_next(ranks, rank + 1), local_rank++) {
         struct pm_infos proc = {0};
-        pm_infos_add_rank(&proc, PMIX_RANK, rank);  // must be the first
-        pm_infos_add_u32(&proc, PMIX_APPNUM, 0);
+        pm_infos_reserve(&proc, is_own ? 11 : 7);
+        pm_infos_add_rank(&proc, PMIX_RANK, rank);  // must be the first; PMIX_APPNUM is 0 without asking
         pm_infos_add_rank(&proc, PMIX_APP_RANK, rank);
         pm_infos_add_rank(&proc, PMIX_GLOBAL_RANK, rank);
         pm_infos_add_u16(&proc, PMIX_LOCAL_RANK, local_rank);
         pm_infos_add_u16(&proc, PMIX_NODE_RANK, local_rank);
         pm_infos_add_u32(&proc, PMIX_NODEID, node_id);
         pm_infos_add_u32(&proc, PMIX_REINCARNATION, b->info->epoch);
-        pm_infos_add_flag(&proc, PMIX_SPAWNED, false);
-        if (index == b->info->node)
+        if (is_own)
             add_local_rank_keys(b, &proc, rank, local_rank);
         pm_infos_add_infos(b->keys, PMIX_PROC_INFO_ARRAY, &proc);
     }
+}
+
+static bool has_rank_keys(const struct build *b)
+{
+    return b->info->nranks <= PM_JOB_KEYS_RANKS_MAX;
 }
 
 static void add_all(struct build *b)
 {
     for (uint32_t i = 0; i < b->info->nnodes; i++)
         b->n_used += !pm_set_empty(&b->info->ranks_of_node[i]);
+    pm_infos_reserve(b->keys, 32 + (b->n_used <= PM_JOB_KEYS_NODES_MAX ? b->n_used : 1)
+                                  + (has_rank_keys(b) ? b->info->nranks : 0));
     add_job(b);
     add_maps(b);
     add_anl_map(b);
@@ -303,8 +312,9 @@ static void add_all(struct build *b)
     for (uint32_t i = 0, node_id = 0; i < b->info->nnodes; i++) {
         if (pm_set_empty(&b->info->ranks_of_node[i]))
             continue;
-        add_node(b, i, node_id);
-        if (b->info->nranks <= PM_JOB_KEYS_RANKS_MAX)
+        if (b->n_used <= PM_JOB_KEYS_NODES_MAX || i == b->info->node)
+            add_node(b, i, node_id);
+        if (has_rank_keys(b))
             add_ranks_of(b, i, node_id);
         node_id++;
     }

@@ -13,9 +13,12 @@
 
 #define PM_SERVER_NSPACE_NAME "pm-server"
 
-// Worlds bigger than this get no array of keys per rank: libpmix then derives host, node and local
-// rank from the two maps, and knows no reincarnation. The arrays cost 5 KiB a rank while they are built.
-#define PM_JOB_KEYS_RANKS_MAX 65536u
+// Worlds bigger than these get no array of keys per rank, or none for the other nodes. libpmix then
+// derives host, node, local rank and peers from the two maps; GLOBAL_RANK, APP_RANK and a rank's
+// REINCARNATION (the job's is there) cannot be asked for. The arrays cost 4 KiB a rank while they are
+// built, 150 bytes a key in each client, and libpmix looks for each node in a list.
+#define PM_JOB_KEYS_RANKS_MAX 16384u
+#define PM_JOB_KEYS_NODES_MAX 1024u
 
 // Session directories, all below the server's own, which the agent removes.
 struct pm_job_dirs {

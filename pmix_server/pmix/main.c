@@ -181,9 +181,11 @@ static void send_inited(void)
     int port = pm_listener_tune();
     if (port < 0)
         pm_stream_fail("PMIx does not listen for ranks: %s", strerror(-port));
-    char version[64];  // "OpenPMIx 4.2.2 (PMIx Standard: 4.2, ...": what is in front of the parenthesis
+    char version[64];  // "OpenPMIx 4.2.2 (PMIx Standard: 4.2, ...": without the rest
     snprintf(version, sizeof(version), "%s", PMIx_Get_version());
-    version[strcspn(version, "(")] = '\0';
+    char *more = strstr(version, " (");
+    if (more)
+        *more = '\0';
     struct pm_writer w = {0};
     pm_stream_begin(&w, PM_SERVER_INITED);
     pm_write_str(&w, version);

@@ -4,6 +4,7 @@
 #include "pmix_server/pmix/register.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <pmix.h>
 #include <pmix_server.h>
 #include <stdio.h>
@@ -59,6 +60,7 @@ static void register_job(const struct pm_nspace_info *info, const char *dir)
             "register the namespace");
     pm_infos_done(&keys);
     free(dirs);
+    malloc_trim(0);  // a big world's keys are tens of megabytes
 }
 
 static void send_environment(const pmix_proc_t *proc)
