@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -39,12 +40,24 @@ pmix_status_t pm_losses_watch(void)
     return rc < 0 ? rc : PMIX_SUCCESS;
 }
 
+// Our own clean environment (hygiene.h), to which libpmix adds the rank's. NULL without memory.
+static char **copy_environment(void)
+{
+    size_t n = 0;
+    while (environ[n])
+        n++;
+    char **env = calloc(n + 1, sizeof(*env));
+    for (size_t i = 0; env && i < n; i++)
+        env[i] = strdup(environ[i]);
+    return env;
+}
+
 static void spawn_obituary(const char *nspace, uint32_t rank)
 {
     char self[] = "/proc/self/exe";
     char option[] = "--obituary";
     char *argv[] = {self, option, NULL};
-    char **env = NULL;
+    char **env = copy_environment();
     pmix_proc_t proc;
     PMIX_LOAD_PROCID(&proc, nspace, rank);
     pid_t pid;
