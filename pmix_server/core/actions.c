@@ -19,7 +19,8 @@ static struct pm_log scratch_log;
 void pm_actions_clear(struct pm_actions *a)
 {
     for (size_t i = 0; i < a->n; i++) {
-        free(a->list[i].data);
+        if (!a->list[i].borrowed)
+            free(a->list[i].data);
         free(a->list[i].text);
         free(a->list[i].log);
     }
@@ -77,6 +78,24 @@ void pm_action_set_data(struct pm_core *core, struct pm_action *a, const void *d
     free(a->data);
     a->data = action_copy(core, a, data, len);
     a->len = a->data ? len : 0;
+}
+
+// Below this a copy is cheaper than a comparison that fails.
+#define SHARE_MIN 4096u
+
+void pm_action_share_data(struct pm_core *core, struct pm_action *a, const void *data, size_t len)
+{
+    const struct pm_actions *out = core->out;
+    const struct pm_action *before = out->n >= 2 && a == &out->list[out->n - 1] ? a - 1 : NULL;
+    bool is_same = before && before->type == a->type && len >= SHARE_MIN && before->len == len &&
+                   memcmp(before->data, data, len) == 0;
+    if (!is_same) {
+        pm_action_set_data(core, a, data, len);
+        return;
+    }
+    a->data = before->data;
+    a->len = len;
+    a->borrowed = true;
 }
 
 void pm_action_set_text(struct pm_core *core, struct pm_action *a, const char *text)

@@ -221,8 +221,9 @@ struct pm_action {
     uint64_t id;
     uint64_t timeout_ms;
     uint64_t deadline_ns;
-    uint8_t *data;  // owned by the pm_actions
+    uint8_t *data;  // owned by the pm_actions; the same bytes for several links may be one copy
     size_t len;
+    bool borrowed;  // data is that of an earlier action of the list
     char *text;           // owned; NULL or NUL-terminated
     struct pm_log *log;   // owned
 };

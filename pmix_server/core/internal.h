@@ -39,6 +39,9 @@ struct pm_core {
 struct pm_action *pm_emit(struct pm_core *core, enum pm_action_type type);
 // Copies into memory that the actions own.
 void pm_action_set_data(struct pm_core *core, struct pm_action *a, const void *data, size_t len);
+// The same for an action that has no data yet; a large frame that the action before has too is not copied
+// again (the result of a fence goes to every child).
+void pm_action_share_data(struct pm_core *core, struct pm_action *a, const void *data, size_t len);
 void pm_action_set_text(struct pm_core *core, struct pm_action *a, const char *text);
 // SAY from here. printf-like. At an agent it becomes a frame to the coordinator (node.c).
 void pm_say(struct pm_core *core, const char *format, ...) __attribute__((format(printf, 2, 3)));

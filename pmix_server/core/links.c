@@ -104,7 +104,7 @@ void pm_link_emit(struct pm_core *core, uint32_t id, const struct pm_writer *fra
     }
     struct pm_action *a = pm_emit(core, PM_ACTION_SEND);
     a->link = id;
-    pm_action_set_data(core, a, frame->data, frame->len);
+    pm_action_share_data(core, a, frame->data, frame->len);
 }
 
 void pm_link_send(struct pm_core *core, uint32_t id, struct pm_writer *frame)
