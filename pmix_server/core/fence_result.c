@@ -163,6 +163,25 @@ static void tell_node(struct pm_core *core, uint32_t epoch, uint32_t rank)
         pm_node_fence_lost(core, epoch, rank);
 }
 
+// With --pm-log-nodes: what this node was given, as hashes, so that logs show that all got the same.
+static void log_success(struct pm_core *core, const struct pm_signature *s, const struct pm_fence *f,
+                        const struct pm_answer *a)
+{
+    if (core->config.options.log_nodes[0] == '\0')
+        return;
+    struct pm_digest name = {0}, digest = {0};
+    pm_digest_u64(&name, s->epoch);
+    pm_digest_u64(&name, s->hash);
+    pm_digest_u64(&name, f->seq);
+    pm_digest_bytes(&digest, a->data, a->len);
+    struct pm_log *log = pm_log_record(core, "fence");
+    log->epoch = s->epoch;
+    log->node = core->config.node;
+    log->has_fence = true;
+    log->fence = name.h;
+    log->digest = digest.h;
+}
+
 // The result is here: the local server gets it, contributions are no longer needed.
 void  pm_fence_complete(struct pm_core *core, struct pm_signature *s, struct pm_fence *f,
                      const struct pm_answer *a)
@@ -178,12 +197,15 @@ void  pm_fence_complete(struct pm_core *core, struct pm_signature *s, struct pm_
     c->memo_bytes += f->len;
     if (f->has_local)
         pm_fence_emit_done(core, s->epoch, f->local_id, a);
+    if (f->has_local && a->status == PM_STATUS_OK)
+        log_success(core, s, f, a);
     f->has_local = false;
-    if (a->status == PM_STATUS_LOST)
-        tell_node(core, s->epoch, a->lost_rank);
     pm_fence_drop_data(f);
     pm_set_done(&f->have);
     pm_set_done(&f->sent);
     trim_memo(core, s, f);
     trim_memo_bytes(c, f);
+    // Last: what node.c makes of it may come back here.
+    if (a->status == PM_STATUS_LOST)
+        tell_node(core, s->epoch, a->lost_rank);
 }
