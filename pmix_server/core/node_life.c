@@ -137,10 +137,14 @@ static bool notify_new(struct pm_core *core)
     }
     uint32_t raised = 0;
     for (uint32_t i = 0; i < wanted->n_notices; i++) {
-        if (wanted->notices[i].serial <= n->notice_serial)
+        const struct pm_notice *notice = &wanted->notices[i];
+        if (notice->serial <= n->notice_serial)
             continue;
-        notice_emit(core, &wanted->notices[i]);
-        n->notice_serial = wanted->notices[i].serial;
+        n->notice_serial = notice->serial;
+        // Survivors heard of it when it left.
+        if (notice->cause == PM_CAUSE_NO_FINALIZE && pm_set_has(&n->notified, notice->rank))
+            continue;
+        notice_emit(core, notice);
         raised++;
     }
     raised += notice_rest(core, &wanted->dead, PM_CAUSE_SIGNAL, 9);
@@ -216,7 +220,8 @@ static void rank_drive(struct pm_core *core, struct pm_local *local)
             rank_start(core, local, incarnation);
         return;
     }
-    bool dead = local->state == PM_LOCAL_EXITED && pm_set_has(&wanted->dead, local->rank);
+    // What a dead rank left behind goes too; so does one that called abort and lives on.
+    bool dead = pm_set_has(&wanted->dead, local->rank);
     if ((old || dead) && !local->killed)
         rank_kill(core, local);
 }

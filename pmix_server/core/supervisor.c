@@ -295,7 +295,7 @@ static void send_wanted(struct pm_core *core, uint32_t child)
 }
 
 // Follows the conditions as far as they lead, then tells everybody.
-static void settle(struct pm_core *core)
+void pm_supervisor_settle(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
     if (s->srun_exited && s->state != PM_STATE_DONE)
@@ -377,90 +377,10 @@ void pm_supervisor_event(struct pm_core *core, const struct pm_event *event)
     default:
         return;
     }
-    settle(core);
+    pm_supervisor_settle(core);
 }
 
 // --- the tree --------------------------------------------------------------------------------------
-
-// All failures of a frame are one batch: the first decides, the others join it.
-static void take_failures(struct pm_core *core, const struct pm_failures *failures)
-{
-    uint32_t fresh = 0;
-    for (uint32_t i = 0; i < failures->n; i++)
-        fresh += !pm_supervisor_knows(core, &failures->list[i]);
-    for (uint32_t i = 0; i < failures->n; i++) {
-        if (pm_supervisor_knows(core, &failures->list[i]))
-            continue;
-        pm_supervisor_failure(core, &failures->list[i], fresh - 1 + failures->more);
-    }
-}
-
-static void take_report(struct pm_core *core, struct pm_report *report)
-{
-    struct pm_supervisor *s = core->supervisor;
-    bool changed = false;
-    if (report->epoch > s->wanted.epoch)
-        return;  // nobody can be ahead of us: a frame of a confused agent
-    if (pm_report_union(&s->seen, report, &changed) < 0)
-        core->out->error = -ENOMEM;
-    if (!s->first_join_ns && !pm_set_empty(&s->seen.joined))
-        s->first_join_ns = core->now_ns;
-    if (!s->nodelist && s->seen.nodelist) {
-        s->nodelist = s->seen.nodelist;
-        s->seen.nodelist = NULL;
-    }
-    if (s->seen.user_signal)
-        pm_supervisor_user_stop(core, s->seen.user_signal);
-    if (s->seen.epoch == s->wanted.epoch)
-        pm_supervisor_left(core, &s->seen.left);
-    take_failures(core, &report->failures);
-}
-
-static void frame_report(struct pm_core *core, struct pm_reader *r)
-{
-    struct pm_supervisor *s = core->supervisor;
-    struct pm_report report;
-    pm_read_report(r, &report, s->launched ? s->nnodes : PM_NODES_MAX,
-                   s->launched ? s->nranks : PM_RANKS_MAX);
-    if (pm_reader_end(r) < 0)
-        r->error = -EBADMSG;
-    else
-        take_report(core, &report);
-    pm_report_done(&report);
-}
-
-static void frame_say(struct pm_core *core, struct pm_reader *r)
-{
-    char text[PM_SAY_CAP];
-    uint32_t node = pm_read_u32(r);
-    bool verbose = pm_read_u8(r) != 0;
-    pm_read_str(r, text, sizeof(text));
-    if (pm_reader_end(r) < 0) {
-        r->error = -EBADMSG;
-        return;
-    }
-    struct pm_action *a = pm_emit(core, PM_ACTION_SAY);
-    a->node = node;
-    a->verbose = verbose;
-    pm_action_set_text(core, a, text);
-}
-
-void pm_supervisor_frame(struct pm_core *core, uint32_t link, uint32_t from, uint8_t type,
-                         struct pm_reader *r)
-{
-    (void)link;
-    (void)from;
-    if (core->supervisor->state == PM_STATE_DONE)
-        return;
-    if (type == PM_FRAME_REPORT)
-        frame_report(core, r);
-    else if (type == PM_FRAME_SAY)
-        frame_say(core, r);
-    else
-        r->error = -EBADMSG;
-    if (!r->error)
-        settle(core);
-}
 
 void pm_supervisor_on_child(struct pm_core *core, uint32_t child)
 {
@@ -488,7 +408,7 @@ void pm_supervisor_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cau
         return;
     if (!pm_supervisor_knows(core, &failure))
         pm_supervisor_failure(core, &failure, 0);
-    settle(core);
+    pm_supervisor_settle(core);
 }
 
 // While we doubt our own view of the world no timer of it counts.

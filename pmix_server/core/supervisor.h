@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The coordinator's part of the core in four files: supervisor.c owns it (table of transitions, timers,
-// frames), supervisor_states.c says what each state waits for and does on entry, supervisor_decide.c
+// The coordinator's part of the core in five files: supervisor.c owns it (table of transitions, timers),
+// supervisor_frames.c takes the records of the tree in, supervisor_states.c says what each state waits for and does on entry, supervisor_decide.c
 // turns failures into decisions, supervisor_stop.c ends the step.
 #ifndef PM_CORE_SUPERVISOR_H
 #define PM_CORE_SUPERVISOR_H
@@ -113,6 +113,9 @@ struct pm_supervisor {
 // --- supervisor.c ---------------------------------------------------------------------------------
 // Looks (state, input) up in the table of transitions and goes there. False: that pair does nothing.
 bool pm_supervisor_fire(struct pm_core *core, enum pm_input input);
+// Follows the conditions as far as they lead, then sends the wanted state if it changed.
+void pm_supervisor_settle(struct pm_core *core);
+// Winds up the state's timer; 0: none.
 void pm_supervisor_arm(struct pm_core *core, uint64_t ms);
 // The wanted state changed; it is sent at the end of the step.
 void pm_supervisor_want(struct pm_core *core, enum pm_phase phase);

@@ -202,7 +202,8 @@ static void do_notify(struct pm_core *core, struct pm_story *story, const struct
     struct pm_supervisor *s = core->supervisor;
     remember(core, story->failure);
     tell(core, story);
-    if (!s->status)
+    // A rank that left with 0 stays one that ended with 0.
+    if (!s->status && story->failure->cause != PM_CAUSE_NO_FINALIZE)
         s->status = pm_policy_status(story->failure);
     s->wanted_dirty = true;
     if (story->failure->rank != PM_RANK_NONE)
@@ -285,13 +286,15 @@ void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failur
     struct pm_history history = deciding ? s->decision : history_of(core, failure);
     history.user_stop = s->user_stop;
     struct pm_verdict verdict = pm_policy(failure, &history, &core->config.options);
+    log_failure(core, "failure", failure, NULL, failure->text);
     if (joins(s, &verdict)) {
-        log_failure(core, "failure", failure, "joined", "");
+        log_failure(core, "decision", failure, pm_verdict_name(PM_VERDICT_IGNORE),
+                    s->state == PM_STATE_FINISHING ? "all ranks had ended well"
+                                                   : "part of the decision before");
         remember(core, failure);
         return;
     }
     struct pm_story story = {.failure = failure, .verdict = &verdict, .more = more};
-    log_failure(core, "failure", failure, NULL, failure->text);
     act[verdict.action](core, &story, &history);
 }
 

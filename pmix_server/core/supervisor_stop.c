@@ -84,13 +84,25 @@ static void wait_for_ranks(struct pm_core *core, enum pm_phase phase, uint64_t m
     pm_supervisor_arm(core, ms);
 }
 
+// A stop that no failure and no user asked for.
+static void tell_stop(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    struct pm_log *log = pm_log_record(core, "decision");
+    log->epoch = s->wanted.epoch;
+    log->action = pm_verdict_name(PM_VERDICT_STOP);
+    log->restarts = s->restarts;
+    pm_text_copy(log->reason, sizeof(log->reason), s->stop_line);
+    pm_say(core, "%s", s->stop_line);
+}
+
 void pm_supervisor_enter_stopping(struct pm_core *core, enum pm_state from)
 {
     struct pm_supervisor *s = core->supervisor;
     s->n_pending = 0;
     s->users_verdict = s->user_stop;
     if (s->stop_line[0])
-        pm_say(core, "%s", s->stop_line);
+        tell_stop(core);
     if (from == PM_STATE_FORMING) {
         s->wanted.has_end_status = !s->users_verdict;
         s->wanted.end_status = PM_EXIT_CANNOT_SUPERVISE << 8;
@@ -136,8 +148,8 @@ static int32_t over_while_forming(struct pm_core *core)
         return srun_says(s);
     if (s->seen.cannot_node == UINT32_MAX && srun_says(s) != PM_EXIT_CANNOT_SUPERVISE)
         pm_say(core,
-               "pm-supervise: srun ended (exit code %d) when %u of %u nodes had joined: is "
-               "pm_supervise in the plugstack.conf of the others? Ranks ran unsupervised there",
+               "pm-supervise: srun ended (exit code %d) when %u of %u nodes had joined; where "
+               "pm_supervise is not in plugstack.conf, ranks ran unsupervised",
                srun_says(s), (uint32_t)pm_set_count(&s->seen.joined), s->nnodes);
     return PM_EXIT_CANNOT_SUPERVISE;
 }
