@@ -163,10 +163,11 @@ void pm_lease_check_child(struct pm_core *core, struct pm_child *c, bool repeat)
 {
     struct pm_membership *m = core->membership;
     uint8_t kind = judge_child(m, c, core->now_ns);
-    bool open = kind != PM_REPORT_FINE || c->withheld;
+    bool open = kind != PM_REPORT_FINE || c->withheld || c->owed;
     if (kind == c->reported && !(repeat && open))
         return;
     c->reported = kind;
+    c->owed = true;
     if (kind == PM_REPORT_SILENT)
         c->withheld = true;
     uint64_t silent = core->now_ns - c->heard_ns;
@@ -179,7 +180,7 @@ void pm_lease_check_child(struct pm_core *core, struct pm_child *c, bool repeat)
         .granted_ns = c->granted_ns ? core->now_ns - c->granted_ns : m->t_ns,
     };
     if (core->coordinator && kind == PM_REPORT_FINE)
-        c->withheld = false;
+        c->withheld = c->owed = false;
     pm_relay_report(core, &report);
 }
 

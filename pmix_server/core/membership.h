@@ -91,6 +91,7 @@ struct pm_child {
     uint32_t attach;
     uint8_t reported;     // enum pm_report_kind
     bool withheld;        // no grant until the coordinator has confirmed
+    bool owed;            // it was reported: FINE is repeated until the coordinator confirms
     uint64_t heard_ns;
     // lease.c
     uint32_t ping_seq;    // newest ping

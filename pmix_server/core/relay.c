@@ -358,7 +358,7 @@ static void on_confirm(struct pm_core *core, struct pm_reader *r)
     struct pm_child *c = pm_child_find(core->membership, node);
     if (!c || c->attach != attach || c->reported != PM_REPORT_FINE)
         return;
-    c->withheld = false;
+    c->withheld = c->owed = false;
     pm_lease_grant(core, c);
 }
 

@@ -135,7 +135,7 @@ static void digest_links(const struct pm_membership *m, uint64_t now_ns, struct 
         const struct pm_child *c = &m->children[i];
         pm_digest_u64(d, c->node);
         pm_digest_u64(d, (uint64_t)c->reported | (uint64_t)c->withheld << 8 |
-                             (uint64_t)(c->seen_seq < c->granted_seq) << 9);
+                             (uint64_t)c->owed << 10 | (uint64_t)(c->seen_seq < c->granted_seq) << 9);
         pm_digest_time(d, c->heard_ns, now_ns);
         pm_digest_time(d, c->ping_ns, now_ns);
         pm_digest_time(d, c->granted_ns, now_ns);

@@ -13,7 +13,7 @@
 
 // --- queue -------------------------------------------------------------------------------------
 
-static bool before(const struct item *a, const struct item *b)
+static bool before(const struct heap_entry *a, const struct heap_entry *b)
 {
     return a->at_ns != b->at_ns ? a->at_ns < b->at_ns : a->seq < b->seq;
 }
@@ -21,31 +21,31 @@ static bool before(const struct item *a, const struct item *b)
 void harness_push(struct harness *h, struct item *item, uint64_t at_ns)
 {
     item->at_ns = at_ns;
-    item->seq = ++h->seq;
+    struct heap_entry entry = {at_ns, ++h->seq, item};
     item->next = NULL;
     if (h->n_heap == h->cap_heap) {
         h->cap_heap = h->cap_heap ? 2 * h->cap_heap : 256;
-        h->heap = reallocarray(h->heap, h->cap_heap, sizeof(struct item *));
+        h->heap = reallocarray(h->heap, h->cap_heap, sizeof(*h->heap));
         CHECK(h->heap);
     }
     size_t i = h->n_heap++;
-    for (; i > 0 && before(item, h->heap[(i - 1) / 2]); i = (i - 1) / 2)
+    for (; i > 0 && before(&entry, &h->heap[(i - 1) / 2]); i = (i - 1) / 2)
         h->heap[i] = h->heap[(i - 1) / 2];
-    h->heap[i] = item;
+    h->heap[i] = entry;
 }
 
 static struct item *pop(struct harness *h)
 {
-    struct item *first = h->heap[0];
-    struct item *last = h->heap[--h->n_heap];
+    struct item *first = h->heap[0].item;
+    struct heap_entry last = h->heap[--h->n_heap];
     size_t i = 0;
     for (;;) {
         size_t child = 2 * i + 1;
         if (child >= h->n_heap)
             break;
-        if (child + 1 < h->n_heap && before(h->heap[child + 1], h->heap[child]))
+        if (child + 1 < h->n_heap && before(&h->heap[child + 1], &h->heap[child]))
             child++;
-        if (!before(h->heap[child], last))
+        if (!before(&h->heap[child], &last))
             break;
         h->heap[i] = h->heap[child];
         i = child;
@@ -164,12 +164,11 @@ static void pause_ranks(struct harness *h, uint32_t slot, bool stopped)
 }
 
 // srun ends when every task has: on each node the agent is gone and the host not simply silent.
-static void check_srun(struct harness *h)
+static void task_ends(struct harness *h, uint32_t slot)
 {
-    for (uint32_t i = 0; i < h->config.nnodes; i++)
-        if (h->slots[i].core || h->slots[i].off || (!h->slots[i].killed && !h->slots[i].ended))
-            return;
-    if (h->srun_over || !h->slots[h->config.nnodes].core)
+    if (slot == h->config.nnodes || h->slots[slot].off)
+        return;
+    if (++h->n_over < h->config.nnodes || h->srun_over || !h->slots[h->config.nnodes].core)
         return;
     h->srun_over = true;
     post_simple(h, h->config.nnodes, PM_EVENT_SRUN_EXITED, 0, HARNESS_MS);
@@ -180,9 +179,11 @@ void harness_slot_gone(struct harness *h, uint32_t slot)
     struct slot *s = &h->slots[slot];
     for (uint32_t i = 0; i < s->n_ranks; i++)
         s->ranks[i].alive = false;
+    bool was = s->core != NULL;
     s->core = pm_core_free(s->core);
     s->timer_ns = UINT64_MAX;
-    check_srun(h);
+    if (was)
+        task_ends(h, slot);
 }
 
 static void process_ends(struct harness *h, uint32_t slot)
@@ -381,7 +382,7 @@ bool harness_step(struct harness *h)
 void harness_run_ms(struct harness *h, uint64_t ms)
 {
     uint64_t until = h->now_ns + ms * HARNESS_MS;
-    while (h->n_heap > 0 && h->heap[0]->at_ns <= until)
+    while (h->n_heap > 0 && h->heap[0].at_ns <= until)
         (void)harness_step(h);
     h->now_ns = until;
 }
@@ -391,7 +392,7 @@ bool harness_run_until(struct harness *h, bool (*pred)(struct harness *h, void *
 {
     uint64_t until = h->now_ns + max_ms * HARNESS_MS;
     while (!pred(h, arg)) {
-        if (h->n_heap == 0 || h->heap[0]->at_ns > until) {
+        if (h->n_heap == 0 || h->heap[0].at_ns > until) {
             h->now_ns = until;
             return false;
         }
@@ -462,7 +463,7 @@ void harness_free(struct harness *h)
     for (uint32_t i = 0; i < h->n; i++)
         harness_resume(h, harness_node(h, i));  // the backlog goes back into the heap
     for (size_t i = 0; i < h->n_heap; i++)
-        harness_item_free(h->heap[i]);
+        harness_item_free(h->heap[i].item);
     for (uint32_t i = 0; i < h->n; i++) {
         pm_core_free(h->slots[i].core);
         free(h->slots[i].wires);

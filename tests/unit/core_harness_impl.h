@@ -34,10 +34,8 @@ enum item_kind { ITEM_TIMER, ITEM_EVENT, ITEM_DIAL, ITEM_START };
 // Something that will happen at a node.
 struct item {
     uint64_t at_ns;
-    uint64_t seq;
     enum item_kind kind;
     uint32_t slot;
-    uint32_t incarnation;  // of the process it is meant for
     uint64_t timeout_ns;   // ITEM_DIAL
     struct wire *wire;     // link events: which link ...
     int end;               // ... and which end of it
@@ -66,6 +64,13 @@ struct pair {
     uint32_t from, to;
 };
 
+// Keys lie in the heap itself: a comparison touches no item.
+struct heap_entry {
+    uint64_t at_ns;
+    uint64_t seq;
+    struct item *item;
+};
+
 struct harness {
     struct harness_config config;
     struct pm_options options;
@@ -73,7 +78,7 @@ struct harness {
     uint64_t seq;
     uint32_t n;           // slots: nodes, then the coordinator
     struct slot *slots;
-    struct item **heap;
+    struct heap_entry *heap;
     size_t n_heap, cap_heap;
     struct wire **wires;  // all there ever were
     size_t n_wires, cap_wires;
@@ -87,6 +92,7 @@ struct harness {
     uint32_t next_pid;
     enum pm_job_state job_state;
     bool srun_over;
+    uint32_t n_over;      // nodes whose tasks have all ended
 };
 
 uint32_t harness_slot(const struct harness *h, uint32_t node);
