@@ -54,7 +54,8 @@ static struct pm_server_slot *server_of(struct pm_core *core, uint32_t epoch)
 {
     struct pm_server_slot *slot = &core->node->servers[epoch & 1];
     if (slot->epoch != epoch) {
-        server_drop(core, slot->epoch);  // of an epoch whose halt this node did not see
+        if (slot->tries)  // a slot never used says epoch 0, which may live in the other one
+            server_drop(core, slot->epoch);  // of an epoch whose halt this node did not see
         *slot = (struct pm_server_slot){.epoch = epoch};
     }
     return slot;
