@@ -25,10 +25,12 @@ cluster() { "$dc" --dir "$pm_cluster" "$@"; }
 
 # Runs a command on the login host to its end: files out and err, variable status.
 run() {
+    local began=$SECONDS
     status=0
     timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" run "$@" \
         >"$case_dir/out" 2>"$case_dir/err" </dev/null || status=$?
-    [[ $status != 124 && $status != 137 ]] || fail "did not end within $step_timeout s: $*"
+    # 137 is also what a rank that was killed gives.
+    ((SECONDS - began < step_timeout)) || fail "did not end within $step_timeout s: $*"
 }
 
 # The options every supervised run of a case has: its logs.
@@ -44,13 +46,13 @@ supervise_bg() {
     mkdir -p "$case_dir/nodes" && chmod 1777 "$case_dir/nodes"
     timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" run srun "${log_options[@]}" "$@" \
         >"$case_dir/out" 2>"$case_dir/err" </dev/null &
-    step_pid=$!
+    step_pid=$! step_began=$SECONDS
 }
 
 wait_step() {
     status=0
     wait "$step_pid" || status=$?
-    [[ $status != 124 && $status != 137 ]] || fail "the step did not end within $step_timeout s"
+    ((SECONDS - step_began < step_timeout)) || fail "the step did not end within $step_timeout s"
 }
 
 # wait_until SECONDS WHAT COMMAND...: polls, since what it waits for happens in another process.
@@ -91,11 +93,11 @@ assert_log_count() {
 # pid, on its node, of the current incarnation of a rank: from the nodes' logs.
 rank_pid() {
     cat "$case_dir"/nodes/* | jq -rs --argjson r "$1" \
-        '[.[] | select(.kind == "start" and .rank == $r)] | sort_by(.time) | last | .pid'
+        '[.[] | select(.kind == "start" and .rank == $r)] | sort_by(.t_ns) | last | .pid'
 }
 rank_host() {
     cat "$case_dir"/nodes/* | jq -rs --argjson r "$1" \
-        '[.[] | select(.kind == "start" and .rank == $r)] | last | .host'
+        '[.[] | select(.kind == "start" and .rank == $r)] | last | .writer'
 }
 signal_rank() { cluster exec "$(rank_host "$1")" kill "-$2" "$(rank_pid "$1")"; }
 
@@ -106,7 +108,9 @@ nodes() { local i; for ((i = 1; i <= pm_nodes; i++)); do echo "node$i"; done; }
 # What a step may leave on a node is nothing at all.
 leftovers() {
     cluster exec "$1" sh -c '
-        ps -eo pid=,comm=,args= | grep -E "^ *[0-9]+ (pm-|fault|heat|pmix_|mpi_|slurmstepd|sleep|cat)" | grep -v "sleep infinity"
+        # "sleep 30" below process 1 is how the host itself waits.
+        ps -eo pid=,ppid=,comm=,args= | awk "\$3 ~ /^(pm-|fault|heat|pmix_|mpi_|slurmstepd|sleep|cat|sh\$|bash\$)/ &&
+            !(\$2 <= 1 && (\$4 == \"sleep\" || \$5 ~ /devcluster.d/)) && \$2 != $$ && \$1 != $$"
         ls -d /tmp/pm-supervise.* /tmp/ompi.* /dev/shm/vader* /dev/shm/pmix* 2>/dev/null' || true
 }
 assert_clean() {

@@ -94,7 +94,7 @@ as_alice_start() {
     mkdir -p nodes && chmod 1777 nodes "$case_dir"
     timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" run --user alice srun "${log_options[@]}" --pm-supervise -N4 -n8 \
         "$programs/pmix_probe" init fence say:up "wait-file:$case_dir/end" finalize >out 2>err </dev/null &
-    step_pid=$!
+    step_pid=$! step_began=$SECONDS
     wait_until 15 "8 ranks" sh -c "[ \$(grep -c '^pmix_probe: say' '$case_dir/out') = 8 ]"
 }
 end_alice() { touch end && wait_step && assert_status 0; }

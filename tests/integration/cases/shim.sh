@@ -135,10 +135,11 @@ libexec_dir() { find "$pm_prefix" -type d -path '*libexec/pm-supervise' | head -
 # direct CONF PROGRAM...: two tasks on node1.
 direct() {
     mkdir -p nodes && chmod 1777 nodes
+    local began=$SECONDS
     status=0
     timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" exec node1 "$pm_root/tests/integration/direct_step" start "$(libexec_dir)" \
         "supervise=world log=$case_dir/log.%j.%s.json log-nodes=$case_dir/nodes $1" -n 2 "${@:2}" >out 2>err </dev/null || status=$?
-    [[ $status != 124 && $status != 137 ]] || fail "did not end within $step_timeout s"
+    ((SECONDS - began < step_timeout)) || fail "did not end within $step_timeout s"
 }
 test_prepended_shim_runs_fails_and_restarts() {
     direct "" "$programs/fault" --rank 1 --after 100 --exit 7 --run 300 --children 4 --daemons 2

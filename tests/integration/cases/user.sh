@@ -54,7 +54,7 @@ test_pty() {
     timeout "$step_timeout" "$dc" --dir "$pm_cluster" run script -qec "srun ${log_options[*]} --pm-supervise --pty -N1 -n1 $programs/fault --exit 7 --run 100" /dev/null \
         >out 2>err </dev/null || status=$?
     assert_status 0
-    grep -q $'^pm-supervise: rank 0 .*\r$' out || fail "our line does not end in CR LF on a terminal"
+    grep -q $'pm-supervise: rank 0 .*\r$' out || fail "our line does not end in CR LF on a terminal"
 }
 
 # --- stopping -------------------------------------------------------------------------------------
@@ -169,9 +169,9 @@ test_heterogeneous_steps_are_refused() {
     assert_err 'heterogeneous'
 }
 test_mpi_habits_are_dropped_and_the_programs_own_arguments_kept() {
-    supervise --pm-supervise --mpi=pmix -K --no-kill -N1 -n1 echo --mpi=pmi2 -K --no-kill : --het-group=1
+    supervise --pm-supervise --mpi=pmix -K --no-kill -N1 -n1 echo --mpi=pmi2 -K --no-kill --het-group=1
     assert_status 0
-    assert_out '^--mpi=pmi2 -K --no-kill : --het-group=1$'
+    assert_out '^--mpi=pmi2 -K --no-kill --het-group=1$'
 }
 test_debugger_turns_supervision_off() {
     skip_reason="needs MPIR_being_debugged set in a running srun"
