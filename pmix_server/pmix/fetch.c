@@ -8,9 +8,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/queue.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "pmix_server/pmix/clock.h"
 #include "pmix_server/pmix/ranks.h"
 #include "pmix_server/pmix/stream.h"
 
@@ -27,13 +27,6 @@ LIST_HEAD(fetches, fetch);
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct fetches open_fetches = LIST_HEAD_INITIALIZER(open_fetches);
-
-static uint64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
 
 static void send_fetched(uint64_t id, enum pm_server_status status, const char *data, size_t len)
 {
@@ -79,7 +72,7 @@ void pm_fetch_start(const char *nspace, uint64_t id, uint32_t rank)
     fetch->id = id;
     fetch->rank = rank;
     if (pm_ranks_has(PM_RANK_ENDED, rank))
-        fetch->due_ms = now_ms() + LAST_CHANCE_MS;
+        fetch->due_ms = pm_clock_ms() + LAST_CHANCE_MS;
     pthread_mutex_lock(&mutex);
     LIST_INSERT_HEAD(&open_fetches, fetch, next);
     pthread_mutex_unlock(&mutex);
@@ -105,7 +98,7 @@ void pm_fetch_cancel(uint64_t id)
 
 void pm_fetch_rank_ended(uint32_t rank)
 {
-    uint64_t due_ms = now_ms() + LAST_CHANCE_MS;
+    uint64_t due_ms = pm_clock_ms() + LAST_CHANCE_MS;
     pthread_mutex_lock(&mutex);
     struct fetch *fetch;
     LIST_FOREACH(fetch, &open_fetches, next)
@@ -117,7 +110,7 @@ void pm_fetch_rank_ended(uint32_t rank)
 // Takes one that is due out of the list; else says in *ret_wait_ms how long until the next is.
 static bool take_due(uint64_t *ret_id, int *ret_wait_ms)
 {
-    uint64_t now = now_ms();
+    uint64_t now = pm_clock_ms();
     bool found = false;
     *ret_wait_ms = -1;
     pthread_mutex_lock(&mutex);

@@ -204,6 +204,14 @@ static uint16_t parse_port(const char *text)
     return (uint16_t)port;
 }
 
+// The shorter of two waits in milliseconds; -1 is for ever.
+static int sooner(int a, int b)
+{
+    if (a < 0 || b < 0)
+        return a < 0 ? b : a;
+    return a < b ? a : b;
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 2 && !strcmp(argv[1], "--obituary"))
@@ -228,7 +236,7 @@ int main(int argc, char **argv)
     for (;;) {
         struct pm_stream_frame frame;
         pm_losses_tick(server.nspace.name);
-        if (!pm_stream_receive(pm_fetch_tick(), &frame))
+        if (!pm_stream_receive(sooner(pm_fetch_tick(), pm_notify_tick()), &frame))
             continue;
         handle_frame(&frame);
         pm_stream_frame_done(&frame);

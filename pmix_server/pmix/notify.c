@@ -11,38 +11,77 @@
 
 #include <pmix.h>
 #include <pmix_server.h>
+#include <pthread.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 #include <unistd.h>
 
+#include "pmix_server/pmix/clock.h"
 #include "pmix_server/pmix/codes.h"
 #include "pmix_server/pmix/infos.h"
 #include "pmix_server/pmix/progress.h"
 #include "pmix_server/pmix/stream.h"
 
 // From the library's answer until the event is in the clients' sockets.
-enum { HOPS_TO_SOCKET = 4 };
+enum { HOPS_TO_SOCKET = 4, HEAD_START_MS = 5 };
 
 // One event on its way; libpmix uses the infos until it calls back.
 struct notice {
+    STAILQ_ENTRY(notice) next;
     uint64_t id;
+    uint64_t due_ms;
     pmix_proc_t source;
     struct pm_infos infos;
 };
 
-static void send_notified(void *arg)
+// Those that are in the clients' sockets, oldest first.
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static STAILQ_HEAD(, notice) delivered = STAILQ_HEAD_INITIALIZER(delivered);
+
+static void in_the_sockets(void *arg)
 {
     struct notice *notice = arg;
-    struct pm_writer w = {0};
-    pm_stream_begin(&w, PM_SERVER_NOTIFIED);
-    pm_write_u64(&w, notice->id);
-    pm_stream_send(&w);
     pm_infos_done(&notice->infos);
-    free(notice);
+    notice->due_ms = pm_clock_ms() + HEAD_START_MS;
+    pthread_mutex_lock(&mutex);
+    STAILQ_INSERT_TAIL(&delivered, notice, next);
+    pthread_mutex_unlock(&mutex);
+    pm_stream_wake();
+}
+
+static struct notice *take_due(int *ret_wait_ms)
+{
+    uint64_t now = pm_clock_ms();
+    *ret_wait_ms = -1;
+    pthread_mutex_lock(&mutex);
+    struct notice *notice = STAILQ_FIRST(&delivered);
+    if (notice && notice->due_ms > now) {
+        *ret_wait_ms = (int)(notice->due_ms - now);
+        notice = NULL;
+    }
+    if (notice)
+        STAILQ_REMOVE_HEAD(&delivered, next);
+    pthread_mutex_unlock(&mutex);
+    return notice;
+}
+
+int pm_notify_tick(void)
+{
+    struct notice *notice;
+    int wait_ms;
+    while ((notice = take_due(&wait_ms))) {
+        struct pm_writer w = {0};
+        pm_stream_begin(&w, PM_SERVER_NOTIFIED);
+        pm_write_u64(&w, notice->id);
+        pm_stream_send(&w);
+        free(notice);
+    }
+    return wait_ms;
 }
 
 static void raised(pmix_status_t status, void *arg)
 {
-    pm_progress_after(HOPS_TO_SOCKET, send_notified, arg);
+    pm_progress_after(HOPS_TO_SOCKET, in_the_sockets, arg);
 }
 
 static void fill_infos(struct notice *notice, const struct pm_death *death)

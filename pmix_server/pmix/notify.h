@@ -6,8 +6,10 @@
 
 #include <stdint.h>
 
-// NOTIFY of server_proto.h: raises one event and sends NOTIFIED `id` when it is on its way to every
-// local client that registered for its code. Main thread; does not wait.
+// NOTIFY of server_proto.h: raises one event. NOTIFIED `id` is sent when it is in the sockets of all
+// local clients that registered for its code and they have had 5 ms to read it: NOTIFIED lets the agent
+// send the signal that the event announces, and nothing tells when a client's handler has run. Main
+// thread; does not wait.
 struct pm_death {
     uint64_t id;
     const char *nspace;
@@ -17,5 +19,7 @@ struct pm_death {
     const char *text;
 };
 void pm_notify_death(const struct pm_death *death);
+// Sends what is due; milliseconds until it must be called again, -1: not by time.
+int pm_notify_tick(void);
 
 #endif
