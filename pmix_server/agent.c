@@ -41,9 +41,10 @@ void pm_agent_leave(struct agent *a, uint64_t ms)
 void pm_agent_say(struct agent *a, const char *format, ...)
 {
     char text[PM_TEXT_CAP];
+    int n = snprintf(text, sizeof(text), "%.100s: ", a->config.node_name ? a->config.node_name : "?");
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
+    vsnprintf(text + n, sizeof(text) - (size_t)n, format, args);
     va_end(args);
     if (a->loop)
         pm_loop_post(a->loop, &(struct pm_event){.type = PM_EVENT_SAY, .text = text});

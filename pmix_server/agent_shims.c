@@ -202,7 +202,7 @@ static void on_say(struct shim *s, struct pm_reader *r)
     char text[PM_TEXT_CAP];
     pm_read_str(r, text, sizeof(text));
     if (pm_reader_end(r) == 0)
-        pm_loop_post(s->agent->loop, &(struct pm_event){.type = PM_EVENT_SAY, .text = text});
+        pm_agent_say(s->agent, "%s", text);
 }
 
 static void (*const messages[PM_SHIM_MAX])(struct shim *s, struct pm_reader *r) = {
