@@ -239,8 +239,8 @@ int pm_task_init(spank_t spank, struct pm_step *step)
         pm_stepd_forget(step);
     if (strcmp(step->version, PM_VERSION) != 0) {
         snprintf(why, sizeof why,
-                 "pm_supervise.so is version " PM_VERSION " here, the coordinator is version %.64s; "
-                 "install the same build on all hosts", step->version);
+                 "pm_supervise.so is version %s here, the coordinator is version %.64s; "
+                 "install the same build on all hosts", PM_VERSION, step->version);
         give_up(&t, why);
     }
     if (step->problem[0])

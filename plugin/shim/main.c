@@ -14,6 +14,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -61,6 +62,18 @@ static int parse(char **argv, struct arguments *a)
     a->program = argv + 1;
     *env = NULL;
     return 0;
+}
+
+// What is read-only in this program is in the page cache anyway; most of it was needed only to get
+// here. From now on the shim waits, and only what the loop touches comes back.
+static void give_pages_back(void)
+{
+    extern const char __executable_start[], etext[];
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+    uintptr_t from = ((uintptr_t)__executable_start + page - 1) / page * page;
+    uintptr_t to = (uintptr_t)etext / page * page;
+    if (to > from)
+        (void)madvise((void *)from, to - from, MADV_DONTNEED);
 }
 
 static pid_t start_agent(const struct arguments *a)
@@ -186,6 +199,7 @@ int main(int argc, char **argv)
         .address = a.socket,
         .address_len = (uint32_t)strlen(a.socket),
         .listener_uid = 0,
+        .on_idle = give_pages_back,
         .oom_fd = open("/proc/self/oom_score_adj", O_RDWR | O_CLOEXEC),
     };
     if (a.agent && a.listener && a.key)

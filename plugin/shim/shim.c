@@ -7,7 +7,7 @@
 // descendant has been reaped; `settle` is the one place where that is noticed and the next thing
 // done. The tree stands still if the agent said PAUSE or the node's lease is over.
 //
-// Signals from Slurm are reported and then passed on to the rank's own process. Those that a
+// Signals are passed on to the rank's own process; those from Slurm are reported first. Those that a
 // terminal made (--pty) are neither: the kernel has given them to the rank as well.
 #include "plugin/shim/shim.h"
 
@@ -34,6 +34,7 @@
 #define WELCOME_TIMEOUT_MS 30000
 #define KILL_RETRY_MS 20
 #define LEASE_RETRY_MS 100
+#define FIRST_LEASE_MS 1000
 
 // --- the rank -----------------------------------------------------------------------------------
 
@@ -73,6 +74,8 @@ static bool start_rank(struct shim *s)
     s->killing = s->standing = false;
     s->killed = 0;
     pm_shim_send_started(s);
+    if (s->config->on_idle)
+        s->config->on_idle();
     return false;
 }
 
@@ -116,8 +119,12 @@ static void take_caught(struct shim *s, const struct signalfd_siginfo *info)
     int signal = (int)info->ssi_signo;
     if (signal == SIGCHLD || info->ssi_code == SI_KERNEL)
         return;
+    // Only slurmstepd speaks for Slurm (pid 0: it is outside our PID namespace). A rank that does
+    // kill(0, ...) reaches the shims of its node as well and does not mean the step.
+    bool from_slurm = info->ssi_pid == (uint32_t)s->parent || info->ssi_pid == 0;
     if (s->lease) {
-        pm_shim_send_signalled(s, signal);
+        if (from_slurm)
+            pm_shim_send_signalled(s, signal);
         if (s->rank > 0)
             (void)kill(s->rank, signal);
     } else if (signal == SIGTERM || signal == SIGINT || signal == SIGHUP || signal == SIGQUIT) {
@@ -192,6 +199,9 @@ static int timeout_ms(const struct shim *s)
     else if (s->open || s->next.entries)
         due_ns = s->standing || must_stand(s, now_ns) ? now_ns + LEASE_RETRY_MS * PM_NS_PER_MS
                                                       : lease_end_ns(s);
+    // The agent publishes its first lease without a word to us, so look for it now and then.
+    if (due_ns == NEVER && s->open)
+        due_ns = now_ns + FIRST_LEASE_MS * PM_NS_PER_MS;
     if (due_ns == NEVER)
         return -1;
     uint64_t wait_ms = due_ns > now_ns ? (due_ns - now_ns) / PM_NS_PER_MS + 1 : 0;

@@ -30,6 +30,7 @@ struct pm_shim_config {
     uid_t listener_uid;     // who made the listener: 0
     pid_t agent;            // local task 0: pid of the agent, our child; else 0
     int oom_fd;             // /proc/self/oom_score_adj opened for writing, or -1
+    void (*on_idle)(void);  // called after each start, before a long wait; may be NULL
     uint32_t welcome_ms;    // how long to wait for WELCOME; 0: 30 s
 };
 

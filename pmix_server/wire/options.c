@@ -355,7 +355,7 @@ const struct pm_option_spec pm_option_specs[] = {
      "from the first node's join until the last one's", "15s", SECOND, 24 * HOUR, false,
      parse_join_window_ms},
     {"port-range", "A-B",
-     "ports of our listeners (default: SrunPortRange, else any)", "any", 1, 65535, false,
+     "ports of our listeners (any: those of SrunPortRange, if the site has set it)", "any", 1, 65535, false,
      parse_port_range},
     {"fanout", "N",
      "children of each node in the tree", "32", 2, 1024, false, parse_fanout},
