@@ -45,7 +45,7 @@ struct bench {
     char *local_peers;
     int64_t init_ns;
     int64_t first_fence_ns;
-    struct samples empty, barrier, kib1, kib16, get;
+    struct samples empty, barrier, kib1, kib16, kib1_new, kib16_new, get;
 };
 
 // What every rank tells rank 0 at the end.
@@ -168,7 +168,10 @@ static struct samples run_fences(long rounds, bool collect)
 
 // Only the fence is timed, not the put; the key's bytes differ from round to round and do not
 // shrink when compressed.
-static struct samples run_data_fences(const struct bench *bench, long rounds, size_t size)
+// `key`: "bench.data" for one and the same key, else one of its own per round; then what a rank has
+// published grows, and a server sends all of it in each fence.
+static struct samples run_data_fences(const struct bench *bench, long rounds, size_t size,
+                                      const char *key)
 {
     struct samples samples = samples_new(rounds);
     unsigned char *bytes = malloc(size);
@@ -182,7 +185,9 @@ static struct samples run_data_fences(const struct bench *bench, long rounds, si
             state ^= state << 17;
             bytes[at] = (unsigned char)state;
         }
-        put_bytes("bench.data", bytes, size);
+        char name[64];
+        snprintf(name, sizeof name, key, i);
+        put_bytes(name, bytes, size);
         samples.ns[samples.count++] = timed_fence(true);
     }
     free(bytes);
@@ -231,8 +236,10 @@ static void run_phases(const struct settings *set, struct bench *bench)
     put_bytes("bench.get", bytes, sizeof bytes);
     bench->barrier = run_fences(set->rounds, false);
     bench->get = run_gets(bench, set->gets);
-    bench->kib1 = run_data_fences(bench, set->rounds, 1024);
-    bench->kib16 = run_data_fences(bench, set->rounds, 16384);
+    bench->kib1 = run_data_fences(bench, set->rounds, 1024, "bench.data");
+    bench->kib16 = run_data_fences(bench, set->rounds, 16384, "bench.data");
+    bench->kib1_new = run_data_fences(bench, set->rounds, 1024, "bench.1k.%ld");
+    bench->kib16_new = run_data_fences(bench, set->rounds, 16384, "bench.16k.%ld");
 }
 
 // --- the report ---
@@ -305,6 +312,8 @@ static void print_report(struct bench *bench)
     used = add_samples(json, used, "collect_empty", &bench->empty);
     used = add_samples(json, used, "collect_1k", &bench->kib1);
     used = add_samples(json, used, "collect_16k", &bench->kib16);
+    used = add_samples(json, used, "collect_1k_new_key", &bench->kib1_new);
+    used = add_samples(json, used, "collect_16k_new_key", &bench->kib16_new);
     used = add_samples(json, used, "get", &bench->get);
     (void)snprintf(json + used, JSON_SIZE - used,
                    ",\"get_all\":{\"n\":%lld,\"failed\":%lld,\"p50_max_ns\":%lld,"
