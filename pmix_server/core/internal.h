@@ -68,7 +68,7 @@ int pm_membership_new(struct pm_core *core);
 struct pm_membership *pm_membership_free(struct pm_membership *m);
 struct pm_membership *pm_membership_clone(const struct pm_membership *m);
 void pm_membership_digest(const struct pm_membership *m, uint64_t now_ns, struct pm_digest *d);
-uint64_t pm_membership_deadline_ns(const struct pm_membership *m);
+uint64_t pm_membership_deadline_ns(struct pm_membership *m);
 void pm_membership_event(struct pm_core *core, const struct pm_event *event);  // LINK_UP, LINK_DOWN, TIMER, JOB_STATE, LAUNCHED
 void pm_membership_frame(struct pm_core *core, uint32_t link, uint8_t type, struct pm_reader *r);
 // Before every event: notes a clock that ran late (we were paused), then a lease that has ended.

@@ -147,6 +147,8 @@ void pm_lease_on_ping(struct pm_core *core, struct pm_child *c, struct pm_reader
         c->seen_seq = seen;
         c->unseen_ns = seen >= c->granted_seq ? 0 : core->now_ns;
     }
+    if (c->reported != PM_REPORT_FINE)
+        pm_lease_check_child(core, c, false);  // what it has seen may clear it
     pm_lease_grant(core, c);
 }
 

@@ -231,7 +231,7 @@ void pm_membership_event(struct pm_core *core, const struct pm_event *event)
     pm_relay_flush(core);
 }
 
-uint64_t pm_membership_deadline_ns(const struct pm_membership *m)
+uint64_t pm_membership_deadline_ns(struct pm_membership *m)
 {
     if (m->outcast)
         return UINT64_MAX;

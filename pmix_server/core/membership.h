@@ -311,7 +311,7 @@ void pm_seek_link_up(struct pm_core *core, struct pm_link *link);
 void pm_seek_link_down(struct pm_core *core, uint32_t node, uint8_t end, const char *text);
 void pm_seek_frame(struct pm_core *core, struct pm_link *link, uint8_t type, struct pm_reader *r);
 void pm_seek_outcast(struct pm_core *core, const char *why);
-uint64_t pm_seek_deadline_ns(const struct pm_membership *m);
+uint64_t pm_seek_deadline_ns(struct pm_membership *m);
 
 // --- lease.c --------------------------------------------------------------------------------------------
 uint64_t pm_lease_length_ns(uint64_t t_ns);

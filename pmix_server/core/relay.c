@@ -376,6 +376,18 @@ void pm_relay_probe(struct pm_core *core, uint32_t target, uint64_t id, const ch
     m->n_probes++;
 }
 
+// A child that is asked about and that we hear needs no dial: a late report (by another way up) may have
+// overtaken our word that it is fine, so the word is given again.
+static bool vouch(struct pm_core *core, uint32_t target)
+{
+    struct pm_child *c = pm_child_find(core->membership, target);
+    if (!c)
+        return false;
+    c->owed = true;
+    pm_lease_check_child(core, c, true);
+    return c->reported == PM_REPORT_FINE;
+}
+
 static void on_probe(struct pm_core *core, struct pm_reader *r)
 {
     char addresses[PM_ADDRESSES_MAX];
@@ -384,7 +396,7 @@ static void on_probe(struct pm_core *core, struct pm_reader *r)
     pm_read_str(r, addresses, sizeof(addresses));
     if (pm_reader_end(r) < 0 || target >= PM_NODE_NONE)
         r->error = -EBADMSG;
-    else
+    else if (!vouch(core, target))
         pm_relay_probe(core, target, id, addresses);
 }
 

@@ -71,6 +71,9 @@ static uint32_t next_target(struct pm_core *core)
         return PM_NODE_COORDINATOR;
     if (s->step == 0)
         return s->last_parent;
+    if (pm_tree_ancestor(m->self, m->fanout, s->step) == s->last_parent &&
+        s->last_parent != PM_NODE_COORDINATOR)
+        s->step++;
     return pm_tree_ancestor(m->self, m->fanout, s->step);
 }
 
@@ -336,10 +339,13 @@ void pm_seek_tick(struct pm_core *core)
         dial(core);
 }
 
-uint64_t pm_seek_deadline_ns(const struct pm_membership *m)
+uint64_t pm_seek_deadline_ns(struct pm_membership *m)
 {
     const struct pm_seek *s = &m->seek;
-    if (m->outcast || m->self == PM_NODE_COORDINATOR || s->since_ns == 0)
+    if (m->outcast || m->self == PM_NODE_COORDINATOR)
         return UINT64_MAX;
-    return s->link != 0 ? s->until_ns : s->next_ns;
+    if (s->since_ns != 0)
+        return s->link != 0 ? s->until_ns : s->next_ns;
+    const struct pm_link *parent = pm_link_find(m, m->parent_link);
+    return parent ? parent->heard_ns + m->t_ns / 4 : UINT64_MAX;
 }
