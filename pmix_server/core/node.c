@@ -131,6 +131,7 @@ static void digest_local(struct pm_digest *d, const struct pm_local *local, uint
     pm_digest_u64(d, (uint64_t)local->state << 32 | (uint32_t)local->wait_status);
     pm_digest_u64(d, (uint64_t)local->epoch << 32 | local->incarnation);
     pm_digest_time(d, local->linger_ns, now_ns);
+    pm_digest_time(d, local->missed_ns, now_ns);
     pm_digest_time(d, local->killed ? local->killed_ns : 0, now_ns);
     if (local->has_failure)
         pm_digest_failure(d, &local->failure);

@@ -10,6 +10,8 @@
 
 // FINALIZED comes from the server and the exit from the shim, so either may be first.
 #define PM_LINGER_NS (250 * PM_MS)
+// libpmix sees a connection end, and a fence fail, before the exit is known; so much earlier at most.
+#define PM_MISSED_NS (1000 * PM_MS)
 // How long survivors' event may take before the signal follows anyway.
 #define PM_NOTIFY_NS (100 * PM_MS)
 // A process that is not gone this long after SIGKILL is in the kernel's hands (D state).
@@ -45,6 +47,7 @@ struct pm_local {
     uint64_t started_ns;
     uint64_t killed_ns;
     uint64_t linger_ns;  // 0, or when to decide about `left`
+    uint64_t missed_ns;  // 0, or when a fence failed that it may have been missing in
     bool has_failure;
     struct pm_failure failure;
 };
@@ -128,6 +131,7 @@ bool pm_node_fact_fence_lost(struct pm_core *core, uint32_t epoch, uint32_t rank
 void pm_node_drive(struct pm_core *core);
 uint64_t pm_node_life_deadline_ns(const struct pm_node *n);
 struct pm_log *pm_node_log(struct pm_core *core, const char *kind, const struct pm_local *local);
+void pm_node_signal(struct pm_core *core, struct pm_local *local, int32_t signal);
 // A new epoch: facts of the one before are history.
 void pm_node_enter_epoch(struct pm_core *core, uint32_t epoch);
 

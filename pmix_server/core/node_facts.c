@@ -95,6 +95,9 @@ static void on_rank_started(struct pm_core *core, const struct pm_event *event)
     local->pid = event->pid;
     local->started_ns = core->now_ns;
     pm_node_log(core, "start", local);
+    // Slurm's signal went by while this rank was on its way.
+    if (user_stops(core->node))
+        pm_node_signal(core, local, SIGNAL_TERM);
 }
 
 static enum pm_cause cause_of_exit(const struct pm_event *event)
@@ -160,12 +163,30 @@ static void on_server_ready(struct pm_core *core, const struct pm_event *event)
         slot->ready = true;
 }
 
+static bool any_has_run(const struct pm_node *n)
+{
+    for (uint32_t i = 0; i < n->n_local; i++)
+        if (n->locals[i].has_run)
+            return true;
+    return false;
+}
+
 static bool any_connected(const struct pm_node *n, uint32_t epoch)
 {
     for (uint32_t i = 0; i < n->n_local; i++)
         if (n->locals[i].has_run && n->locals[i].epoch == epoch && n->locals[i].connected)
             return true;
     return false;
+}
+
+static void on_cannot_start(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_report *report = &core->node->report;
+    if (core->config.node >= report->cannot_node)
+        return;
+    report->cannot_node = core->config.node;
+    pm_text_copy(report->cannot_text, sizeof(report->cannot_text), event->text);
+    core->node->dirty = true;
 }
 
 // Before anybody has connected a server is replaced in silence, up to a limit.
@@ -176,10 +197,14 @@ static void on_server_lost(struct pm_core *core, const struct pm_event *event)
     if (slot->epoch != event->epoch || !slot->asked || user_stops(n))
         return;
     slot->asked = slot->ready = false;
-    if (event->epoch != n->wanted.epoch || n->wanted.phase != PM_PHASE_START ||
+    if (event->epoch != n->wanted.epoch || n->wanted.phase > PM_PHASE_START ||
         (!any_connected(n, event->epoch) && slot->tries < PM_SERVER_TRIES_MAX))
         return;
     slot->tries = PM_SERVER_TRIES_MAX;  // what follows is a decision, not another server
+    if (event->epoch == 0 && !any_has_run(n)) {
+        on_cannot_start(core, event);
+        return;
+    }
     n->has_server_failure = true;
     n->server_failure = (struct pm_failure){.node = core->config.node,
                                             .rank = PM_RANK_NONE,
@@ -244,16 +269,6 @@ static void on_say(struct pm_core *core, const struct pm_event *event)
     pm_node_say(core, false, event->text ? event->text : "");
 }
 
-static void on_cannot_start(struct pm_core *core, const struct pm_event *event)
-{
-    struct pm_report *report = &core->node->report;
-    if (core->config.node >= report->cannot_node)
-        return;
-    report->cannot_node = core->config.node;
-    pm_text_copy(report->cannot_text, sizeof(report->cannot_text), event->text);
-    core->node->dirty = true;
-}
-
 static void on_timer(struct pm_core *core, const struct pm_event *event)
 {
     (void)event;
@@ -263,6 +278,10 @@ static void on_timer(struct pm_core *core, const struct pm_event *event)
         if (!local->linger_ns || core->now_ns < local->linger_ns)
             continue;
         local->linger_ns = 0;
+        if (local->missed_ns && core->now_ns - local->missed_ns < PM_MISSED_NS + PM_LINGER_NS) {
+            rank_fails(core, local, PM_CAUSE_NO_FINALIZE, "");
+            continue;
+        }
         local->left = true;
         pm_node_log(core, "no-finalize", local);
     }
@@ -300,8 +319,11 @@ bool pm_node_fact_fence_lost(struct pm_core *core, uint32_t epoch, uint32_t rank
 {
     struct pm_event event = {.epoch = epoch, .rank = rank};
     struct pm_local *local = local_of_rank(core, &event);
-    if (!local || !local->over || local->wait_status != 0 || !local->connected ||
-        local->finalized || local->termed || local->killed || user_stops(core->node))
+    if (!local || !local->connected || local->finalized || local->termed || local->killed ||
+        user_stops(core->node))
+        return false;
+    local->missed_ns = core->now_ns;
+    if (!local->over || local->wait_status != 0)
         return false;
     rank_fails(core, local, PM_CAUSE_NO_FINALIZE, "");
     return true;

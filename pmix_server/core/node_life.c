@@ -149,7 +149,7 @@ static bool notify_new(struct pm_core *core)
         raised++;
     }
     raised += notice_rest(core, &wanted->dead, PM_CAUSE_SIGNAL, 9);
-    raised += notice_rest(core, &wanted->left, PM_CAUSE_EXIT, 0);
+    raised += notice_rest(core, &wanted->left, PM_CAUSE_NO_FINALIZE, 0);
     if (raised && core->out->n)
         core->out->list[core->out->n - 1].last = true;
     return raised > 0;
@@ -248,20 +248,25 @@ static bool rank_lives(const struct pm_local *local)
     return local->state == PM_LOCAL_ASKED || local->state == PM_LOCAL_RUNNING;
 }
 
+void pm_node_signal(struct pm_core *core, struct pm_local *local, int32_t signal)
+{
+    struct pm_action *a = pm_emit(core, PM_ACTION_SIGNAL_RANK);
+    a->local = (uint32_t)(local - core->node->locals);
+    a->epoch = local->epoch;
+    a->rank = local->rank;
+    a->incarnation = local->incarnation;
+    a->signal = signal;
+    local->termed = true;
+    pm_node_log(core, "stop", local);
+}
+
 static void halt_term(struct pm_core *core)
 {
     struct pm_node *n = core->node;
     for (uint32_t i = 0; i < n->n_local; i++) {
         struct pm_local *local = &n->locals[i];
-        if (!rank_lives(local) || local->termed || local->shim_lost)
-            continue;
-        struct pm_action *a = pm_emit(core, PM_ACTION_SIGNAL_RANK);
-        a->local = i;
-        a->epoch = local->epoch;
-        a->rank = local->rank;
-        a->signal = SIGNAL_TERM;
-        local->termed = true;
-        pm_node_log(core, "stop", local);
+        if (rank_lives(local) && !local->termed && !local->shim_lost)
+            pm_node_signal(core, local, SIGNAL_TERM);
     }
     n->halt = PM_HALT_GRACE;
     n->halt_deadline_ns = core->now_ns + n->wanted.grace_ms * PM_MS;
@@ -375,6 +380,9 @@ void pm_node_enter_epoch(struct pm_core *core, uint32_t epoch)
     pm_set_clear(&n->notified);
     pm_set_clear(&n->told_lost);
     n->has_server_failure = false;
+    struct pm_server_slot *slot = &n->servers[epoch & 1];
+    if (!slot->asked)
+        slot->tries = 0;
     for (uint32_t i = 0; i < n->n_local; i++)
         if (!pm_cause_is_loss(n->locals[i].failure.cause))
             n->locals[i].has_failure = false;

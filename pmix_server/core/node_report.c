@@ -26,7 +26,7 @@ static bool local_settled(const struct pm_node *n, const struct pm_local *local)
     bool user_stop = n->wanted.phase == PM_PHASE_DRAIN || n->report.user_signal;
     if (never_ran(n, local))
         return n->wanted.phase == PM_PHASE_DRAIN;
-    if (!local->over || local->incarnation < pm_wanted_incarnation(&n->wanted, local->rank))
+    if (!local->over || local->linger_ns || local->incarnation < pm_wanted_incarnation(&n->wanted, local->rank))
         return false;
     return user_stop || (local->wait_status == 0 && !local->has_failure) ||
            pm_set_has(&n->wanted.dead, local->rank);

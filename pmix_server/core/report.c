@@ -225,6 +225,8 @@ void pm_read_report(struct pm_reader *r, struct pm_report *ret, uint32_t nnodes,
         pm_read_set_below(r, &ret->marks[i], nnodes);
     pm_read_set_below(r, &ret->left, nranks);
     ret->user_signal = pm_read_i32(r);
+    if (ret->user_signal < 0 || ret->user_signal > 64)  // SIGRTMAX
+        r->error = -EBADMSG;
     ret->port_serial = pm_read_u64(r);
     ret->port = pm_read_u16(r);
     read_forming(r, ret, flags, nnodes, nranks);

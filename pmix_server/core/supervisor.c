@@ -95,6 +95,7 @@ struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s)
     pm_wanted_done(&s->wanted);
     pm_report_done(&s->seen);
     pm_set_done(&s->bad_servers);
+    pm_set_done(&s->condemned);
     free(s->map_frame);
     free(s->nodelist);
     free(s->restart_ns);
@@ -115,7 +116,7 @@ static void clone_unshare(struct pm_supervisor *c)
 {
     c->wanted = (struct pm_wanted){0};
     c->seen = (struct pm_report){0};
-    c->bad_servers = (struct pm_set){0};
+    c->bad_servers = c->condemned = (struct pm_set){0};
     c->map_frame = NULL;
     c->nodelist = NULL;
     c->restart_ns = NULL;
@@ -136,6 +137,7 @@ struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s)
     bool ok = c->map_frame && c->restart_ns && c->pending && (c->nodelist || !s->nodelist) &&
               pm_wanted_copy(&c->wanted, &s->wanted) == 0 &&
               pm_report_copy(&c->seen, &s->seen) == 0 &&
+              pm_set_copy(&c->condemned, &s->condemned) == 0 &&
               pm_set_copy(&c->bad_servers, &s->bad_servers) == 0;
     return ok ? c : pm_supervisor_free(c);
 }
@@ -152,6 +154,7 @@ void pm_supervisor_digest(const struct pm_supervisor *s, uint64_t now_ns, struct
     pm_wanted_digest(&s->wanted, d);
     pm_report_digest(&s->seen, d);
     pm_digest_set(d, &s->bad_servers);
+    pm_digest_set(d, &s->condemned);
     const uint64_t plain[] = {s->isolated,    s->launched,       s->nnodes,     s->nranks,
                               s->named_late,  s->restarts,       s->streak,     s->backoff_ms,
                               s->user_stop,   s->start_failures, s->last_port,  s->srun_exited,
@@ -294,6 +297,19 @@ static void send_wanted(struct pm_core *core, uint32_t child)
     pm_writer_done(&w);
 }
 
+// A node that cannot reap its ranks is out: SIGKILL is pending there, no user code runs again. Not done
+// where it is noticed, since membership.c tells us of the death at once.
+static void declare_condemned(struct pm_core *core)
+{
+    struct pm_set *condemned = &core->supervisor->condemned;
+    while (!pm_set_empty(condemned)) {
+        uint32_t node = pm_set_next(condemned, 0);
+        (void)pm_set_remove(condemned, node);
+        if (!pm_set_has(pm_dead_nodes(core), node))
+            pm_membership_declare(core, node, PM_CAUSE_NODE_LOST);
+    }
+}
+
 // Follows the conditions as far as they lead, then tells everybody.
 void pm_supervisor_settle(struct pm_core *core)
 {
@@ -303,6 +319,7 @@ void pm_supervisor_settle(struct pm_core *core)
     for (enum pm_input input; (input = pm_supervisor_condition(core)) != PM_IN_NONE;)
         if (!pm_supervisor_fire(core, input))
             break;
+    declare_condemned(core);
     if (!s->wanted_dirty || s->state == PM_STATE_DONE)
         return;
     s->wanted_dirty = false;

@@ -92,6 +92,7 @@ struct pm_supervisor {
     uint64_t backoff_ms;  // of the last one
     struct pm_history decision;  // what the decision in progress was made on
     struct pm_failure cause;     // first failure of it
+    struct pm_set condemned;     // nodes that have to be declared dead when the step of the core is over
     struct pm_set bad_servers;   // nodes whose server failure of this epoch is known
     struct pm_pending *pending;
     uint32_t n_pending;

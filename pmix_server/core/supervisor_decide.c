@@ -50,6 +50,8 @@ static void remember_loss(struct pm_core *core, const struct pm_failure *failure
 {
     struct pm_supervisor *s = core->supervisor;
     need(core, pm_set_add(&s->wanted.lost, failure->node));
+    if (failure->cause == PM_CAUSE_NODE_LOST && !pm_set_has(pm_dead_nodes(core), failure->node))
+        need(core, pm_set_add(&s->condemned, failure->node));
     if (failure->rank != PM_RANK_NONE)
         need(core, pm_set_add(&s->wanted.dead, failure->rank));
     else if (core->world_known && failure->node < core->world.nnodes)

@@ -90,6 +90,11 @@ bool pm_lease_over(const struct pm_core *core, uint32_t node)
 }
 uint64_t pm_lease_end_ns(const struct pm_core *core) { (void)core; return UINT64_MAX; }
 void pm_membership_stop(struct pm_core *core) { (void)core; stand.membership_stopped = true; }
+void pm_membership_declare(struct pm_core *core, uint32_t node, enum pm_cause cause)
+{
+    (void)pm_set_add(&stand.dead, node);
+    pm_supervisor_on_node_dead(core, node, cause);
+}
 void pm_collective_rank_lost(struct pm_core *core, uint32_t epoch, uint32_t rank)
 {
     (void)core;

@@ -335,6 +335,7 @@ Test(node, a_fence_that_waits_for_it_makes_it_one)
 {
     connected();
     pm_node_fence_lost(&stand.core, 0, 2);  // alive: no
+    stand_run_ms(1500);
     event(PM_EVENT_FINALIZED, 1);
     exits(1, 0);
     pm_node_fence_lost(&stand.core, 0, 3);  // finalized: no
@@ -345,6 +346,30 @@ Test(node, a_fence_that_waits_for_it_makes_it_one)
     pm_node_fence_lost(&stand.core, 0, 2);
     cr_assert_eq(reported()->cause, PM_CAUSE_NO_FINALIZE);
     cr_assert_eq(reported()->rank, 2);
+}
+
+Test(node, a_fence_that_fails_just_before_its_exit_makes_it_one)
+{
+    connected();
+    event(PM_EVENT_FINALIZED, 1);
+    exits(1, 0);
+    pm_node_fence_lost(&stand.core, 0, 2);  // the connection ends before the process is reaped
+    exits(0, 0);
+    cr_assert_not(marked(PM_MARK_ENDED), "the step would end before the failure is known");
+    stand_run_ms(260);
+    cr_assert_eq(reported()->cause, PM_CAUSE_NO_FINALIZE);
+    cr_assert_eq(reported()->rank, 2);
+}
+
+Test(node, a_fence_that_failed_long_before_its_exit_does_not)
+{
+    connected();
+    pm_node_fence_lost(&stand.core, 0, 2);
+    stand_run_ms(1500);
+    exits(0, 0);
+    stand_run_ms(260);
+    cr_assert_eq(stand.report.failures.n, 0);
+    cr_assert(pm_set_has(&stand.report.left, 2));
 }
 
 Test(node, abort_is_reported_before_the_exit_and_the_exit_is_part_of_it)
@@ -536,6 +561,15 @@ Test(node, draining_sends_no_signal_and_starts_nothing)
     cr_assert(marked(PM_MARK_ENDED));
 }
 
+Test(node, a_rank_that_was_on_its_way_gets_slurms_signal_from_us)
+{
+    starting();
+    want(PM_PHASE_DRAIN);
+    none(PM_ACTION_SIGNAL_RANK);
+    event(PM_EVENT_RANK_STARTED, 1);
+    cr_assert_eq(only(PM_ACTION_SIGNAL_RANK)->local, 1);
+}
+
 Test(node, draining_before_the_start_is_over_at_once)
 {
     joined();
@@ -590,6 +624,22 @@ Test(node, a_server_that_nobody_used_is_replaced_in_silence_but_not_for_ever)
     server(PM_EVENT_SERVER_LOST, 0);
     cr_assert_eq(stand_count(PM_ACTION_PREPARE_SERVER, NULL), PM_SERVER_TRIES_MAX - 1);
     cr_assert_eq(reported()->cause, PM_CAUSE_PMIX_SERVER);
+}
+
+Test(node, a_step_whose_first_server_cannot_start_cannot_start)
+{
+    joined();
+    stand_map();
+    for (uint32_t i = 0; i < 2 * PM_SERVER_TRIES_MAX; i++) {
+        wanted.map_version = 1;
+        want(PM_PHASE_START);
+        server(PM_EVENT_SERVER_LOST, 0);
+    }
+    stand_run_ms(10);
+    cr_assert_eq(stand_count(PM_ACTION_PREPARE_SERVER, NULL), PM_SERVER_TRIES_MAX);
+    cr_assert_eq(stand.report.cannot_node, 1);
+    cr_assert_str_eq(stand.report.cannot_text, "it died");
+    cr_assert_eq(stand.report.failures.n, 0);
 }
 
 Test(node, a_server_with_clients_is_a_failure)

@@ -749,6 +749,10 @@ Test(supervisor, a_rank_that_cannot_be_reaped_stops)
     stand_fail(&failure);
     expect_state(PM_STATE_STOPPING);
     expect_said("a process is not gone 10 s after SIGKILL");
+    cr_assert(pm_set_has(&stand.dead, 3));
+    cr_assert_eq(stand_count(PM_ACTION_SAY, NULL), 2);
+    stand_mark(PM_MARK_HALTED, 0, 0, 2);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END);  // nobody waits for it
 }
 
 Test(supervisor, user_stops_while_halting)
