@@ -125,7 +125,8 @@ uint64_t pm_read_var(struct pm_reader *r)
         uint8_t byte = pm_read_u8(r);
         if (r->error)
             return 0;
-        if (shift == 63 && byte > 1)
+        bool is_overlong = shift > 0 && byte == 0;  // each number has one form
+        if (is_overlong || (shift == 63 && byte > 1))
             break;
         v |= (uint64_t)(byte & 0x7f) << shift;
         if (!(byte & 0x80))

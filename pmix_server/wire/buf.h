@@ -36,7 +36,7 @@ void pm_write_u16(struct pm_writer *w, uint16_t v);
 void pm_write_u32(struct pm_writer *w, uint32_t v);
 void pm_write_u64(struct pm_writer *w, uint64_t v);
 void pm_write_i32(struct pm_writer *w, int32_t v);
-// LEB128: 1 byte below 128. For counts and deltas of long lists.
+// LEB128, shortest form only: 1 byte below 128. For counts and deltas of long lists.
 void pm_write_var(struct pm_writer *w, uint64_t v);
 // Raw bytes, no length.
 void pm_write_raw(struct pm_writer *w, const void *data, size_t len);

@@ -83,6 +83,16 @@ Test(buf, var_of_more_than_64_bits_is_an_error)
     cr_assert_eq(r.error, -EBADMSG);
 }
 
+Test(buf, var_has_one_form_only)
+{
+    r = pm_reader_of("\x85\x00", 2);
+    cr_assert_eq(pm_read_var(&r), 0);
+    cr_assert_eq(r.error, -EBADMSG);
+    r = pm_reader_of("\x00", 1);
+    cr_assert_eq(pm_read_var(&r), 0);
+    cr_assert_eq(pm_reader_end(&r), 0);
+}
+
 Test(buf, reading_past_the_end_gives_zeros_and_sticks)
 {
     r = pm_reader_of("\1\2\3", 3);
