@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The tree of a rank: nothing below a subreaper escapes a stop or a kill, however it forks, and what
+// is excepted is left alone with all that is below it.
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "plugin/shim/tree.h"
+
+static void become_subreaper(void)
+{
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    // Criterion's own helper threads have no children; whatever we start ends with us.
+    cr_assert(pm_tree_supported());
+}
+
+static void sleep_ms(long ms)
+{
+    nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
+}
+
+static void end_all(void)
+{
+    for (int i = 0; i < 500 && !pm_tree_empty(0); i++) {
+        pm_tree_kill(0);
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+        sleep_ms(2);
+    }
+}
+
+TestSuite(shim_tree, .init = become_subreaper, .fini = end_all, .timeout = 30);
+
+// Kills and reaps as the shim does, for two seconds at most.
+static bool kill_all(pid_t except)
+{
+    for (int i = 0; i < 1000; i++) {
+        pm_tree_kill(except);
+        while (waitpid(-1, NULL, WNOHANG) > 0)
+            ;
+        if (pm_tree_empty(except))
+            return true;
+        sleep_ms(2);
+    }
+    return false;
+}
+
+static pid_t spawn(void (*body)(void))
+{
+    pid_t pid = fork();
+    cr_assert(pid >= 0);
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        body();
+        _exit(0);
+    }
+    return pid;
+}
+
+static void wait_forever(void)
+{
+    for (;;)
+        pause();
+}
+
+static char state_of(pid_t pid)
+{
+    char path[64], buf[512] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    int fd = open(path, O_RDONLY);
+    if (fd < 0)
+        return '-';
+    ssize_t len = read(fd, buf, sizeof buf - 1);
+    close(fd);
+    const char *end = len > 0 ? strrchr(buf, ')') : NULL;
+    return end ? end[2] : '-';
+}
+
+static bool reaches(pid_t pid, char state)
+{
+    for (int i = 0; i < 500 && state_of(pid) != state; i++)
+        sleep_ms(2);
+    return state_of(pid) == state;
+}
+
+// 50 descendants: two levels, each in a session of its own, with parents that have left.
+static void grow_fifty(void)
+{
+    for (int i = 0; i < 25; i++) {
+        if (fork() == 0) {
+            setsid();
+            if (fork() == 0)
+                wait_forever();
+            if (i % 2)
+                _exit(0);
+            wait_forever();
+        }
+    }
+    wait_forever();
+}
+
+// Is a new process every moment.
+static void run_away(void)
+{
+    signal(SIGTERM, SIG_IGN);
+    for (;;) {
+        if (fork() != 0)
+            _exit(0);
+        setsid();
+    }
+}
+
+Test(shim_tree, nobody_is_empty)
+{
+    cr_expect(pm_tree_empty(0));
+    cr_expect(pm_tree_kill(0) == 0);
+}
+
+Test(shim_tree, fifty_daemonized_descendants_die)
+{
+    spawn(grow_fifty);
+    sleep_ms(100);
+    cr_expect(!pm_tree_empty(0));
+    cr_expect(kill_all(0), "something is left");
+}
+
+Test(shim_tree, a_process_that_forks_all_the_time_does_not_escape)
+{
+    spawn(run_away);
+    sleep_ms(50);
+    cr_expect(kill_all(0), "it escaped");
+}
+
+Test(shim_tree, a_zombie_counts_until_it_is_reaped)
+{
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(0);
+    cr_assert(reaches(pid, 'Z'));
+    cr_expect(!pm_tree_empty(0));
+    waitpid(pid, NULL, 0);
+    cr_expect(pm_tree_empty(0));
+}
+
+Test(shim_tree, stop_and_resume_reach_everybody)
+{
+    pid_t child = spawn(grow_fifty);
+    sleep_ms(100);
+    pm_tree_stop(0);
+    cr_expect(reaches(child, 'T'));
+    pm_tree_resume(0);
+    cr_expect(reaches(child, 'S'));
+    cr_expect(kill_all(0));
+}
+
+Test(shim_tree, what_is_stopped_can_be_killed)
+{
+    spawn(grow_fifty);
+    sleep_ms(50);
+    pm_tree_stop(0);
+    cr_expect(kill_all(0));
+}
+
+Test(shim_tree, excepted_child_is_left_alone_with_its_own)
+{
+    pid_t agent = spawn(grow_fifty);
+    sleep_ms(100);
+    cr_expect(pm_tree_empty(agent) || kill_all(agent));
+    pid_t rank = spawn(wait_forever);
+    cr_expect(!pm_tree_empty(agent));
+    pm_tree_stop(agent);
+    cr_expect(reaches(rank, 'T'));
+    cr_expect(state_of(agent) == 'S');
+    cr_expect(kill_all(agent));
+    cr_expect(state_of(agent) == 'S');
+    cr_expect(kill_all(0));
+}
