@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The coordinator's part of a fence: it decides, once, for all. A fence succeeds when every node that
-// hosts a participant has contributed, fails when a participant is lost, and times out at the smallest
-// timeout that was given; then those who had not come are named.
+// The coordinator's part of a fence: it decides, once, for all. A fence succeeds when every node
+// that hosts a participant has contributed, fails when a participant is lost, and times out at the
+// smallest timeout that was given; then those who had not come are named.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,24 +21,27 @@ static void log_error(struct pm_core *core, const struct pm_signature *s, const 
     log->reason[len] = '\0';
 }
 
-// "fence over ranks 0-7 timed out: ranks 4,5 on nodes 2 had not all arrived"
+// "fence over ranks 0-7 timed out: ranks 4-5 on node3 had not all arrived"
 static void say_missing(struct pm_core *core, struct pm_signature *s, const struct pm_fence *f)
 {
     struct pm_set nodes = {0}, ranks = {0};
     int rc = pm_set_copy(&nodes, pm_signature_nodes(core, s));
     rc = rc < 0 ? rc : pm_set_subtract(&nodes, &f->have);
-    for (uint32_t n = pm_set_next(&nodes, 0); rc == 0 && n != UINT32_MAX; n = pm_set_next(&nodes, n + 1))
+    for (uint32_t n = pm_set_next(&nodes, 0); rc == 0 && n != UINT32_MAX;
+         n = pm_set_next(&nodes, n + 1))
         rc = pm_set_union(&ranks, &core->world.ranks_of_node[n]);
-    struct pm_set others = {0};  // missing := ranks of these nodes, without those that do not take part
+    struct pm_set others = {
+        0}; // missing := ranks of these nodes, without those that do not take part
     rc = rc < 0 ? rc : pm_set_copy(&others, &ranks);
     rc = rc < 0 ? rc : pm_set_subtract(&others, &s->ranks);
     rc = rc < 0 ? rc : pm_set_subtract(&ranks, &others);
     if (rc < 0)
         pm_collective_nomem(core);
-    char all[48], who[64], where[48], text[PM_TEXT_CAP];
-    snprintf(text, sizeof(text), "fence over ranks %s timed out: ranks %s on nodes %s had not all arrived",
+    char all[48], who[64], where[64], text[PM_TEXT_CAP];
+    snprintf(text, sizeof(text),
+             "fence over ranks %s timed out: ranks %s on %s had not all arrived",
              pm_set_format(&s->ranks, all, sizeof(all)), pm_set_format(&ranks, who, sizeof(who)),
-             pm_set_format(&nodes, where, sizeof(where)));
+             pm_supervisor_names(core, &nodes, where, sizeof(where)));
     pm_say(core, "%s", text);
     log_error(core, s, text);
     pm_set_done(&nodes);
@@ -54,7 +57,8 @@ static void explain(struct pm_core *core, struct pm_signature *s, const struct p
     if (a->status == PM_STATUS_TIMEOUT) {
         say_missing(core, s, f);
     } else if (a->status == PM_STATUS_LOST && a->lost_rank != PM_RANK_NONE) {
-        snprintf(text, sizeof(text), "fence over ranks %s failed: rank %u was lost", all, a->lost_rank);
+        snprintf(text, sizeof(text), "fence over ranks %s failed: rank %u was lost", all,
+                 a->lost_rank);
         log_error(core, s, text);
     } else if (a->status == PM_STATUS_LOST) {
         snprintf(text, sizeof(text), "fence over ranks %s failed: a participant was lost", all);
@@ -68,8 +72,8 @@ static void explain(struct pm_core *core, struct pm_signature *s, const struct p
     }
 }
 
-void  pm_fence_decide(struct pm_core *core, struct pm_signature *s, struct pm_fence *f, int32_t status,
-                   uint32_t lost_rank)
+void pm_fence_decide(struct pm_core *core, struct pm_signature *s, struct pm_fence *f,
+                     int32_t status, uint32_t lost_rank)
 {
     struct pm_answer a = {.status = status, .lost_rank = lost_rank};
     if (status == PM_STATUS_OK && (f->flags & PM_FENCE_COLLECT)) {
@@ -83,7 +87,7 @@ void  pm_fence_decide(struct pm_core *core, struct pm_signature *s, struct pm_fe
     if (status != PM_STATUS_OK)
         explain(core, s, f, &a);
     uint64_t seq = f->seq;
-    static const struct pm_set everybody;  // no targets: all
+    static const struct pm_set everybody; // no targets: all
     pm_fence_spread(core, s, seq, &a, &everybody);
     pm_fence_complete(core, s, f, &a);
 }
@@ -108,7 +112,7 @@ static bool is_on_dead_node(struct pm_core *core, struct pm_signature *s)
     return dead && !pm_set_empty(dead) && pm_set_intersects(dead, pm_signature_nodes(core, s));
 }
 
-void  pm_fence_consider(struct pm_core *core, struct pm_signature *s, struct pm_fence *f)
+void pm_fence_consider(struct pm_core *core, struct pm_signature *s, struct pm_fence *f)
 {
     uint32_t lost = lost_participant(core, s);
     if (lost != PM_RANK_NONE || (f->flags & PM_FENCE_FAILED) || is_on_dead_node(core, s))

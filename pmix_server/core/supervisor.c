@@ -205,16 +205,14 @@ const char *pm_supervisor_host(const struct pm_core *core, uint32_t node, char *
     return buf;
 }
 
-char *pm_supervisor_missing(struct pm_core *core, const struct pm_set *set, char *buf, size_t cap)
+char *pm_supervisor_names(const struct pm_core *core, const struct pm_set *nodes, char *buf,
+                          size_t cap)
 {
-    const struct pm_supervisor *s = core->supervisor;
-    const struct pm_set *dead = pm_dead_nodes(core);
     uint32_t named = 0, more = 0;
     size_t len = 0;
     buf[0] = '\0';
-    for (uint32_t node = 0; node < s->nnodes; node++) {
-        if (pm_set_has(set, node) || pm_set_has(dead, node))
-            continue;
+    for (uint32_t node = pm_set_next(nodes, 0); node != UINT32_MAX;
+         node = pm_set_next(nodes, node + 1)) {
         char host[PM_TEXT_CAP];
         if (named == 3 || len + 1 >= cap) {
             more++;
@@ -226,6 +224,18 @@ char *pm_supervisor_missing(struct pm_core *core, const struct pm_set *set, char
     }
     if (more && len + 1 < cap)
         (void)snprintf(buf + len, cap - len, " and %u more", more);
+    return buf;
+}
+
+char *pm_supervisor_missing(struct pm_core *core, const struct pm_set *set, char *buf, size_t cap)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    struct pm_set missing = {0};
+    if ((s->nnodes && pm_set_add_span(&missing, 0, s->nnodes - 1) < 0) ||
+        pm_set_subtract(&missing, set) < 0 || pm_set_subtract(&missing, pm_dead_nodes(core)) < 0)
+        core->out->error = -ENOMEM;
+    (void)pm_supervisor_names(core, &missing, buf, cap);
+    pm_set_done(&missing);
     return buf;
 }
 

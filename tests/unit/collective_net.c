@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static struct net *the_net;  // the stand-ins below have no other way to find it
+static struct net *the_net; // the stand-ins below have no other way to find it
 
 static void *need(void *p)
 {
@@ -16,12 +16,12 @@ static void *need(void *p)
     return p;
 }
 
-#define GROW(list, n, cap)                                            \
-    do {                                                              \
-        if ((n) == (cap)) {                                           \
-            (cap) = (cap) ? 2 * (cap) : 16;                           \
-            (list) = need(realloc((list), (cap) * sizeof(*(list)))); \
-        }                                                             \
+#define GROW(list, n, cap)                                                                         \
+    do {                                                                                           \
+        if ((n) == (cap)) {                                                                        \
+            (cap) = (cap) ? 2 * (cap) : 16;                                                        \
+            (list) = need(realloc((list), (cap) * sizeof(*(list))));                               \
+        }                                                                                          \
     } while (0)
 
 static uint32_t index_of(uint32_t node)
@@ -36,7 +36,7 @@ struct pm_core *net_core(struct net *net, uint32_t node)
 
 uint64_t net_random(struct net *net, uint64_t below)
 {
-    uint64_t z = net->shuffle += 0x9e3779b97f4a7c15u;  // splitmix64
+    uint64_t z = net->shuffle += 0x9e3779b97f4a7c15u; // splitmix64
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return (z ^ (z >> 31)) % below;
@@ -95,6 +95,13 @@ const struct pm_set *pm_dead_nodes(const struct pm_core *core)
     return &the_net->dead;
 }
 
+char *pm_supervisor_names(const struct pm_core *core, const struct pm_set *nodes, char *buf,
+                          size_t cap)
+{
+    (void)core;
+    return pm_set_format(nodes, buf, cap);
+}
+
 void pm_node_fence_lost(struct pm_core *core, uint32_t epoch, uint32_t rank)
 {
     (void)epoch;
@@ -118,7 +125,8 @@ void pm_node_say(struct pm_core *core, bool verbose, const char *text)
     add_say(text);
 }
 
-// --- The world --------------------------------------------------------------------------------------
+// --- The world
+// --------------------------------------------------------------------------------------
 
 static uint32_t shape_parent(uint32_t node, uint32_t fanout)
 {
@@ -220,7 +228,8 @@ struct net *net_free(struct net *net)
     return NULL;
 }
 
-// --- Steps --------------------------------------------------------------------------------------------
+// --- Steps
+// --------------------------------------------------------------------------------------------
 
 static void keep_done(struct net *net, uint32_t node, struct pm_action *a)
 {
@@ -254,8 +263,8 @@ static void act(struct net *net, uint32_t node, struct pm_actions *out)
             keep_fetch(net, node, a);
         else if (a->type == PM_ACTION_FETCH_CANCEL)
             for (size_t k = 0; k < net->n_fetches; k++)
-                net->fetches[k].cancelled |= net->fetches[k].node == node &&
-                                             net->fetches[k].id == a->id;
+                net->fetches[k].cancelled |=
+                    net->fetches[k].node == node && net->fetches[k].id == a->id;
         else if (a->type == PM_ACTION_SAY)
             add_say(a->text);
         else if (a->type == PM_ACTION_LOG)
@@ -265,15 +274,15 @@ static void act(struct net *net, uint32_t node, struct pm_actions *out)
 }
 
 // Runs `code` as one step of `node`'s core, with `core` in scope.
-#define STEP(net, id, code)                          \
-    do {                                             \
-        struct pm_actions out = {0};                 \
-        struct pm_core *core = net_core(net, id);    \
-        core->now_ns = (net)->now_ns;                \
-        core->out = &out;                            \
-        code;                                        \
-        core->out = NULL;                            \
-        act(net, id, &out);                          \
+#define STEP(net, id, code)                                                                        \
+    do {                                                                                           \
+        struct pm_actions out = {0};                                                               \
+        struct pm_core *core = net_core(net, id);                                                  \
+        core->now_ns = (net)->now_ns;                                                              \
+        core->out = &out;                                                                          \
+        code;                                                                                      \
+        core->out = NULL;                                                                          \
+        act(net, id, &out);                                                                        \
     } while (0)
 
 void net_event(struct net *net, uint32_t node, struct pm_event *event)
@@ -333,7 +342,7 @@ bool net_step(struct net *net)
     if (net->n_queue == 0)
         return false;
     size_t at = net->shuffle ? net_random(net, net->n_queue) : 0;
-    for (size_t i = 0; i < at; i++) {  // the oldest of that link
+    for (size_t i = 0; i < at; i++) { // the oldest of that link
         if (net->queue[i].from == net->queue[at].from && net->queue[i].to == net->queue[at].to)
             at = i;
     }
@@ -382,7 +391,8 @@ void net_advance(struct net *net, uint64_t ms)
     net->now_ns = end;
 }
 
-// --- Changes of the tree -------------------------------------------------------------------------------
+// --- Changes of the tree
+// -------------------------------------------------------------------------------
 
 static void drop_frames(struct net *net, uint32_t a, uint32_t b)
 {

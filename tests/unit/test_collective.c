@@ -17,7 +17,7 @@ static void clear_set(struct pm_set *s)
 }
 #define SET __attribute__((cleanup(clear_set))) struct pm_set
 
-static uint64_t current_seed;  // named when a random run fails
+static uint64_t current_seed; // named when a random run fails
 
 static struct pm_set span(uint32_t first, uint32_t last)
 {
@@ -35,11 +35,13 @@ static void enter(struct net *net, uint32_t first, uint32_t last, struct net_fen
     }
 }
 
-static void expect(const struct net *net, uint32_t first, uint32_t last, uint64_t id, int32_t status)
+static void expect(const struct net *net, uint32_t first, uint32_t last, uint64_t id,
+                   int32_t status)
 {
     for (uint32_t i = first; i <= last; i++) {
         const struct net_done *d = net_answer(net, i, id);
-        cr_assert(d, "node %u has no answer for %u (seed %u)", i, (unsigned)id, (unsigned)current_seed);
+        cr_assert(d, "node %u has no answer for %u (seed %u)", i, (unsigned)id,
+                  (unsigned)current_seed);
         cr_assert_eq(d->status, status, "node %u: status %d, not %d", i, d->status, status);
     }
 }
@@ -141,7 +143,7 @@ Test(collective, one_frame_up_and_one_down_per_link_when_all_come_in_time)
 Test(collective, node_outside_the_set_only_forwards)
 {
     struct net *net = net_new(12, 2, 2);
-    SET far = span(16, 23);  // nodes 8..11, below 3 and 4, below 0 and 1
+    SET far = span(16, 23); // nodes 8..11, below 3 and 4, below 0 and 1
     enter(net, 8, 11, (struct net_fence){.id = 1, .ranks = &far, .collect = true});
     net_run(net);
     expect(net, 8, 11, 1, PM_STATUS_OK);
@@ -170,8 +172,8 @@ Test(collective, same_set_again_and_again_without_waiting_for_each_other)
 Test(collective, overlapping_sets_do_not_mix)
 {
     struct net *net = net_new(9, 2, 2);
-    SET a = span(0, 11);  // nodes 0..5
-    SET b = span(6, 17);  // nodes 3..8
+    SET a = span(0, 11); // nodes 0..5
+    SET b = span(6, 17); // nodes 3..8
     enter(net, 0, 5, (struct net_fence){.id = 1, .ranks = &a, .collect = true, .data = "a"});
     enter(net, 3, 7, (struct net_fence){.id = 2, .ranks = &b, .collect = true, .data = "bb"});
     net_run(net);
@@ -203,10 +205,11 @@ Test(collective, lost_rank_ends_its_fences_everywhere_and_no_others)
     net_run(net);
     expect(net, 0, 4, 1, PM_STATUS_LOST);
     expect_none(net, 3, 8, 2);
-    cr_assert(pm_set_has(&net->told, 1), "the agent of the lost rank hears that a fence waited for it");
+    cr_assert(pm_set_has(&net->told, 1),
+              "the agent of the lost rank hears that a fence waited for it");
     cr_assert_eq(pm_set_count(&net->told), 1);
     enter(net, 8, 8, (struct net_fence){.id = 2, .ranks = &b});
-    enter(net, 5, 5, (struct net_fence){.id = 1, .ranks = &a});  // comes after the decision
+    enter(net, 5, 5, (struct net_fence){.id = 1, .ranks = &a}); // comes after the decision
     net_run(net);
     expect(net, 3, 8, 2, PM_STATUS_OK);
     expect(net, 5, 5, 1, PM_STATUS_LOST);
@@ -282,7 +285,7 @@ Test(collective, dead_node_ends_fences_that_it_takes_part_in)
 Test(collective, fence_over_survivors_completes_when_an_inner_node_dies)
 {
     struct net *net = net_new(14, 2, 2);
-    SET leaves = span(12, 27);  // nodes 6..13; node 2 is on the way of 6 and 13 and takes no part
+    SET leaves = span(12, 27); // nodes 6..13; node 2 is on the way of 6 and 13 and takes no part
     enter(net, 6, 13, (struct net_fence){.id = 1, .ranks = &leaves, .collect = true});
     for (int i = 0; i < 5; i++)
         net_step(net);
@@ -304,7 +307,7 @@ Test(collective, smallest_timeout_ends_it_for_all_and_names_who_is_missing)
     net_advance(net, 200);
     expect(net, 0, 8, 1, PM_STATUS_TIMEOUT);
     expect(net, 10, 13, 1, PM_STATUS_TIMEOUT);
-    cr_assert(net->says && strstr(net->says, "ranks 18-19 on nodes 9 "), "%s", net->says);
+    cr_assert(net->says && strstr(net->says, "ranks 18-19 on 9 "), "%s", net->says);
     cr_assert_eq(net->n_logs, 1);
     enter(net, 9, 9, (struct net_fence){.id = 1, .ranks = &all});
     net_advance(net, 1000);
@@ -319,7 +322,7 @@ Test(collective, tiny_timeout_still_names_only_who_is_missing)
     enter(net, 0, 98, (struct net_fence){.id = 1, .ranks = &all, .timeout_ms = 20});
     net_advance(net, 25);
     expect(net, 0, 98, 1, PM_STATUS_TIMEOUT);
-    cr_assert(strstr(net->says, "ranks 99 on nodes 99 "), "%s", net->says);
+    cr_assert(strstr(net->says, "ranks 99 on 99 "), "%s", net->says);
     net_free(net);
 }
 
@@ -349,7 +352,8 @@ Test(collective, epoch_over_aborts_what_is_pending_and_late_frames_change_nothin
     enter(net, 0, 0, (struct net_fence){.id = 2, .ranks = &all});
     expect(net, 0, 0, 2, PM_STATUS_ABORTED);
     enter(net, 0, 2, (struct net_fence){.id = 3, .ranks = &all, .epoch = 1});
-    enter(net, 3, 4, (struct net_fence){.id = 3, .ranks = &all, .epoch = 1});  // old one not over here
+    enter(net, 3, 4,
+          (struct net_fence){.id = 3, .ranks = &all, .epoch = 1}); // old one not over here
     net_run(net);
     expect(net, 0, 4, 3, PM_STATUS_OK);
     end_epoch(net, 3, 0);
@@ -369,7 +373,8 @@ Test(collective, unknown_ranks_and_empty_sets_are_refused)
     net_free(net);
 }
 
-static void fence_of_bytes(struct net *net, uint32_t node, const struct pm_set *ranks, uint64_t id, size_t len)
+static void fence_of_bytes(struct net *net, uint32_t node, const struct pm_set *ranks, uint64_t id,
+                           size_t len)
 {
     uint8_t *data = calloc(1, len);
     struct pm_event event = {.type = PM_EVENT_FENCE,
@@ -437,7 +442,7 @@ Test(collective, node_that_missed_the_result_gets_the_same_one_from_the_memo)
     char *expected = all_data(15);
     enter(net, 0, 14, (struct net_fence){.id = 1, .ranks = &all, .collect = true});
     while (!net_answer(net, 6, 1))
-        net_step(net);  // 6 is the parent of 14 and has just forwarded
+        net_step(net); // 6 is the parent of 14 and has just forwarded
     cr_assert_null(net_answer(net, 14, 1));
     net_move(net, 14, 2);
     net_run(net);
@@ -474,7 +479,8 @@ static void chaos_act(struct chaos *c)
     if (what < 20)
         chaos_enter(c, node, (uint32_t)net_random(net, CHAOS_SETS));
     else if (what < 22)
-        net_move(net, node, net_random(net, 3) ? (uint32_t)net_random(net, CHAOS_NODES) : PM_NODE_COORDINATOR);
+        net_move(net, node,
+                 net_random(net, 3) ? (uint32_t)net_random(net, CHAOS_NODES) : PM_NODE_COORDINATOR);
     else if (what < 23)
         net_advance(net, net_random(net, 100));
     else
@@ -710,7 +716,8 @@ Test(collective, clone_is_equal_and_lives_on_its_own)
     SET all = span(0, 13);
     SET some = span(0, 3);
     enter(net, 0, 1, (struct net_fence){.id = 1, .ranks = &some, .collect = true});
-    enter(net, 0, 5, (struct net_fence){.id = 2, .ranks = &all, .collect = true, .timeout_ms = 500});
+    enter(net, 0, 5,
+          (struct net_fence){.id = 2, .ranks = &all, .collect = true, .timeout_ms = 500});
     net_modex(net, 0, 3, 12, 100);
     net_run(net);
     for (uint32_t i = 0; i <= 7; i++) {
