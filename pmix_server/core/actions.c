@@ -2,8 +2,8 @@
 //
 // Output of the core: the list of actions of one step, and the hash that pm_core_digest is made of.
 //
-// Without memory an action is written to a scratch one and lost; the error is sticky in the list, so
-// that pm_core_step returns -ENOMEM and the shell knows that the list is not whole.
+// Without memory an action is written to a scratch one and lost; the error is sticky in the list,
+// so that pm_core_step returns -ENOMEM and the shell knows that the list is not whole.
 #include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -154,7 +154,7 @@ struct pm_log *pm_log_record(struct pm_core *core, const char *kind)
 void pm_digest_bytes(struct pm_digest *d, const void *p, size_t n)
 {
     const uint8_t *bytes = p;
-    uint64_t h = d->h ? d->h : 0xcbf29ce484222325u;  // FNV-1a
+    uint64_t h = d->h ? d->h : 0xcbf29ce484222325u; // FNV-1a
     for (size_t i = 0; i < n; i++)
         h = (h ^ bytes[i]) * 0x100000001b3u;
     d->h = h;
@@ -176,6 +176,6 @@ void pm_digest_set(struct pm_digest *d, const struct pm_set *s)
 
 void pm_digest_time(struct pm_digest *d, uint64_t t_ns, uint64_t now_ns)
 {
-    bool special = t_ns == 0 || t_ns == UINT64_MAX;  // "never": not a point in time
+    bool special = t_ns == 0 || t_ns == UINT64_MAX; // "never": not a point in time
     pm_digest_u64(d, special ? t_ns : t_ns - now_ns);
 }

@@ -2,11 +2,11 @@
 //
 // A node says ATTACH: it becomes a child here, or is sent to somebody else.
 //
-// The coordinator takes its own children of the numbered tree; any other node is sent to its nearest
-// living ancestor, and taken only if there is none. An ancestor with more than 4 x fan-out children
-// (the coordinator: 48 adopted ones) sends newcomers on to a child whose id is below theirs: a
-// parent's id stays below its children's, so no cycle can form. A child that attaches again replaces
-// its old link without being lost in between.
+// The coordinator takes its own children of the numbered tree; any other node is sent to its
+// nearest living ancestor, and taken only if there is none. An ancestor with more than 4 x fan-out
+// children (the coordinator: 48 adopted ones) sends newcomers on to a child whose id is below
+// theirs: a parent's id stays below its children's, so no cycle can form. A child that attaches
+// again replaces its old link without being lost in between.
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -14,8 +14,8 @@
 
 #include "pmix_server/core/membership.h"
 
-#define ADOPTIONS_MAX 48  // of the coordinator, out of PM_LINKS_SPARE
-#define NODE_ID_MAX (1u << 20)
+#define ADOPTIONS_MAX 48 // of the coordinator, out of PM_LINKS_SPARE
+#define NODE_ID_MAX   (1u << 20)
 
 struct attach {
     uint32_t node;
@@ -29,7 +29,7 @@ struct attach {
 static uint32_t deputy(struct pm_core *core, const struct attach *a)
 {
     struct pm_membership *m = core->membership;
-    uint32_t n = pm_child_index(m, a->node);  // children with smaller ids
+    uint32_t n = pm_child_index(m, a->node); // children with smaller ids
     for (uint32_t i = 0; i < n; i++) {
         const struct pm_child *c = &m->children[(i + a->node) % n];
         if (c->node != a->avoid && c->reported == PM_REPORT_FINE)
@@ -63,7 +63,7 @@ static bool has_room(struct pm_core *core)
     struct pm_membership *m = core->membership;
     if (!core->coordinator)
         return m->n_children < 4 * m->fanout;
-    uint32_t adopted = m->n_children - pm_child_index(m, m->fanout);  // the others are its own
+    uint32_t adopted = m->n_children - pm_child_index(m, m->fanout); // the others are its own
     uint32_t limit = 3 * m->fanout < ADOPTIONS_MAX ? 3 * m->fanout : ADOPTIONS_MAX;
     return adopted < limit;
 }
@@ -149,7 +149,7 @@ static void attach(struct pm_core *core, uint32_t link, const struct attach *a)
         return;
     }
     if (c && a->number <= c->attach) {
-        pm_link_close(core, link);  // a late one: it has attached anew since
+        pm_link_close(core, link); // a late one: it has attached anew since
         return;
     }
     if (!sent_elsewhere(core, link, a) && !adopt(core, link, a))

@@ -15,7 +15,7 @@
 #include "pmix_server/core/internal.h"
 
 enum { AGENT = 1, COORDINATOR = 2, EVERYWHERE = AGENT | COORDINATOR };
-enum { MEMBERSHIP = 1, LOCAL = 2, COLLECTIVE = 4, EVERYBODY = 7 };  // LOCAL: node.c or supervisor.c
+enum { MEMBERSHIP = 1, LOCAL = 2, COLLECTIVE = 4, EVERYBODY = 7 }; // LOCAL: node.c or supervisor.c
 
 static const struct {
     uint8_t where;
@@ -24,7 +24,7 @@ static const struct {
     [PM_EVENT_TIMER] = {EVERYWHERE, EVERYBODY},
     [PM_EVENT_LINK_UP] = {EVERYWHERE, MEMBERSHIP},
     [PM_EVENT_LINK_DOWN] = {EVERYWHERE, MEMBERSHIP},
-    [PM_EVENT_FRAME] = {EVERYWHERE, 0},  // by frame type
+    [PM_EVENT_FRAME] = {EVERYWHERE, 0}, // by frame type
     [PM_EVENT_SHIM_JOINED] = {AGENT, LOCAL},
     [PM_EVENT_SHIM_LOST] = {AGENT, LOCAL},
     [PM_EVENT_RANK_STARTED] = {AGENT, LOCAL},

@@ -3,8 +3,8 @@
 // Who hangs where: edges merged in any order to the same result (see membership.h).
 //
 // A parent's id is below its child's (the coordinator counts as below all), or the edge is refused;
-// so every walk up ends. A subtree is computed from spans: the numbered tree below a node is one span
-// per level, and only nodes that hang elsewhere ("strange" ones) are looked at one by one.
+// so every walk up ends. A subtree is computed from spans: the numbered tree below a node is one
+// span per level, and only nodes that hang elsewhere ("strange" ones) are looked at one by one.
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -157,7 +157,8 @@ static int add_numbered(struct pm_set *into, uint32_t node, uint32_t limit, uint
 }
 
 // `root` and what hangs below it by numbered edges only.
-static int add_cluster(const struct pm_edges *e, uint32_t root, uint32_t fanout, struct pm_set *into)
+static int add_cluster(const struct pm_edges *e, uint32_t root, uint32_t fanout,
+                       struct pm_set *into)
 {
     struct pm_set members = {0}, away = {0};
     uint32_t limit = set_last(&e->plain);

@@ -10,10 +10,8 @@
 //   - handshake answered: the process lives and was told to look after its parent link: T more;
 //   - connected without handshake, or no answer: nothing is proven; declared when the last lease
 //     that can have reached it is over: T after the last grant (agent-lost, or node-lost).
-// Not judged: anything while our own clock was late; nodes of a suspended job; and a mass silence
-// (more than max(floor, 25 %) of the nodes, or all of our own children, for 3T/4): then we doubt
-// ourselves, ask Slurm for the job's state and decide after the orphan timeout. One or two silent
-// nodes are always theirs, not ours; but if they are all there is, the job's state is asked first.
+// A coordinator whose own clock was late begins every suspicion anew, and doubt.c may forbid to
+// declare anybody for silence.
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -22,7 +20,6 @@
 #include "pmix_server/core/membership.h"
 
 #define REPROBE_NS (100 * PM_MS)
-#define ALWAYS_A_LOSS 2
 
 static uint32_t suspect_index(const struct pm_judge *j, uint32_t node)
 {
@@ -110,8 +107,8 @@ void pm_judge_report(struct pm_core *core, const struct pm_report *report)
     struct pm_membership *m = core->membership;
     struct pm_edge edge;
     if (pm_set_has(&m->dead, report->node) ||
-        !pm_edges_get(&m->edges, report->node, m->fanout, &edge) ||
-        edge.attach != report->attach || !edge.attached)
+        !pm_edges_get(&m->edges, report->node, m->fanout, &edge) || edge.attach != report->attach ||
+        !edge.attached)
         return;
     if (report->kind == PM_REPORT_FINE) {
         suspect_remove(&m->judge, report->node);
@@ -232,7 +229,8 @@ static void probe(struct pm_core *core, struct pm_suspect *s)
         ask_to_probe(core, second, s);
 }
 
-void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_t target, uint8_t end)
+void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_t target,
+                     uint8_t end)
 {
     struct pm_membership *m = core->membership;
     struct pm_suspect *s = suspect_find(&m->judge, target);
@@ -256,8 +254,7 @@ void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_
     }
 }
 
-// --- doubt about ourselves ---------------------------------------------------------------------
-
+// Every suspicion begins anew: our own clock was late, or the job was suspended.
 void pm_judge_restart(struct pm_core *core)
 {
     struct pm_membership *m = core->membership;
@@ -272,95 +269,6 @@ void pm_judge_restart(struct pm_core *core)
         s->refused = 0;
     }
     j->next_ns = core->now_ns;
-}
-
-void pm_judge_job_state(struct pm_core *core, enum pm_job_state state)
-{
-    struct pm_judge *j = &core->membership->judge;
-    bool resumed = j->job_state == PM_JOB_SUSPENDED && state == PM_JOB_RUNNING;
-    j->job_state = state;
-    j->waiting = false;
-    if (resumed)
-        pm_judge_restart(core);
-    j->next_ns = core->now_ns;
-}
-
-struct silence {
-    uint64_t nodes;
-    bool all_children;
-};
-
-static struct silence measure(struct pm_core *core)
-{
-    struct pm_membership *m = core->membership;
-    struct pm_judge *j = &m->judge;
-    struct pm_set silent = {0};
-    struct silence ret = {0};
-    for (uint32_t i = 0; i < j->n; i++) {
-        const struct pm_suspect *s = &j->list[i];
-        if (s->dead_ns == 0 && core->now_ns - s->since_ns >= m->t_ns / 4 * 3 &&
-            pm_set_union(&silent, &s->pending) < 0)
-            pm_out_of_memory(core);
-    }
-    ret.nodes = pm_set_count(&silent);
-    ret.all_children = ret.nodes > 0;
-    for (uint32_t i = 0; i < m->n_children; i++)
-        if (!pm_set_has(&silent, m->child_ids[i]))
-            ret.all_children = false;
-    pm_set_done(&silent);
-    return ret;
-}
-
-static void ask_job_state(struct pm_core *core)
-{
-    struct pm_judge *j = &core->membership->judge;
-    if (j->asked_ns != 0 && core->now_ns - j->asked_ns < core->membership->t_ns)
-        return;
-    j->asked_ns = core->now_ns;
-    j->waiting = true;
-    pm_emit(core, PM_ACTION_ASK_JOB_STATE);
-}
-
-static void set_isolated(struct pm_core *core, bool isolated)
-{
-    struct pm_judge *j = &core->membership->judge;
-    if (j->isolated == isolated)
-        return;
-    j->isolated = isolated;
-    j->isolated_ns = core->now_ns;
-    if (!isolated)
-        pm_judge_restart(core);
-    pm_on_isolated(core, isolated);
-}
-
-// Looks at how much is silent; returns whether nodes may be declared lost for silence now.
-static bool trust_ourselves(struct pm_core *core)
-{
-    struct pm_membership *m = core->membership;
-    struct pm_judge *j = &m->judge;
-    struct silence silence = measure(core);
-    uint64_t floor = core->config.isolation_floor ? core->config.isolation_floor : ALWAYS_A_LOSS;
-    uint64_t limit = m->nnodes / 4 > floor ? m->nnodes / 4 : floor;
-    bool doubt = silence.nodes > limit || silence.all_children;
-    if (doubt) {
-        ask_job_state(core);
-    } else {
-        j->job_state = PM_JOB_UNKNOWN;
-        j->waiting = false;
-        j->asked_ns = 0;
-    }
-    set_isolated(core, doubt && silence.nodes > ALWAYS_A_LOSS);
-    uint64_t now = core->now_ns;
-    if (j->job_state == PM_JOB_GONE)
-        return true;
-    if (j->job_state == PM_JOB_SUSPENDED) {
-        j->isolated_ns = now;
-        return false;
-    }
-    if (j->waiting && now - j->asked_ns < m->t_ns)
-        return false;
-    uint64_t patience = core->config.options.orphan_timeout_ms * PM_MS;
-    return !j->isolated || now - j->isolated_ns >= patience;
 }
 
 // --- death -------------------------------------------------------------------------------------
@@ -436,7 +344,8 @@ static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause, ui
 
 static void declare_all(struct pm_core *core, const struct pm_set *nodes, enum pm_cause cause)
 {
-    for (uint32_t node = pm_set_next(nodes, 0); node != UINT32_MAX; node = pm_set_next(nodes, node + 1))
+    for (uint32_t node = pm_set_next(nodes, 0); node != UINT32_MAX;
+         node = pm_set_next(nodes, node + 1))
         declare(core, node, cause, core->now_ns);
 }
 
@@ -465,7 +374,7 @@ void pm_judge_tick(struct pm_core *core)
     struct pm_judge *j = &m->judge;
     if (m->stopped || core->now_ns < j->next_ns)
         return;
-    bool trust = trust_ourselves(core);
+    bool trust = pm_judge_trust(core);
     struct pm_set agents = {0}, nodes = {0};
     for (uint32_t i = 0; i < j->n; i++)
         sentence(core, &j->list[i], trust, &agents, &nodes);
@@ -524,62 +433,4 @@ bool pm_lease_over(const struct pm_core *core, uint32_t node)
         if (j->dead[i].node == node)
             return core->now_ns >= j->dead[i].over_ns;
     return false;
-}
-
-// --- life --------------------------------------------------------------------------------------
-
-void pm_judge_done(struct pm_judge *j)
-{
-    for (uint32_t i = 0; i < j->n; i++)
-        pm_set_done(&j->list[i].pending);
-    free(j->list);
-    free(j->dead);
-    pm_set_done(&j->nodes);
-    *j = (struct pm_judge){0};
-}
-
-int pm_judge_copy(struct pm_judge *to, const struct pm_judge *from)
-{
-    *to = *from;
-    to->nodes = (struct pm_set){0};
-    to->nodes_valid = false;
-    to->list = calloc(from->n + 1ul, sizeof(*to->list));
-    to->dead = calloc(from->n_dead + 1ul, sizeof(*to->dead));
-    to->cap = from->n + 1;
-    to->cap_dead = from->n_dead + 1;
-    to->n = 0;
-    if (!to->list || !to->dead)
-        return -ENOMEM;
-    for (; to->n < from->n; to->n++) {
-        struct pm_suspect *s = &to->list[to->n];
-        *s = from->list[to->n];
-        s->pending = (struct pm_set){0};
-        if (pm_set_copy(&s->pending, &from->list[to->n].pending) < 0)
-            return -ENOMEM;
-    }
-    if (from->n_dead)
-        memcpy(to->dead, from->dead, from->n_dead * sizeof(*to->dead));
-    return 0;
-}
-
-void pm_judge_digest(const struct pm_judge *j, uint64_t now_ns, struct pm_digest *d)
-{
-    for (uint32_t i = 0; i < j->n; i++) {
-        const struct pm_suspect *s = &j->list[i];
-        pm_digest_u64(d, s->node);
-        pm_digest_u64(d, (uint64_t)s->kind | (uint64_t)s->root_dead << 8 | (uint64_t)s->stuck << 9 |
-                             (uint64_t)s->refused << 16);
-        pm_digest_set(d, &s->pending);
-        pm_digest_time(d, s->since_ns, now_ns);
-        pm_digest_time(d, s->deadline_ns, now_ns);
-        pm_digest_time(d, s->dead_ns, now_ns);
-        pm_digest_time(d, s->probe_ns, now_ns);
-    }
-    for (uint32_t i = 0; i < j->n_dead; i++) {
-        pm_digest_u64(d, j->dead[i].node);
-        pm_digest_u64(d, now_ns >= j->dead[i].over_ns ? 0 : j->dead[i].over_ns - now_ns);
-    }
-    pm_digest_u64(d, (uint64_t)j->isolated | (uint64_t)j->waiting << 1 | (uint64_t)j->job_state << 8);
-    pm_digest_time(d, j->isolated ? j->isolated_ns : 0, now_ns);
-    pm_digest_time(d, j->asked_ns, now_ns);
 }

@@ -4,16 +4,17 @@
 //
 // T is the node timeout, k = 0.3 s the time in which a signal has reached every process of a node,
 // r = 20 % what two machines' CLOCK_BOOTTIME rates may differ, L = (T - k) / (1 + r) what the
-// coordinator grants. Clocks of two machines are never compared: a child sends PING{seq}, the parent
-// answers GRANT{seq, remaining}, and the child's lease ends at its own send time of that ping plus
-// `remaining`. A parent other than the coordinator counts `remaining` from its receipt of the ping to
-// the end of its own lease, so no lease outlives the coordinator's grant at any depth; when its own
-// lease is renewed it grants again, for the same ping. A grant that arrives late (buffered while the
-// child was stopped) is worth nothing by then, because its ping is old.
+// coordinator grants. Clocks of two machines are never compared: a child sends PING{seq}, the
+// parent answers GRANT{seq, remaining}, and the child's lease ends at its own send time of that
+// ping plus `remaining`. A parent other than the coordinator counts `remaining` from its receipt of
+// the ping to the end of its own lease, so no lease outlives the coordinator's grant at any depth;
+// when its own lease is renewed it grants again, for the same ping. A grant that arrives late
+// (buffered while the child was stopped) is worth nothing by then, because its ping is old.
 //
 // A child is quiet after T/4 without a frame and silent after T/2, or when the newest grant that it
-// has seen stands still for T/2 while newer ones were sent (the link is dead one way). A parent that
-// has reported a child silent, or adopted it, grants nothing until the coordinator has confirmed.
+// has seen stands still for T/2 while newer ones were sent (the link is dead one way). A parent
+// that has reported a child silent, or adopted it, grants nothing until the coordinator has
+// confirmed.
 #include <errno.h>
 
 #include "pmix_server/core/membership.h"
@@ -148,7 +149,7 @@ void pm_lease_on_ping(struct pm_core *core, struct pm_child *c, struct pm_reader
         c->unseen_ns = seen >= c->granted_seq ? 0 : core->now_ns;
     }
     if (c->reported != PM_REPORT_FINE)
-        pm_lease_check_child(core, c, false);  // what it has seen may clear it
+        pm_lease_check_child(core, c, false); // what it has seen may clear it
     pm_lease_grant(core, c);
 }
 

@@ -38,7 +38,8 @@ struct pm_link *pm_link_find(struct pm_membership *m, uint32_t id)
     return i < m->n_links && m->links[i].id == id ? &m->links[i] : NULL;
 }
 
-struct pm_link *pm_link_add(struct pm_core *core, uint32_t id, uint32_t node, enum pm_link_role role)
+struct pm_link *pm_link_add(struct pm_core *core, uint32_t id, uint32_t node,
+                            enum pm_link_role role)
 {
     struct pm_membership *m = core->membership;
     if (m->n_links == m->cap_links) {
@@ -54,8 +55,8 @@ struct pm_link *pm_link_add(struct pm_core *core, uint32_t id, uint32_t node, en
     uint32_t i = link_index(m, id);
     memmove(&m->links[i + 1], &m->links[i], (m->n_links - i) * sizeof(*m->links));
     m->n_links++;
-    m->links[i] = (struct pm_link){
-        .id = id, .node = node, .role = (uint8_t)role, .heard_ns = core->now_ns};
+    m->links[i] =
+        (struct pm_link){.id = id, .node = node, .role = (uint8_t)role, .heard_ns = core->now_ns};
     return &m->links[i];
 }
 

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Membership: which links there are, what may be said on them, and the clock of it all. Who says what
-// is in membership.h; ATTACH is adopt.c, the search for a parent is seek.c, leases are lease.c, the
-// coordinator's judgement is judge.c, the life of the struct is state.c.
+// Membership: which links there are, what may be said on them, and the clock of it all. Who says
+// what is in membership.h; ATTACH is adopt.c, the search for a parent is seek.c, leases are
+// lease.c, the coordinator's judgement is judge.c, the life of the struct is state.c.
 //
 // A link is accepted (even id, a stranger until it says what it wants) or dialed (odd id, for a
-// purpose). Every frame type is allowed on some roles only; anything else closes the link. Silence is
-// judged on TIMER only, when readable input has been drained; and a process whose own clock ran more
-// than T/8 late (it was stopped) begins every suspicion anew. The coordinator holds fan-out + 64 links
-// at most: its own children have their places, the rest is for adoptions and short questions.
+// purpose). Every frame type is allowed on some roles only; anything else closes the link. Silence
+// is judged on TIMER only, when readable input has been drained; and a process whose own clock ran
+// more than T/8 late (it was stopped) begins every suspicion anew. The coordinator holds fan-out +
+// 64 links at most: its own children have their places, the rest is for adoptions and short
+// questions.
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -35,7 +36,8 @@ static const uint8_t allowed_on[] = {
     [PM_FRAME_CALL - 0x10] = ON(PM_ROLE_STRANGER),
 };
 
-static void handle_frame(struct pm_core *core, struct pm_link *link, uint8_t type, struct pm_reader *r)
+static void handle_frame(struct pm_core *core, struct pm_link *link, uint8_t type,
+                         struct pm_reader *r)
 {
     switch (type) {
     case PM_FRAME_ATTACH:
@@ -66,7 +68,7 @@ void pm_membership_frame(struct pm_core *core, uint32_t id, uint8_t type, struct
     struct pm_membership *m = core->membership;
     struct pm_link *link = pm_link_find(m, id);
     if (!link || m->outcast)
-        return;  // closed by us, its last frames are still coming
+        return; // closed by us, its last frames are still coming
     uint32_t i = type - 0x10u;
     if (i >= sizeof(allowed_on) || !(allowed_on[i] & ON(link->role)))
         r->error = -EBADMSG;
@@ -95,7 +97,8 @@ bool pm_membership_hear(struct pm_core *core, uint32_t id, uint32_t *ret_node)
 
 // --- links come and go ---------------------------------------------------------------------------
 
-static void link_ended(struct pm_core *core, const struct pm_link *link, uint8_t end, const char *text)
+static void link_ended(struct pm_core *core, const struct pm_link *link, uint8_t end,
+                       const char *text)
 {
     struct pm_membership *m = core->membership;
     struct pm_link was = *link;
@@ -122,10 +125,11 @@ void pm_membership_reject(struct pm_core *core, uint32_t id)
 static void accepted(struct pm_core *core, const struct pm_event *event)
 {
     struct pm_membership *m = core->membership;
-    uint32_t spare = core->coordinator ? m->fanout + PM_LINKS_SPARE : 4 * m->fanout + PM_LINKS_SPARE;
+    uint32_t spare =
+        core->coordinator ? m->fanout + PM_LINKS_SPARE : 4 * m->fanout + PM_LINKS_SPARE;
     bool own_child = event->node < m->fanout && core->coordinator;
     if ((m->n_links >= spare && !own_child) || m->outcast) {
-        pm_emit(core, PM_ACTION_CLOSE)->link = event->link;  // it comes again
+        pm_emit(core, PM_ACTION_CLOSE)->link = event->link; // it comes again
         return;
     }
     if (m->tick_ns == UINT64_MAX)

@@ -1,47 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Membership from inside: shared by membership.c (links, children, the tree's frames), edges.c (who
-// hangs where), seek.c (an agent looks for a parent), relay.c (reports up, orders down), lease.c and
-// judge.c (coordinator: suspicion and death). Nobody else includes this.
+// hangs where), seek.c (an agent looks for a parent), relay.c (reports up, orders down), lease.c
+// and judge.c (coordinator: suspicion and death). Nobody else includes this.
 //
-// Every attachment of a node is an edge {node, attach number, parent, attached}. The node counts its
-// attach numbers; a higher one wins, and at the same number "lost" wins over "attached". That makes
-// merging edges independent of order and repetition, so edges are sent whole on a new link and as
-// changes afterwards, and a loss report that is older than an adoption has no effect.
+// Every attachment of a node is an edge {node, attach number, parent, attached}. The node counts
+// its attach numbers; a higher one wins, and at the same number "lost" wins over "attached". That
+// makes merging edges independent of order and repetition, so edges are sent whole on a new link
+// and as changes afterwards, and a loss report that is older than an adoption has no effect.
 #ifndef PM_CORE_MEMBERSHIP_H
 #define PM_CORE_MEMBERSHIP_H
 
 #include "pmix_server/core/internal.h"
 
-#define PM_K_NS (300 * PM_MS)       // a signal has reached every process of a node
-#define PM_COALESCE_NS (5 * PM_MS)  // reports up and views are gathered this long after the first
-#define PM_LINKS_SPARE 64           // links of the coordinator beyond its fan-out
-#define PM_PROBES_MAX 64            // an agent's open probes
-#define PM_ADDRESSES_MAX 1024       // bytes of a node's address list
-#define PM_PINGS 16                 // send times remembered
+#define PM_K_NS          (300 * PM_MS) // a signal has reached every process of a node
+#define PM_COALESCE_NS   (5 * PM_MS) // reports up and views are gathered this long after the first
+#define PM_LINKS_SPARE   64          // links of the coordinator beyond its fan-out
+#define PM_PROBES_MAX    64          // an agent's open probes
+#define PM_ADDRESSES_MAX 1024        // bytes of a node's address list
+#define PM_PINGS         16          // send times remembered
 
 enum pm_membership_frame {
-    PM_FRAME_ATTACH = 0x10,  // child -> parent: u32 attach, u32 avoid, str addresses, edges
-    PM_FRAME_ATTACHED,       // u32 attach, u64 view, set of the dead
-    PM_FRAME_REDIRECT,       // u32 node (PM_NODE_NONE: come again later), str addresses; then a close
-    PM_FRAME_REFUSED,        // str why: declared dead; then a close
-    PM_FRAME_PING,           // child -> parent: u32 seq, u32 newest grant seen
-    PM_FRAME_GRANT,          // u32 seq, u64 remaining ns (0: I hear you, but have nothing to grant)
-    PM_FRAME_UP,             // edges, addresses of inner nodes, reports
-    PM_FRAME_DOWN,           // u64 view, set of the dead
-    PM_FRAME_CONFIRM,        // routed: u32 to, u32 child, u32 attach: you may grant
-    PM_FRAME_PROBE,          // routed: u32 to, u32 target, u64 id, str addresses: dial it
-    PM_FRAME_PROBED,         // up: u64 id, u32 prober, u32 target, u8 end (enum pm_link_end or PM_PROBE_ANSWERED)
-    PM_FRAME_CALL,           // on a link of its own: look after your parent link
+    PM_FRAME_ATTACH = 0x10, // child -> parent: u32 attach, u32 avoid, str addresses, edges
+    PM_FRAME_ATTACHED,      // u32 attach, u64 view, set of the dead
+    PM_FRAME_REDIRECT, // u32 node (PM_NODE_NONE: come again later), str addresses; then a close
+    PM_FRAME_REFUSED,  // str why: declared dead; then a close
+    PM_FRAME_PING,     // child -> parent: u32 seq, u32 newest grant seen
+    PM_FRAME_GRANT,    // u32 seq, u64 remaining ns (0: I hear you, but have nothing to grant)
+    PM_FRAME_UP,       // edges, addresses of inner nodes, reports
+    PM_FRAME_DOWN,     // u64 view, set of the dead
+    PM_FRAME_CONFIRM,  // routed: u32 to, u32 child, u32 attach: you may grant
+    PM_FRAME_PROBE,    // routed: u32 to, u32 target, u64 id, str addresses: dial it
+    PM_FRAME_PROBED,   // up: u64 id, u32 prober, u32 target, u8 end (enum pm_link_end or
+                       // PM_PROBE_ANSWERED)
+    PM_FRAME_CALL,     // on a link of its own: look after your parent link
 };
 #define PM_PROBE_ANSWERED 0xff
 
 // What a parent says about a child.
 enum pm_report_kind {
-    PM_REPORT_FINE = 0,  // heard again, or adopted: asks for a CONFIRM
-    PM_REPORT_QUIET,     // silent for T/4
-    PM_REPORT_SILENT,    // silent for T/2, or it has seen no grant for T/2
-    PM_REPORT_ENDED,     // the link ended (never on the wire: the edge says it)
+    PM_REPORT_FINE = 0, // heard again, or adopted: asks for a CONFIRM
+    PM_REPORT_QUIET,    // silent for T/4
+    PM_REPORT_SILENT,   // silent for T/2, or it has seen no grant for T/2
+    PM_REPORT_ENDED,    // the link ended (never on the wire: the edge says it)
     PM_REPORT_MAX,
 };
 
@@ -49,8 +50,8 @@ struct pm_report {
     uint32_t node;
     uint32_t attach;
     uint8_t kind;
-    uint64_t silent_ns;   // how long nothing came
-    uint64_t granted_ns;  // how long ago it was last granted a lease
+    uint64_t silent_ns;  // how long nothing came
+    uint64_t granted_ns; // how long ago it was last granted a lease
 };
 
 struct pm_edge {
@@ -64,17 +65,17 @@ struct pm_edge {
 // parent; `known` has every edge that is not simply {first attach, numbered parent, attached}.
 struct pm_edges {
     struct pm_set plain;
-    struct pm_edge *known;  // by node
+    struct pm_edge *known; // by node
     uint32_t n;
     uint32_t cap;
 };
 
 enum pm_link_role {
-    PM_ROLE_STRANGER = 0,  // accepted, has not said what it wants
-    PM_ROLE_CANDIDATE,     // we dialed it and want it as our parent
+    PM_ROLE_STRANGER = 0, // accepted, has not said what it wants
+    PM_ROLE_CANDIDATE,    // we dialed it and want it as our parent
     PM_ROLE_PARENT,
     PM_ROLE_CHILD,
-    PM_ROLE_PROBE,         // we dial it to see whether it answers
+    PM_ROLE_PROBE, // we dial it to see whether it answers
 };
 
 struct pm_link {
@@ -89,9 +90,9 @@ struct pm_child {
     uint32_t node;
     uint32_t link;
     uint32_t attach;
-    uint8_t reported;     // enum pm_report_kind
-    bool withheld;        // no grant until the coordinator has confirmed
-    bool owed;            // it was reported: FINE is repeated until the coordinator confirms
+    uint8_t reported; // enum pm_report_kind
+    bool withheld;    // no grant until the coordinator has confirmed
+    bool owed;        // it was reported: FINE is repeated until the coordinator confirms
     uint64_t heard_ns;
     // lease.c
     uint32_t ping_seq;    // newest ping
@@ -110,28 +111,29 @@ struct pm_address {
     char *text;
 };
 struct pm_addresses {
-    struct pm_address *list;  // by node
+    struct pm_address *list; // by node
     uint32_t n;
     uint32_t cap;
 };
 
 // An agent's search for a parent.
 struct pm_seek {
-    bool joined;           // was attached once
-    bool asked;            // ATTACH is under way to the candidate
-    uint32_t link;         // candidate, 0: none
-    uint32_t node;         // whom it dials
-    uint32_t step;         // 0: last parent, 1: tree parent, 2: grandparent ...
-    uint32_t tries;        // of this step
-    uint32_t dials;        // since T/2 without a parent
+    bool joined;       // was attached once
+    bool asked;        // ATTACH is under way to the candidate
+    uint32_t link;     // candidate, 0: none
+    uint32_t node;     // whom it dials
+    uint32_t step;     // 0: last parent, 1: tree parent, 2: grandparent ...
+    uint32_t tries;    // of this step
+    uint32_t refusals; // by the coordinator's address, in a row
+    uint32_t dials;    // since T/2 without a parent
     uint32_t last_parent;
-    uint32_t avoid;        // ancestor that did not answer, for the coordinator to know
-    uint32_t redirect;     // node named by a REDIRECT, PM_NODE_NONE: none
-    uint32_t redirects;    // in a row
+    uint32_t avoid;     // ancestor that did not answer, for the coordinator to know
+    uint32_t redirect;  // node named by a REDIRECT, PM_NODE_NONE: none
+    uint32_t redirects; // in a row
     char *redirect_addresses;
-    bool urgent;           // a CALL came
+    bool urgent; // a CALL came
     uint64_t start_ns;
-    uint64_t since_ns;     // since when we need a parent, 0: we do not
+    uint64_t since_ns; // since when we need a parent, 0: we do not
     uint64_t dialed_ns;
     uint64_t next_ns;      // earliest next dial
     uint64_t until_ns;     // candidate must have answered
@@ -140,12 +142,12 @@ struct pm_seek {
 
 // Own lease (agents).
 struct pm_lease {
-    uint64_t end_ns;  // 0: none yet
+    uint64_t end_ns; // 0: none yet
     bool held;
-    uint32_t seq;     // newest ping sent
-    uint32_t seen;    // newest grant seen
-    uint64_t sent_ns[PM_PINGS];  // send time of ping seq at [seq % PM_PINGS]
-    uint64_t progress_ns;        // when end_ns last moved
+    uint32_t seq;               // newest ping sent
+    uint32_t seen;              // newest grant seen
+    uint64_t sent_ns[PM_PINGS]; // send time of ping seq at [seq % PM_PINGS]
+    uint64_t progress_ns;       // when end_ns last moved
 };
 
 // Coordinator: a lost or silent node and what hung below it.
@@ -153,31 +155,31 @@ struct pm_suspect {
     uint32_t node;
     uint32_t attach;
     uint8_t kind;
-    bool root_dead;       // `node` is declared; the rest may still come back
-    bool stuck;           // last probe connected without a handshake
+    bool root_dead; // `node` is declared; the rest may still come back
+    bool stuck;     // last probe connected without a handshake
     uint8_t refused;
     struct pm_set pending;
-    uint64_t first_ns;    // when it was first reported
-    uint64_t since_ns;    // silent since; starts anew when it answers or we were late
-    uint64_t granted_ns;  // not before this + T is a lease surely over
+    uint64_t first_ns;   // when it was first reported
+    uint64_t since_ns;   // silent since; starts anew when it answers or we were late
+    uint64_t granted_ns; // not before this + T is a lease surely over
     uint64_t deadline_ns;
-    uint64_t dead_ns;     // refused twice: declared then; 0: not
+    uint64_t dead_ns; // refused twice: declared then; 0: not
     uint64_t probe_ns;
     uint64_t probe_id;
-    uint64_t base_id;     // probes up to this one are old news
+    uint64_t base_id; // probes up to this one are old news
 };
 
 struct pm_dead {
     uint32_t node;
-    uint64_t over_ns;  // its last lease is over
+    uint64_t over_ns; // its last lease is over
 };
 
 struct pm_judge {
-    struct pm_suspect *list;  // by node
+    struct pm_suspect *list; // by node
     uint32_t n;
     uint32_t cap;
-    uint64_t next_ns;  // when judge_tick has something to do
-    struct pm_set nodes;  // union of pending
+    uint64_t next_ns;    // when judge_tick has something to do
+    struct pm_set nodes; // union of pending
     bool nodes_valid;
     struct pm_dead *dead;
     uint32_t n_dead;
@@ -185,34 +187,34 @@ struct pm_judge {
     bool isolated;
     uint64_t isolated_ns;
     uint8_t job_state;
-    bool waiting;       // for the answer to ASK_JOB_STATE
-    uint64_t asked_ns;  // 0: not asked
+    bool waiting;      // for the answer to ASK_JOB_STATE
+    uint64_t asked_ns; // 0: not asked
     uint64_t last_probe_id;
 };
 
 struct pm_membership {
     uint32_t self;
     uint32_t fanout;
-    uint32_t nnodes;  // 0: not known yet (coordinator before LAUNCHED)
-    uint64_t t_ns;    // node timeout
-    uint64_t lease_ns;  // L
+    uint32_t nnodes;   // 0: not known yet (coordinator before LAUNCHED)
+    uint64_t t_ns;     // node timeout
+    uint64_t lease_ns; // L
     uint64_t orphan_ns;
-    uint64_t tick_ns;   // next T/8 tick, UINT64_MAX: none
-    uint32_t last_dial; // link id of the newest DIAL
-    uint32_t parent_link;  // 0: none
+    uint64_t tick_ns;     // next T/8 tick, UINT64_MAX: none
+    uint32_t last_dial;   // link id of the newest DIAL
+    uint32_t parent_link; // 0: none
     uint32_t parent;
-    uint32_t attach;       // newest number used
+    uint32_t attach; // newest number used
     uint64_t view;
     uint64_t view_due_ns;  // coordinator: view to be raised then; UINT64_MAX: no
     uint64_t view_free_ns; // coordinator: earliest next raise
     bool stopped;
     bool outcast;
     struct pm_set dead;
-    struct pm_link *links;  // by id
+    struct pm_link *links; // by id
     uint32_t n_links;
     uint32_t cap_links;
     uint32_t n_probes;
-    struct pm_child *children;  // by node
+    struct pm_child *children; // by node
     uint32_t *child_ids;
     uint32_t n_children;
     uint32_t cap_children;
@@ -224,21 +226,23 @@ struct pm_membership {
     struct pm_report *reports;
     uint32_t n_reports;
     uint32_t cap_reports;
-    uint64_t up_due_ns;   // UINT64_MAX: nothing to report
-    uint64_t up_free_ns;  // earliest next UP
-    struct pm_addresses addresses;  // coordinator: inner nodes
+    uint64_t up_due_ns;            // UINT64_MAX: nothing to report
+    uint64_t up_free_ns;           // earliest next UP
+    struct pm_addresses addresses; // coordinator: inner nodes
     struct pm_seek seek;
     struct pm_lease lease;
     struct pm_judge judge;
 };
 
-// --- links.c: links and children ------------------------------------------------------------------
+// --- links.c: links and children
+// ------------------------------------------------------------------
 struct pm_link *pm_link_find(struct pm_membership *m, uint32_t id);
 // NULL without memory.
-struct pm_link *pm_link_add(struct pm_core *core, uint32_t id, uint32_t node, enum pm_link_role role);
+struct pm_link *pm_link_add(struct pm_core *core, uint32_t id, uint32_t node,
+                            enum pm_link_role role);
 // Forgets the link; the caller has closed it or it is down.
 void pm_link_drop(struct pm_membership *m, uint32_t id);
-void pm_link_close(struct pm_core *core, uint32_t id);  // CLOSE and drop
+void pm_link_close(struct pm_core *core, uint32_t id); // CLOSE and drop
 // Emits DIAL and adds the link; 0 without memory.
 uint32_t pm_link_dial(struct pm_core *core, uint32_t node, enum pm_link_role role,
                       const char *addresses, uint64_t timeout_ns);
@@ -247,10 +251,10 @@ void pm_link_send(struct pm_core *core, uint32_t id, struct pm_writer *frame);
 // As pm_link_send, but the frame stays the caller's.
 void pm_link_emit(struct pm_core *core, uint32_t id, const struct pm_writer *frame);
 void pm_link_redirect(struct pm_core *core, uint32_t id, uint32_t node, const char *addresses);
-void pm_link_refuse(struct pm_core *core, uint32_t id);  // its node was declared dead
+void pm_link_refuse(struct pm_core *core, uint32_t id); // its node was declared dead
 struct pm_child *pm_child_find(struct pm_membership *m, uint32_t node);
-uint32_t pm_child_index(const struct pm_membership *m, uint32_t node);  // of the first id >= node
-struct pm_child *pm_child_add(struct pm_core *core, uint32_t node);     // NULL without memory
+uint32_t pm_child_index(const struct pm_membership *m, uint32_t node); // of the first id >= node
+struct pm_child *pm_child_add(struct pm_core *core, uint32_t node);    // NULL without memory
 void pm_child_remove(struct pm_membership *m, uint32_t node);
 // The link is gone or is to be closed by the caller: edge lost, users told.
 void pm_child_lost(struct pm_core *core, uint32_t node);
@@ -259,11 +263,13 @@ void pm_child_refuse(struct pm_core *core, uint32_t node);
 void pm_out_of_memory(struct pm_core *core);
 uint64_t pm_min_ns(uint64_t a, uint64_t b);
 
-// --- adopt.c ----------------------------------------------------------------------------------------
+// --- adopt.c
+// ----------------------------------------------------------------------------------------
 void pm_adopt_on_attach(struct pm_core *core, struct pm_link *link, struct pm_reader *r);
 
-// --- edges.c ----------------------------------------------------------------------------------------
-// The edge of `node`; false: never heard of.
+// --- edges.c
+// ---------------------------------------------------------------------------------------- The edge
+// of `node`; false: never heard of.
 bool pm_edges_get(const struct pm_edges *e, uint32_t node, uint32_t fanout, struct pm_edge *ret);
 // Merges one; 1: something changed, 0: old news, or -ENOMEM.
 int pm_edges_merge(struct pm_edges *e, const struct pm_edge *edge, uint32_t fanout);
@@ -281,15 +287,16 @@ void pm_edges_done(struct pm_edges *e);
 int pm_edges_copy(struct pm_edges *to, const struct pm_edges *from);
 void pm_edges_digest(const struct pm_edges *e, struct pm_digest *d);
 
-// --- relay.c ----------------------------------------------------------------------------------------
-// Edges of a child (or one of its reports) have come in: merge, pass on, tell the judge.
+// --- relay.c
+// ---------------------------------------------------------------------------------------- Edges of
+// a child (or one of its reports) have come in: merge, pass on, tell the judge.
 void pm_relay_edges(struct pm_core *core, const struct pm_edges *from);
 void pm_relay_edge(struct pm_core *core, const struct pm_edge *edge);
 void pm_relay_address(struct pm_core *core, uint32_t node, const char *text);
 void pm_relay_report(struct pm_core *core, const struct pm_report *report);
-void pm_relay_flush(struct pm_core *core);  // sends what is due
-void pm_relay_view(struct pm_core *core);   // coordinator: the tree has changed
-void pm_relay_down(struct pm_core *core);   // {view, dead} to all children
+void pm_relay_flush(struct pm_core *core); // sends what is due
+void pm_relay_view(struct pm_core *core);  // coordinator: the tree has changed
+void pm_relay_down(struct pm_core *core);  // {view, dead} to all children
 // Agent: what the parent knows of view and dead; passed on if it is news.
 void pm_relay_news(struct pm_core *core, uint64_t view, const struct pm_set *dead);
 // Sends a routed frame to `to` (payload after u32 to); true if it is on its way.
@@ -298,25 +305,27 @@ void pm_relay_frame(struct pm_core *core, struct pm_link *link, uint8_t type, st
 // This process dials `target` to see whether it answers.
 void pm_relay_probe(struct pm_core *core, uint32_t target, uint64_t id, const char *addresses);
 void pm_relay_probe_ended(struct pm_core *core, uint64_t id, uint32_t target, uint8_t end);
-const char *pm_addresses_get(const struct pm_addresses *a, uint32_t node);  // "" if unknown
+const char *pm_addresses_get(const struct pm_addresses *a, uint32_t node); // "" if unknown
 int pm_addresses_set(struct pm_addresses *a, uint32_t node, const char *text);
 void pm_addresses_clear(struct pm_addresses *a);
 void pm_addresses_done(struct pm_addresses *a);
 int pm_addresses_copy(struct pm_addresses *to, const struct pm_addresses *from);
 
-// --- seek.c (agents) ----------------------------------------------------------------------------------
+// --- seek.c (agents)
+// ----------------------------------------------------------------------------------
 void pm_seek_tick(struct pm_core *core);
-void pm_seek_now(struct pm_core *core);  // parent lost, or somebody called
+void pm_seek_now(struct pm_core *core); // parent lost, or somebody called
 void pm_seek_link_up(struct pm_core *core, struct pm_link *link);
 void pm_seek_link_down(struct pm_core *core, uint32_t node, uint8_t end, const char *text);
 void pm_seek_frame(struct pm_core *core, struct pm_link *link, uint8_t type, struct pm_reader *r);
 void pm_seek_outcast(struct pm_core *core, const char *why);
 uint64_t pm_seek_deadline_ns(struct pm_membership *m);
 
-// --- lease.c --------------------------------------------------------------------------------------------
+// --- lease.c
+// --------------------------------------------------------------------------------------------
 uint64_t pm_lease_length_ns(uint64_t t_ns);
-void pm_lease_tick(struct pm_core *core);   // agents: ping
-void pm_lease_clock(struct pm_core *core);  // agents: has it ended?
+void pm_lease_tick(struct pm_core *core);  // agents: ping
+void pm_lease_clock(struct pm_core *core); // agents: has it ended?
 void pm_lease_on_ping(struct pm_core *core, struct pm_child *child, struct pm_reader *r);
 void pm_lease_on_grant(struct pm_core *core, struct pm_reader *r);
 // Grants `child` what there is to grant, as an answer to its newest ping.
@@ -325,16 +334,17 @@ void pm_lease_grant(struct pm_core *core, struct pm_child *child);
 void pm_lease_check_child(struct pm_core *core, struct pm_child *child, bool repeat);
 uint64_t pm_lease_deadline_ns(const struct pm_membership *m);
 
-// --- judge.c (coordinator) ----------------------------------------------------------------------------
+// --- judge.c (coordinator)
+// ----------------------------------------------------------------------------
 void pm_judge_report(struct pm_core *core, const struct pm_report *report);
-void pm_judge_edge(struct pm_core *core, const struct pm_edge *edge);  // changed
-void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_t target, uint8_t end);
+void pm_judge_edge(struct pm_core *core, const struct pm_edge *edge); // changed
+void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_t target,
+                     uint8_t end);
+// doubt.c: may nodes be declared lost for silence now?
+bool pm_judge_trust(struct pm_core *core);
 void pm_judge_job_state(struct pm_core *core, enum pm_job_state state);
 void pm_judge_tick(struct pm_core *core);
-void pm_judge_restart(struct pm_core *core);  // our own clock was late
+void pm_judge_restart(struct pm_core *core); // our own clock was late
 bool pm_judge_is_suspect(struct pm_membership *m, uint32_t node);
-void pm_judge_done(struct pm_judge *j);
-int pm_judge_copy(struct pm_judge *to, const struct pm_judge *from);
-void pm_judge_digest(const struct pm_judge *j, uint64_t now_ns, struct pm_digest *d);
 
 #endif

@@ -13,10 +13,10 @@
 
 #include "pmix_server/core/membership.h"
 
-#define REPORT_SIZE 25
-#define REPORTS_MAX (1u << 20)
-#define ADDRESS_SIZE 8  // at least
-#define SPANS_MAX (1u << 24)
+#define REPORT_SIZE  25
+#define REPORTS_MAX  (1u << 20)
+#define ADDRESS_SIZE 8 // at least
+#define SPANS_MAX    (1u << 24)
 
 // --- addresses ---------------------------------------------------------------------------------
 
@@ -61,7 +61,8 @@ int pm_addresses_set(struct pm_addresses *a, uint32_t node, const char *text)
         a->cap = cap;
     }
     memmove(&a->list[i + 1], &a->list[i], (a->n - i) * sizeof(*a->list));
-    a->list[i] = (struct pm_address){node, copy};
+    a->list[i].node = node;
+    a->list[i].text = copy;
     a->n++;
     return 0;
 }
@@ -376,8 +377,8 @@ void pm_relay_probe(struct pm_core *core, uint32_t target, uint64_t id, const ch
     m->n_probes++;
 }
 
-// A child that is asked about and that we hear needs no dial: a late report (by another way up) may have
-// overtaken our word that it is fine, so the word is given again.
+// A child that is asked about and that we hear needs no dial: a late report (by another way up) may
+// have overtaken our word that it is fine, so the word is given again.
 static bool vouch(struct pm_core *core, uint32_t target)
 {
     struct pm_child *c = pm_child_find(core->membership, target);

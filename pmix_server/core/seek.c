@@ -11,8 +11,8 @@
 // suspicion costs nothing.
 //
 // The search ends for good, as an outcast, when somebody says that we were declared dead, when the
-// coordinator's address refuses us after we had joined (the coordinator is gone), when another build
-// or launch answers before we had joined, or when we could not join in time.
+// coordinator's address refuses us twice after we had joined (the coordinator is gone), when
+// another build or launch answers before we had joined, or when we could not join in time.
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -21,9 +21,9 @@
 
 #include "pmix_server/core/membership.h"
 
-#define START_PATIENCE_NS (1000 * PM_MS)  // with the tree parent
-#define RETRY_NS (20 * PM_MS)
-#define REDIRECTS_MAX 16
+#define START_PATIENCE_NS (1000 * PM_MS) // with the tree parent
+#define RETRY_NS          (20 * PM_MS)
+#define REDIRECTS_MAX     16
 
 void pm_seek_outcast(struct pm_core *core, const char *why)
 {
@@ -64,7 +64,7 @@ static uint32_t next_target(struct pm_core *core)
     struct pm_seek *s = &m->seek;
     if (!s->joined)
         return s->step == 0 ? pm_tree_parent(m->self, m->fanout) : PM_NODE_COORDINATOR;
-    if (!parent_is_silent(core, m->t_ns / 4) && parent_is_useless(core))
+    if (s->refusals > 0 || (!parent_is_silent(core, m->t_ns / 4) && parent_is_useless(core)))
         return PM_NODE_COORDINATOR;
     bool long_ago = core->now_ns - s->since_ns >= m->t_ns / 2;
     if (long_ago && s->dials++ % 2 == 0)
@@ -90,7 +90,7 @@ static void dial(struct pm_core *core)
     s->urgent = false;
     s->asked = false;
     s->dialed_ns = core->now_ns;
-    s->until_ns = core->now_ns + dial_timeout_ns(m) + 100 * PM_MS;  // the shell says so first
+    s->until_ns = core->now_ns + dial_timeout_ns(m) + 100 * PM_MS; // the shell says so first
     if (s->redirect != PM_NODE_NONE) {
         s->node = s->redirect;
         s->link = pm_link_dial(core, s->node, PM_ROLE_CANDIDATE, s->redirect_addresses,
@@ -120,8 +120,8 @@ static void send_attach(struct pm_core *core, uint32_t link)
     pm_set_clear(&m->news_known);
 }
 
-// A candidate that was asked may have told the coordinator that we hang there, so say it again where
-// we really do.
+// A candidate that was asked may have told the coordinator that we hang there, so say it again
+// where we really do.
 static void forget_candidate(struct pm_core *core)
 {
     struct pm_membership *m = core->membership;
@@ -147,7 +147,8 @@ static void failed_before_joining(struct pm_core *core, uint32_t node, uint8_t e
     if (node != PM_NODE_COORDINATOR && hopeless && s->step == 0)
         s->step = 1;
     else
-        s->next_ns += (50ull << (s->tries < 3 ? s->tries : 3)) * PM_MS + core->config.node % 16 * PM_MS;
+        s->next_ns +=
+            (50ull << (s->tries < 3 ? s->tries : 3)) * PM_MS + core->config.node % 16 * PM_MS;
 }
 
 static void failed_after_joining(struct pm_core *core, uint32_t node, uint8_t end)
@@ -167,6 +168,15 @@ static void failed_after_joining(struct pm_core *core, uint32_t node, uint8_t en
     s->next_ns = end == PM_LINK_REFUSED && !wrap ? core->now_ns : spaced;
 }
 
+// Once could be a connection that ended in its handshake; a listener that is gone refuses again.
+static void coordinator_refused(struct pm_core *core)
+{
+    struct pm_seek *s = &core->membership->seek;
+    s->next_ns = core->now_ns + RETRY_NS;
+    if (s->refusals++ > 0)
+        pm_seek_outcast(core, "the coordinator is gone: its address refuses the connection");
+}
+
 static void failed(struct pm_core *core, uint32_t node, uint8_t end, const char *text)
 {
     struct pm_membership *m = core->membership;
@@ -179,9 +189,10 @@ static void failed(struct pm_core *core, uint32_t node, uint8_t end, const char 
         return;
     }
     if (end == PM_LINK_REFUSED && s->joined && node == PM_NODE_COORDINATOR) {
-        pm_seek_outcast(core, "the coordinator is gone: its address refuses the connection");
+        coordinator_refused(core);
         return;
     }
+    s->refusals = 0;
     if (node != PM_NODE_COORDINATOR)
         s->avoid = node;
     if (s->joined)
@@ -226,7 +237,7 @@ static void attached(struct pm_core *core, struct pm_link *link)
     };
     m->lease.progress_ns = core->now_ns;
     if (old != 0)
-        pm_link_close(core, old);  // `link` is not valid from here on
+        pm_link_close(core, old); // `link` is not valid from here on
     pm_on_parent(core);
     pm_lease_tick(core);
 }
@@ -308,8 +319,8 @@ static bool joined_in_time(struct pm_core *core)
         return true;
     char why[2 * PM_TEXT_CAP];
     snprintf(why, sizeof(why), "could not join the step within %llu s%s%s",
-             (unsigned long long)(core->config.options.start_timeout_ms / 1000), *s->why ? ": " : "",
-             s->why);
+             (unsigned long long)(core->config.options.start_timeout_ms / 1000),
+             *s->why ? ": " : "", s->why);
     pm_seek_outcast(core, why);
     return false;
 }

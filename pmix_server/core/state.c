@@ -24,7 +24,7 @@ int pm_membership_new(struct pm_core *core)
     m->lease_ns = pm_lease_length_ns(m->t_ns);
     m->orphan_ns = o->orphan_timeout_ms * PM_MS;
     m->tick_ns = core->coordinator ? UINT64_MAX : core->now_ns + m->t_ns / 8;
-    m->last_dial = (uint32_t)-1;  // the first one is 1
+    m->last_dial = (uint32_t)-1; // the first one is 1
     m->parent = PM_NODE_NONE;
     m->view_due_ns = UINT64_MAX;
     m->up_due_ns = UINT64_MAX;
@@ -37,6 +37,16 @@ int pm_membership_new(struct pm_core *core)
         .since_ns = core->now_ns ? core->now_ns : 1,
     };
     return 0;
+}
+
+static void judge_done(struct pm_judge *j)
+{
+    for (uint32_t i = 0; i < j->n; i++)
+        pm_set_done(&j->list[i].pending);
+    free(j->list);
+    free(j->dead);
+    pm_set_done(&j->nodes);
+    *j = (struct pm_judge){0};
 }
 
 static void children_done(struct pm_membership *m)
@@ -61,7 +71,7 @@ struct pm_membership *pm_membership_free(struct pm_membership *m)
     pm_set_done(&m->news_known);
     pm_addresses_done(&m->news_addresses);
     pm_addresses_done(&m->addresses);
-    pm_judge_done(&m->judge);
+    judge_done(&m->judge);
     free(m);
     return NULL;
 }
@@ -93,6 +103,30 @@ static void copy_children(struct pm_membership *c, const struct pm_membership *m
     }
 }
 
+static int judge_copy(struct pm_judge *to, const struct pm_judge *from)
+{
+    *to = *from;
+    to->nodes = (struct pm_set){0};
+    to->nodes_valid = false;
+    to->list = calloc(from->n + 1ul, sizeof(*to->list));
+    to->dead = calloc(from->n_dead + 1ul, sizeof(*to->dead));
+    to->cap = from->n + 1;
+    to->cap_dead = from->n_dead + 1;
+    to->n = 0;
+    if (!to->list || !to->dead)
+        return -ENOMEM;
+    for (; to->n < from->n; to->n++) {
+        struct pm_suspect *s = &to->list[to->n];
+        *s = from->list[to->n];
+        s->pending = (struct pm_set){0};
+        if (pm_set_copy(&s->pending, &from->list[to->n].pending) < 0)
+            return -ENOMEM;
+    }
+    if (from->n_dead)
+        memcpy(to->dead, from->dead, from->n_dead * sizeof(*to->dead));
+    return 0;
+}
+
 struct pm_membership *pm_membership_clone(const struct pm_membership *m)
 {
     struct pm_membership *c = malloc(sizeof(*c));
@@ -118,7 +152,7 @@ struct pm_membership *pm_membership_clone(const struct pm_membership *m)
     ok = ok && pm_edges_copy(&c->edges, &m->edges) == 0;
     ok = ok && pm_addresses_copy(&c->addresses, &m->addresses) == 0;
     ok = ok && pm_addresses_copy(&c->news_addresses, &m->news_addresses) == 0;
-    ok = ok && pm_judge_copy(&c->judge, &m->judge) == 0;
+    ok = ok && judge_copy(&c->judge, &m->judge) == 0;
     return ok ? c : pm_membership_free(c);
 }
 
@@ -135,7 +169,8 @@ static void digest_links(const struct pm_membership *m, uint64_t now_ns, struct 
         const struct pm_child *c = &m->children[i];
         pm_digest_u64(d, c->node);
         pm_digest_u64(d, (uint64_t)c->reported | (uint64_t)c->withheld << 8 |
-                             (uint64_t)c->owed << 10 | (uint64_t)(c->seen_seq < c->granted_seq) << 9);
+                             (uint64_t)c->owed << 10 |
+                             (uint64_t)(c->seen_seq < c->granted_seq) << 9);
         pm_digest_time(d, c->heard_ns, now_ns);
         pm_digest_time(d, c->ping_ns, now_ns);
         pm_digest_time(d, c->granted_ns, now_ns);
@@ -148,12 +183,36 @@ static void digest_seek(const struct pm_seek *s, uint64_t now_ns, struct pm_dige
     pm_digest_u64(d, (uint64_t)s->joined | (uint64_t)s->asked << 1 | (uint64_t)s->urgent << 2 |
                          (uint64_t)(s->link != 0) << 3);
     pm_digest_u64(d, (uint64_t)s->step << 32 | s->tries);
+    pm_digest_u64(d, (uint64_t)s->refusals << 1 | s->dials % 2);
     pm_digest_u64(d, (uint64_t)s->node << 32 | s->last_parent);
     pm_digest_u64(d, (uint64_t)s->avoid << 32 | s->redirect);
     pm_digest_time(d, s->since_ns, now_ns);
     pm_digest_time(d, s->since_ns ? s->next_ns : 0, now_ns);
     pm_digest_time(d, s->link ? s->until_ns : 0, now_ns);
     pm_digest_time(d, s->joined ? 0 : s->start_ns, now_ns);
+}
+
+static void judge_digest(const struct pm_judge *j, uint64_t now_ns, struct pm_digest *d)
+{
+    for (uint32_t i = 0; i < j->n; i++) {
+        const struct pm_suspect *s = &j->list[i];
+        pm_digest_u64(d, s->node);
+        pm_digest_u64(d, (uint64_t)s->kind | (uint64_t)s->root_dead << 8 | (uint64_t)s->stuck << 9 |
+                             (uint64_t)s->refused << 16);
+        pm_digest_set(d, &s->pending);
+        pm_digest_time(d, s->since_ns, now_ns);
+        pm_digest_time(d, s->deadline_ns, now_ns);
+        pm_digest_time(d, s->dead_ns, now_ns);
+        pm_digest_time(d, s->probe_ns, now_ns);
+    }
+    for (uint32_t i = 0; i < j->n_dead; i++) {
+        pm_digest_u64(d, j->dead[i].node);
+        pm_digest_u64(d, now_ns >= j->dead[i].over_ns ? 0 : j->dead[i].over_ns - now_ns);
+    }
+    pm_digest_u64(d,
+                  (uint64_t)j->isolated | (uint64_t)j->waiting << 1 | (uint64_t)j->job_state << 8);
+    pm_digest_time(d, j->isolated ? j->isolated_ns : 0, now_ns);
+    pm_digest_time(d, j->asked_ns, now_ns);
 }
 
 void pm_membership_digest(const struct pm_membership *m, uint64_t now_ns, struct pm_digest *d)
@@ -172,5 +231,5 @@ void pm_membership_digest(const struct pm_membership *m, uint64_t now_ns, struct
     pm_digest_u64(d, m->lease.held);
     pm_digest_time(d, m->lease.end_ns, now_ns);
     pm_digest_time(d, m->lease.progress_ns, now_ns);
-    pm_judge_digest(&m->judge, now_ns, d);
+    judge_digest(&m->judge, now_ns, d);
 }

@@ -33,7 +33,7 @@ uint32_t pm_tree_next_hop(uint32_t from, uint32_t node, uint32_t fanout)
         if (parent == from)
             return node;
         if (from != PM_NODE_COORDINATOR && node < from)
-            break;  // ids shrink on the way up: `from` cannot come any more
+            break; // ids shrink on the way up: `from` cannot come any more
         node = parent;
     }
     return PM_NODE_NONE;

@@ -8,7 +8,7 @@
 
 #include "tests/unit/core_harness_impl.h"
 
-#define LOCAL_NS (100 * 1000ull)  // a shim or server answers after 0.1 ms
+#define LOCAL_NS (100 * 1000ull) // a shim or server answers after 0.1 ms
 #define START_NS (1000 * HARNESS_MS)
 
 // --- queue -------------------------------------------------------------------------------------
@@ -118,17 +118,24 @@ static void post_rank(struct harness *h, uint32_t slot, uint32_t local, enum pm_
                       int32_t wait_status)
 {
     const struct harness_rank *r = &h->slots[slot].ranks[local];
-    struct pm_event e = {.type = type, .local = local, .epoch = r->epoch, .pid = r->pid,
-                         .incarnation = r->incarnation, .wait_status = wait_status};
+    struct pm_event e = {.type = type,
+                         .local = local,
+                         .epoch = r->epoch,
+                         .pid = r->pid,
+                         .incarnation = r->incarnation,
+                         .wait_status = wait_status};
     harness_post(h, slot, &e, LOCAL_NS);
 }
 
 static void start_rank(struct harness *h, uint32_t slot, const struct pm_action *a)
 {
     struct harness_rank *r = &h->slots[slot].ranks[a->local];
-    CHECK(!r->alive);  // two incarnations at once
-    *r = (struct harness_rank){.alive = true, .rank = a->rank, .epoch = a->epoch,
-                               .incarnation = a->incarnation, .pid = ++h->next_pid};
+    CHECK(!r->alive); // two incarnations at once
+    *r = (struct harness_rank){.alive = true,
+                               .rank = a->rank,
+                               .epoch = a->epoch,
+                               .incarnation = a->incarnation,
+                               .pid = ++h->next_pid};
     post_rank(h, slot, a->local, PM_EVENT_RANK_STARTED, 0);
 }
 
@@ -152,7 +159,10 @@ static void answer_fetch(struct harness *h, uint32_t slot, const struct pm_actio
 {
     char data[32];
     int len = snprintf(data, sizeof(data), "blob of %u", a->rank);
-    struct pm_event e = {.type = PM_EVENT_FETCHED, .epoch = a->epoch, .id = a->id, .len = (size_t)len,
+    struct pm_event e = {.type = PM_EVENT_FETCHED,
+                         .epoch = a->epoch,
+                         .id = a->id,
+                         .len = (size_t)len,
                          .data = (const uint8_t *)data};
     harness_post(h, slot, &e, LOCAL_NS);
 }
@@ -229,50 +239,77 @@ static void job_state_answer(struct harness *h)
 static void act(struct harness *h, uint32_t slot, const struct pm_action *a)
 {
     switch (a->type) {
-    case PM_ACTION_DIAL: harness_net_dial(h, slot, a); break;
-    case PM_ACTION_SEND: harness_net_send(h, slot, a); break;
-    case PM_ACTION_CLOSE: harness_net_close(h, slot, a->link); break;
+    case PM_ACTION_DIAL:
+        harness_net_dial(h, slot, a);
+        break;
+    case PM_ACTION_SEND:
+        harness_net_send(h, slot, a);
+        break;
+    case PM_ACTION_CLOSE:
+        harness_net_close(h, slot, a->link);
+        break;
     case PM_ACTION_PREPARE_SERVER:
         post_simple(h, slot, PM_EVENT_SERVER_READY, a->epoch, LOCAL_NS);
         post_simple(h, slot, PM_EVENT_PORT, 0, HARNESS_MS);
         break;
-    case PM_ACTION_START_RANK: start_rank(h, slot, a); break;
-    case PM_ACTION_SIGNAL_RANK: signal_rank(h, slot, a); break;
+    case PM_ACTION_START_RANK:
+        start_rank(h, slot, a);
+        break;
+    case PM_ACTION_SIGNAL_RANK:
+        signal_rank(h, slot, a);
+        break;
     case PM_ACTION_KILL_RANK:
         rank_ends(h, slot, a->local, 9);
         post_rank(h, slot, a->local, PM_EVENT_RANK_GONE, 0);
         break;
-    case PM_ACTION_PAUSE: pause_ranks(h, slot, true); break;
-    case PM_ACTION_RESUME: pause_ranks(h, slot, false); break;
+    case PM_ACTION_PAUSE:
+        pause_ranks(h, slot, true);
+        break;
+    case PM_ACTION_RESUME:
+        pause_ranks(h, slot, false);
+        break;
     case PM_ACTION_NOTIFY:
         if (a->last)
             post_simple(h, slot, PM_EVENT_NOTIFIED, a->epoch, LOCAL_NS);
         break;
-    case PM_ACTION_FETCH: answer_fetch(h, slot, a); break;
-    case PM_ACTION_END_AGENT: process_ends(h, slot); break;
-    case PM_ACTION_DIE: die(h, slot, a->text); break;
+    case PM_ACTION_FETCH:
+        answer_fetch(h, slot, a);
+        break;
+    case PM_ACTION_END_AGENT:
+        process_ends(h, slot);
+        break;
+    case PM_ACTION_DIE:
+        die(h, slot, a->text);
+        break;
     case PM_ACTION_SAY:
         if (!a->verbose || h->options.verbose)
             append(&h->said, &h->said_len, a->text ? a->text : "");
         break;
-    case PM_ACTION_END_STEP: end_step(h); break;
-    case PM_ACTION_ASK_JOB_STATE: job_state_answer(h); break;
+    case PM_ACTION_END_STEP:
+        end_step(h);
+        break;
+    case PM_ACTION_ASK_JOB_STATE:
+        job_state_answer(h);
+        break;
     case PM_ACTION_EXIT:
         h->exited = true;
         h->status = a->status;
         process_ends(h, slot);
         break;
-    default: break;
+    default:
+        break;
     }
 }
 
 // --- steps -------------------------------------------------------------------------------------
 
 static const char *const action_names[PM_ACTION_MAX] = {
-    "none", "dial", "send", "close", "prepare-server", "start-rank", "signal-rank", "kill-rank",
-    "pause", "resume", "set-lease", "notify", "drop-server", "fence-done", "modex-done", "fetch",
-    "fetch-cancel", "end-shim", "end-agent", "die", "node-log", "say", "log", "end-step",
-    "ask-job-state", "exit",
+    "none",       "dial",         "send",        "close",      "prepare-server",
+    "start-rank", "signal-rank",  "kill-rank",   "pause",      "resume",
+    "set-lease",  "notify",       "drop-server", "fence-done", "modex-done",
+    "fetch",      "fetch-cancel", "end-shim",    "end-agent",  "die",
+    "node-log",   "say",          "log",         "end-step",   "ask-job-state",
+    "exit",
 };
 
 static void trace(struct harness *h, uint32_t slot, const struct pm_action *a)
@@ -428,9 +465,15 @@ bool harness_run_until_exit(struct harness *h, uint64_t max_ms)
 void harness_default_options(struct pm_options *o)
 {
     *o = (struct pm_options){
-        .mode = PM_MODE_WORLD, .max_restarts = 3, .min_uptime_ms = 5000, .grace_ms = 5000,
-        .node_timeout_ms = 10000, .orphan_timeout_ms = 60000, .start_timeout_ms = 120000,
-        .join_window_ms = 15000, .fanout = 32,
+        .mode = PM_MODE_WORLD,
+        .max_restarts = 3,
+        .min_uptime_ms = 5000,
+        .grace_ms = 5000,
+        .node_timeout_ms = 10000,
+        .orphan_timeout_ms = 60000,
+        .start_timeout_ms = 120000,
+        .join_window_ms = 15000,
+        .fanout = 32,
     };
     o->fatal.exits[93 / 64] = 1ull << 93 % 64;
 }
@@ -450,7 +493,10 @@ struct harness *harness_new(const struct harness_config *config)
     h->slots = calloc(h->n, sizeof(*h->slots));
     CHECK(h->slots);
     struct pm_core_config c = {
-        .node = PM_NODE_COORDINATOR, .launch = 1, .options = h->options, .wait_ms = config->wait_ms,
+        .node = PM_NODE_COORDINATOR,
+        .launch = 1,
+        .options = h->options,
+        .wait_ms = config->wait_ms,
         .isolation_floor = config->isolation_floor,
     };
     CHECK(pm_core_new(&c, h->now_ns, &h->slots[config->nnodes].core) == 0);
@@ -461,7 +507,7 @@ struct harness *harness_new(const struct harness_config *config)
 void harness_free(struct harness *h)
 {
     for (uint32_t i = 0; i < h->n; i++)
-        harness_resume(h, harness_node(h, i));  // the backlog goes back into the heap
+        harness_resume(h, harness_node(h, i)); // the backlog goes back into the heap
     for (size_t i = 0; i < h->n_heap; i++)
         harness_item_free(h->heap[i].item);
     for (uint32_t i = 0; i < h->n; i++) {
@@ -488,7 +534,10 @@ void harness_free(struct harness *h)
 
 static void launch(struct harness *h)
 {
-    struct pm_event e = {.type = PM_EVENT_LAUNCHED, .job = 7, .step = 0, .nnodes = h->config.nnodes,
+    struct pm_event e = {.type = PM_EVENT_LAUNCHED,
+                         .job = 7,
+                         .step = 0,
+                         .nnodes = h->config.nnodes,
                          .ntasks = h->config.nnodes * h->config.ranks_per_node};
     harness_post(h, PM_NODE_COORDINATOR, &e, 0);
 }
@@ -522,8 +571,13 @@ void harness_start_agent(struct harness *h, uint32_t node)
     char addresses[32];
     snprintf(addresses, sizeof(addresses), "node%u:4000", node);
     struct pm_core_config c = {
-        .node = node, .launch = 1, .options = h->options, .nnodes = h->config.nnodes,
-        .ntasks = h->config.nnodes * per_node, .n_local = per_node, .local_ranks = ranks,
+        .node = node,
+        .launch = 1,
+        .options = h->options,
+        .nnodes = h->config.nnodes,
+        .ntasks = h->config.nnodes * per_node,
+        .n_local = per_node,
+        .local_ranks = ranks,
         .addresses = addresses,
     };
     CHECK(pm_core_new(&c, h->now_ns, &s->core) == 0);

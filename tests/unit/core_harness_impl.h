@@ -10,12 +10,12 @@
 
 #include "tests/unit/core_harness.h"
 
-#define CHECK(cond)                                                                  \
-    do {                                                                             \
-        if (!(cond)) {                                                               \
-            fprintf(stderr, "%s:%d: harness: %s\n", __FILE__, __LINE__, #cond);      \
-            abort();                                                                 \
-        }                                                                            \
+#define CHECK(cond)                                                                                \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            fprintf(stderr, "%s:%d: harness: %s\n", __FILE__, __LINE__, #cond);                    \
+            abort();                                                                               \
+        }                                                                                          \
     } while (0)
 
 // A link between node[0], who dialed, and node[1].
@@ -36,21 +36,21 @@ struct item {
     uint64_t at_ns;
     enum item_kind kind;
     uint32_t slot;
-    uint64_t timeout_ns;   // ITEM_DIAL
-    struct wire *wire;     // link events: which link ...
-    int end;               // ... and which end of it
-    bool local;            // crosses no wire (dial results)
+    uint64_t timeout_ns; // ITEM_DIAL
+    struct wire *wire;   // link events: which link ...
+    int end;             // ... and which end of it
+    bool local;          // crosses no wire (dial results)
     struct pm_event event;
     struct pm_set set;
     uint8_t *data;
     char *text;
-    struct item *next;  // in `held` or a backlog
+    struct item *next; // in `held` or a backlog
 };
 
 struct slot {
     struct pm_core *core;
     bool killed, off, paused, cut;
-    bool ended;  // as it should: END_AGENT or EXIT
+    bool ended; // as it should: END_AGENT or EXIT
     uint32_t next_even;
     uint64_t timer_ns;
     struct wire **wires;
@@ -76,11 +76,11 @@ struct harness {
     struct pm_options options;
     uint64_t now_ns;
     uint64_t seq;
-    uint32_t n;           // slots: nodes, then the coordinator
+    uint32_t n; // slots: nodes, then the coordinator
     struct slot *slots;
     struct heap_entry *heap;
     size_t n_heap, cap_heap;
-    struct wire **wires;  // all there ever were
+    struct wire **wires; // all there ever were
     size_t n_wires, cap_wires;
     struct pair *one_way;
     size_t n_one_way;
@@ -92,7 +92,7 @@ struct harness {
     uint32_t next_pid;
     enum pm_job_state job_state;
     bool srun_over;
-    uint32_t n_over;      // nodes whose tasks have all ended
+    uint32_t n_over; // nodes whose tasks have all ended
 };
 
 uint32_t harness_slot(const struct harness *h, uint32_t node);
@@ -102,7 +102,7 @@ void harness_push(struct harness *h, struct item *item, uint64_t at_ns);
 struct item *harness_item(enum item_kind kind, uint32_t slot);
 void harness_item_free(struct item *item);
 void harness_step_core(struct harness *h, uint32_t slot, struct pm_event *event);
-void harness_slot_gone(struct harness *h, uint32_t slot);  // its process is no more
+void harness_slot_gone(struct harness *h, uint32_t slot); // its process is no more
 
 // core_harness_net.c
 void harness_net_dial(struct harness *h, uint32_t slot, const struct pm_action *a);

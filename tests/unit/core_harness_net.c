@@ -71,7 +71,8 @@ static void end_closed(struct harness *h, struct wire *w, int end)
 }
 
 // Queues *item for an end of the wire, behind everything that is under way to it.
-static void wire_push(struct harness *h, struct wire *w, int end, struct item *item, uint64_t delay_ns)
+static void wire_push(struct harness *h, struct wire *w, int end, struct item *item,
+                      uint64_t delay_ns)
 {
     uint64_t at = h->now_ns + delay_ns;
     if (at < w->last_ns[end])
@@ -90,7 +91,8 @@ static struct item *link_item(struct harness *h, struct wire *w, int end, enum p
     return item;
 }
 
-static void push_down(struct harness *h, struct wire *w, int end, enum pm_link_end why, uint64_t delay_ns)
+static void push_down(struct harness *h, struct wire *w, int end, enum pm_link_end why,
+                      uint64_t delay_ns)
 {
     struct item *item = link_item(h, w, end, PM_EVENT_LINK_DOWN);
     item->event.link_end = (uint8_t)why;
@@ -133,7 +135,8 @@ void harness_net_dial_arrives(struct harness *h, struct item *item)
     struct slot *to = &h->slots[w->node[1]];
     if (!w->open[0])
         return;
-    if (to->off || path_is_cut(h, w->node[0], w->node[1]) || path_is_cut(h, w->node[1], w->node[0])) {
+    if (to->off || path_is_cut(h, w->node[0], w->node[1]) ||
+        path_is_cut(h, w->node[1], w->node[0])) {
         dial_fails(h, w, PM_LINK_UNREACHABLE, item->timeout_ns);
     } else if (!to->core) {
         dial_fails(h, w, PM_LINK_REFUSED, latency(h));
@@ -153,7 +156,7 @@ void harness_net_send(struct harness *h, uint32_t slot, const struct pm_action *
     int end;
     struct wire *w = wire_find(h, slot, a->link, &end);
     if (!w)
-        return;  // ended on the other side meanwhile
+        return; // ended on the other side meanwhile
     CHECK(a->data && a->len > 0);
     struct item *item = link_item(h, w, 1 - end, PM_EVENT_FRAME);
     item->data = malloc(a->len);

@@ -12,12 +12,12 @@
 #include "tests/unit/core_harness.h"
 
 #define COORDINATOR PM_NODE_COORDINATOR
-#define NODES_MAX 64
+#define NODES_MAX   64
 
 static struct harness *h;
 static struct pm_options options;
 static uint32_t n_nodes;
-static uint64_t lease_ns[NODES_MAX];  // as published to the shims, 0: none yet
+static uint64_t lease_ns[NODES_MAX]; // as published to the shims, 0: none yet
 static uint64_t seed;
 
 static bool hook(struct harness *harness, void *ctx, uint32_t node, const struct pm_action *a)
@@ -41,8 +41,11 @@ static void form(uint32_t nnodes, uint64_t latency_ns)
 {
     n_nodes = nnodes;
     memset(lease_ns, 0, sizeof(lease_ns));
-    const struct harness_config config = {.nnodes = nnodes, .ranks_per_node = 2, .options = &options,
-                                          .latency_ns = latency_ns, .hook = hook,
+    const struct harness_config config = {.nnodes = nnodes,
+                                          .ranks_per_node = 2,
+                                          .options = &options,
+                                          .latency_ns = latency_ns,
+                                          .hook = hook,
                                           .trace = getenv("TRACE") != NULL};
     h = harness_new(&config);
     harness_launch(h, 0);
@@ -142,11 +145,11 @@ Test(lease, a_late_grant_is_worth_nothing, .init = setup)
     form(1, 0);
     harness_pause(h, 0);
     harness_run_ms(h, options.node_timeout_ms * 9 / 10);
-    harness_resume(h, 0);  // reads the grants that lay there
+    harness_resume(h, 0); // reads the grants that lay there
     harness_run_ms(h, 0);
     cr_assert(harness_rank(h, 0, 0)->stopped);
     harness_run_ms(h, 10);
-    cr_assert_not(harness_rank(h, 0, 0)->stopped);  // a new one
+    cr_assert_not(harness_rank(h, 0, 0)->stopped); // a new one
     harness_free(h);
 }
 
@@ -171,25 +174,48 @@ static uint64_t below(uint64_t n)
         of_seed = seed;
         state = seed * 7919;
     }
-    state += 0x9e3779b97f4a7c15u;  // splitmix64
+    state += 0x9e3779b97f4a7c15u; // splitmix64
     uint64_t z = state;
     z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
     z = (z ^ z >> 27) * 0x94d049bb133111ebu;
     return (z ^ z >> 31) % n;
 }
 
-enum fault { PAUSE, CUT, RESET, CUT_ONE_WAY, SHORT_ONES, KILL = SHORT_ONES, POWER_OFF, FAIL, FAULTS };
+enum fault {
+    PAUSE,
+    CUT,
+    RESET,
+    CUT_ONE_WAY,
+    SHORT_ONES,
+    KILL = SHORT_ONES,
+    POWER_OFF,
+    FAIL,
+    FAULTS
+};
 
 static void do_fault(enum fault fault, uint32_t node)
 {
     switch (fault) {
-    case PAUSE: harness_pause(h, node); break;
-    case CUT: harness_cut(h, node); break;
-    case RESET: harness_reset_link(h, node, below(2) ? COORDINATOR : (uint32_t)below(n_nodes)); break;
-    case CUT_ONE_WAY: harness_cut_one_way(h, node, COORDINATOR, true); break;
-    case KILL: harness_kill(h, node); break;
-    case POWER_OFF: harness_power_off(h, node); break;
-    default: harness_rank_ends(h, node, 0, 9);
+    case PAUSE:
+        harness_pause(h, node);
+        break;
+    case CUT:
+        harness_cut(h, node);
+        break;
+    case RESET:
+        harness_reset_link(h, node, below(2) ? COORDINATOR : (uint32_t)below(n_nodes));
+        break;
+    case CUT_ONE_WAY:
+        harness_cut_one_way(h, node, COORDINATOR, true);
+        break;
+    case KILL:
+        harness_kill(h, node);
+        break;
+    case POWER_OFF:
+        harness_power_off(h, node);
+        break;
+    default:
+        harness_rank_ends(h, node, 0, 9);
     }
 }
 
@@ -203,8 +229,8 @@ static void undo_fault(enum fault fault, uint32_t node)
         harness_cut_one_way(h, node, COORDINATOR, false);
 }
 
-// Invariant 2, as far as membership owns it: when the coordinator may place a node's ranks elsewhere,
-// they are dead, stopped, or stopped by their shims because the published lease is over.
+// Invariant 2, as far as membership owns it: when the coordinator may place a node's ranks
+// elsewhere, they are dead, stopped, or stopped by their shims because the published lease is over.
 static bool never(struct harness *harness, void *arg)
 {
     (void)arg;
@@ -266,7 +292,8 @@ static void assert_converged(void)
         cr_assert_gt(lease_ns[i], harness_now_ns(h), "seed %lu node %u", seed, i);
         cr_assert_eq(pm_view(harness_core(h, i)), pm_view(c), "seed %lu node %u", seed, i);
         for (uint32_t k = 0; k < 2; k++)
-            cr_assert(harness_rank(h, i, k)->alive && !harness_rank(h, i, k)->stopped, "seed %lu", seed);
+            cr_assert(harness_rank(h, i, k)->alive && !harness_rank(h, i, k)->stopped, "seed %lu",
+                      seed);
     }
 }
 
@@ -274,7 +301,8 @@ static void ends_well(void)
 {
     run(1000);
     harness_all_ranks_end(h);
-    cr_assert(harness_run_until_exit(h, 200000), "seed %lu: %s%s", seed, harness_said(h), harness_died(h));
+    cr_assert(harness_run_until_exit(h, 200000), "seed %lu: %s%s", seed, harness_said(h),
+              harness_died(h));
     harness_free(h);
 }
 
@@ -315,7 +343,8 @@ Test(faults, below_half_the_timeout_nobody_dies_and_the_tree_heals, .init = setu
     for_seeds(short_faults, 150);
 }
 
-Test(faults, whatever_happens_no_rank_outlives_its_lease_and_the_step_ends, .init = setup, .timeout = 100)
+Test(faults, whatever_happens_no_rank_outlives_its_lease_and_the_step_ends, .init = setup,
+     .timeout = 100)
 {
     for_seeds(any_faults, 200);
 }

@@ -14,9 +14,18 @@
 static struct harness *h;
 static struct pm_options options;
 static uint32_t n_nodes;
+static int refusals;         // DIALs to the coordinator that are refused from now on
 static bool nameless;        // other agents are not found by name
 static uint32_t named_dials; // DIALs with addresses
 static uint32_t links_max;   // most links the coordinator ever had
+
+static void fail_dial(struct harness *harness, uint32_t node, const struct pm_action *a,
+                      enum pm_link_end end)
+{
+    struct pm_event e = {
+        .type = PM_EVENT_LINK_DOWN, .link = a->link, .node = a->node, .link_end = (uint8_t)end};
+    harness_post(harness, node, &e, HARNESS_MS);
+}
 
 static bool hook(struct harness *harness, void *ctx, uint32_t node, const struct pm_action *a)
 {
@@ -24,14 +33,17 @@ static bool hook(struct harness *harness, void *ctx, uint32_t node, const struct
     const struct pm_core *c = harness_core(harness, COORDINATOR);
     uint32_t links = c ? c->membership->n_links : 0;
     links_max = links > links_max ? links : links_max;
-    if (a->type != PM_ACTION_DIAL || a->node == COORDINATOR)
+    if (a->type != PM_ACTION_DIAL || (a->node == COORDINATOR && refusals == 0))
         return false;
+    if (a->node == COORDINATOR) {
+        refusals--;
+        fail_dial(harness, node, a, PM_LINK_REFUSED);
+        return true;
+    }
     named_dials += *a->text != 0;
     if (!nameless || *a->text)
         return false;
-    struct pm_event e = {.type = PM_EVENT_LINK_DOWN, .link = a->link, .node = a->node,
-                         .link_end = PM_LINK_UNREACHABLE};
-    harness_post(harness, node, &e, HARNESS_MS);
+    fail_dial(harness, node, a, PM_LINK_UNREACHABLE);
     return true;
 }
 
@@ -39,6 +51,7 @@ static void setup(void)
 {
     harness_default_options(&options);
     nameless = false;
+    refusals = 0;
     named_dials = links_max = 0;
 }
 
@@ -46,8 +59,11 @@ static void make(uint32_t nnodes, uint32_t fanout)
 {
     options.fanout = fanout;
     n_nodes = nnodes;
-    const struct harness_config config = {.nnodes = nnodes, .ranks_per_node = 2, .options = &options,
-                                          .hook = hook, .trace = getenv("TRACE") != NULL};
+    const struct harness_config config = {.nnodes = nnodes,
+                                          .ranks_per_node = 2,
+                                          .options = &options,
+                                          .hook = hook,
+                                          .trace = getenv("TRACE") != NULL};
     h = harness_new(&config);
 }
 
@@ -76,8 +92,8 @@ static bool said(const char *what)
 
 static void assert_nobody_is_dead(void)
 {
-    cr_assert(coordinator() && pm_core_state(coordinator()) == PM_STATE_RUNNING, "%s%s", harness_said(h),
-              harness_died(h));
+    cr_assert(coordinator() && pm_core_state(coordinator()) == PM_STATE_RUNNING, "%s%s",
+              harness_said(h), harness_died(h));
     cr_assert(pm_set_empty(pm_dead_nodes(coordinator())));
 }
 
@@ -365,11 +381,13 @@ Test(doubt, mass_silence_is_our_own_isolation_until_the_orphan_timeout, .init = 
     assert_all_is_well();
     harness_cut(h, COORDINATOR);
     uint64_t ms = ms_until_stop(10 * t_ms() + options.orphan_timeout_ms);
-    cr_assert(ms > options.orphan_timeout_ms && ms < options.orphan_timeout_ms + 2 * t_ms(), "%lu", ms);
+    cr_assert(ms > options.orphan_timeout_ms && ms < options.orphan_timeout_ms + 2 * t_ms(), "%lu",
+              ms);
     done();
 }
 
-// --- the coordinator is gone -----------------------------------------------------------------------
+// --- the coordinator is gone
+// -----------------------------------------------------------------------
 
 Test(orphans, a_coordinator_that_refuses_ends_everything_at_once, .init = setup)
 {
@@ -377,6 +395,17 @@ Test(orphans, a_coordinator_that_refuses_ends_everything_at_once, .init = setup)
     harness_kill(h, COORDINATOR);
     harness_run_ms(h, 1000);
     cr_assert_eq(harness_ranks_alive(h), 0);
+    done();
+}
+
+Test(orphans, one_refusal_alone_ends_nothing, .init = setup)
+{
+    form(4, 32);
+    refusals = 1;
+    harness_reset_link(h, 0, COORDINATOR);
+    harness_run_ms(h, 1000);
+    cr_assert_eq(refusals, 0);
+    assert_all_is_well();
     done();
 }
 
@@ -396,7 +425,8 @@ Test(orphans, a_silent_coordinator_stops_ranks_and_then_ends_them, .init = setup
 
 // --- limits, input, copies -----------------------------------------------------------------------
 
-// Half of the coordinator's own children are lost at once: their orphans find places, within limits.
+// Half of the coordinator's own children are lost at once: their orphans find places, within
+// limits.
 Test(limits, orphans_of_many_parents_fit_under_the_survivors, .init = setup)
 {
     options.orphan_timeout_ms = 600000;
@@ -424,7 +454,9 @@ static void send_garbage(uint32_t node, uint8_t type, uint64_t seed)
     uint32_t last = harness_core(h, node)->membership->n_links;
     if (last == 0)
         return;
-    struct pm_event e = {.type = PM_EVENT_FRAME, .data = data, .len = len,
+    struct pm_event e = {.type = PM_EVENT_FRAME,
+                         .data = data,
+                         .len = len,
                          .link = harness_core(h, node)->membership->links[seed % last].id};
     harness_post(h, node, &e, 0);
     harness_run_ms(h, 1);
@@ -441,7 +473,8 @@ Test(input, garbage_costs_a_link_and_nothing_else, .init = setup, .timeout = 60)
         seed ^= seed << 17;
         uint32_t node = i % 7 == 6 ? COORDINATOR : i % 7;
         uint8_t type = (uint8_t)(0x10 + i % 12);
-        bool deadly = type == PM_FRAME_REFUSED || type == PM_FRAME_DOWN || type == PM_FRAME_ATTACHED;
+        bool deadly =
+            type == PM_FRAME_REFUSED || type == PM_FRAME_DOWN || type == PM_FRAME_ATTACHED;
         if (!deadly && harness_core(h, node))
             send_garbage(node, type, seed);
     }
