@@ -165,16 +165,18 @@ static void work(struct agent *a)
         pm_agent_refuse(a, error);
         return;
     }
-    pm_folder_sweep_stale(a);
+    pm_folder_sweep_stale(&a->config);
     pm_agent_log_open(a);
     pm_port_offer(a);
 }
 
 static void stop(struct agent *a)
 {
-    pm_shims_done(a);  // first: from here on nothing of ours can be waited for
+    for (uint32_t i = 0; a->shims && !a->ends_sent && i < a->config.n_local; i++)
+        pm_tree_kill(&a->shims[i]);  // whoever is left: its shim may be stopped
     pm_servers_done(a);
-    pm_folder_done(a);
+    pm_janitor_done(a);
+    pm_shims_done(a);
     a->peers = pm_peers_free(a->peers);
     a->loop = pm_loop_free(a->loop);
     a->core = pm_core_free(a->core);
@@ -193,7 +195,7 @@ static void stop(struct agent *a)
 
 int main(int argc, char **argv)
 {
-    static struct agent a = {.lease_fd = -1, .folder_lock = -1};
+    static struct agent a = {.lease_fd = -1, .janitor_pipe = -1};
     char error[PM_ERROR_CAP] = "";
     if (argc > 1 || !getenv("PM_AGENT_VERSION")) {
         fprintf(stderr, "pm-agent: is started by Slurm through pm_supervise.so, not by hand\n");

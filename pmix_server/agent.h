@@ -103,6 +103,7 @@ struct agent {
     struct pm_signals *signals;
     struct pm_agent_config config;
     char refusal[PM_ERROR_CAP];  // why this agent cannot work; "": it can
+    bool dying;       // DIE was given: leave when the ranks are gone
     bool ending;      // END_AGENT was given
     bool ends_sent;   // and the shims were told
     struct event *linger;
@@ -127,8 +128,9 @@ struct agent {
     uint64_t last_watch_ns;
     // agent_folder.c
     char folder[PM_AGENT_PATH_CAP];  // of the step; "": not made
-    int folder_lock;    // held as long as this agent lives
     unsigned n_folders;
+    pid_t janitor;      // 0: there is none
+    int janitor_pipe;   // epochs go in; its end tells the janitor to clean up
     // agent_port.c
     uint16_t last_port;
     // agent_log.c
@@ -149,6 +151,8 @@ extern const pm_action_f pm_agent_handlers[PM_ACTION_MAX];
 void pm_agent_start_held(struct agent *a, uint32_t epoch);
 // A server was reaped: if that was all that the end waited for, the shims are told now.
 void pm_agent_end_if_clean(struct agent *a);
+// A rank is gone: if DIE was given and it was the last one, leaves.
+void pm_agent_leave_if_dead(struct agent *a);
 
 // --- agent_shims.c --------------------------------------------------------------------------------------
 int pm_shims_open(struct agent *a);  // 0 or negative errno
@@ -185,15 +189,26 @@ bool pm_server_send(struct agent *a, uint32_t epoch, const struct pm_writer *w);
 void pm_server_expect_notified(struct agent *a, uint32_t epoch, uint64_t id);
 
 // --- agent_folder.c ---------------------------------------------------------------------------------------
-// Makes a new 0700 folder inside the step's own one (made first, if it is not there). Writes its
-// path. 0 or negative errno.
-int pm_folder_new(struct agent *a, char *path, size_t cap);
+// Makes a folder (mode 0700) in `parent` whose name starts with `name` and locks it, so that
+// pm_folder_sweep_stale() of others knows that its owner lives. Writes its path; returns the fd of the lock,
+// or negative errno.
+int pm_folder_make(const char *parent, const char *name, char *path, size_t cap);
 void pm_folder_remove(const char *path);  // with all that is in it, never through links
-// Removes shared memory files that Open MPI of this epoch left on this node.
-void pm_folder_sweep_epoch(const struct agent *a, uint32_t epoch);
-void pm_folder_done(struct agent *a);
-// Removes the folders of agents of this user that were killed (scancel --signal=KILL, a dead node).
-void pm_folder_sweep_stale(const struct agent *a);
+// Removes shared memory files that Open MPI left on this node in this epoch of this step.
+void pm_folder_sweep_epoch(const struct pm_agent_config *c, uint32_t epoch);
+// Removes what agents of this user left that were killed with their janitor (scancel --signal=KILL).
+void pm_folder_sweep_stale(const struct pm_agent_config *c);
+
+// --- agent_janitor.c --------------------------------------------------------------------------------------
+// Makes a new 0700 folder inside the step's own one (made first, with its janitor, if it is not
+// there). Writes its path. 0 or negative errno.
+int pm_janitor_folder(struct agent *a, char *path, size_t cap);
+// What ranks of this epoch leave is to be swept, too.
+void pm_janitor_note_epoch(struct agent *a, uint32_t epoch);
+// Tells the janitor to clean up now; pm_agent_end_if_clean() is called when it has done so.
+void pm_janitor_dismiss(struct agent *a);
+// The same, and waits for it, for 500 ms at most.
+void pm_janitor_done(struct agent *a);
 
 // --- agent_port.c: a port that was free a moment ago, for the next MASTER_PORT --------------------------
 void pm_port_offer(struct agent *a);

@@ -4,7 +4,7 @@
 //
 // The end of a step has an order of its own: slurmstepd kills the step's processes as soon as the last
 // shim has ended, this agent included, so shims are told to end only after the servers are reaped and the
-// folders are gone.
+// folders are gone; and then this agent ends first.
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +15,9 @@
 #include "pmix_server/rank_env.h"
 #include "pmix_server/wire/hostlist.h"
 
+#define DIE_MS 1000    // how long the ranks may take to be reaped before the agent ends anyway
 #define CLEAN_MS 500   // how long the end waits for servers to be reaped
-#define END_MS 20000   // and for the shims to end
+#define END_MS 5000    // and for the shims to read that they are to end
 
 static void do_dial(struct pm_action *a, void *arg)
 {
@@ -33,7 +34,12 @@ static void do_close(struct pm_action *a, void *arg)
     pm_peers_close(((struct agent *)arg)->peers, a);
 }
 
-static void do_prepare(struct pm_action *a, void *arg) { pm_server_prepare(arg, a->epoch); }
+// Each epoch wants a port of its own, also if rank 0 of the one before was never started.
+static void do_prepare(struct pm_action *a, void *arg)
+{
+    pm_server_prepare(arg, a->epoch);
+    pm_port_offer(arg);
+}
 
 static void do_drop(struct pm_action *a, void *arg) { pm_server_drop(arg, a->epoch); }
 
@@ -86,8 +92,6 @@ static void start(struct agent *ag, const struct pm_action *a)
     ag->any_started = true;
     pm_shim_send(s, &w);
     pm_writer_done(&w);
-    if (a->rank == 0)
-        pm_port_offer(ag);
 }
 
 void pm_agent_start_held(struct agent *ag, uint32_t epoch)
@@ -232,7 +236,6 @@ static void send_ends(struct agent *ag)
     if (ag->ends_sent)
         return;
     ag->ends_sent = true;
-    pm_folder_done(ag);
     for (uint32_t i = 0; i < ag->config.n_local; i++) {
         struct shim *s = &ag->shims[i];
         struct pm_writer w = {0};
@@ -243,14 +246,19 @@ static void send_ends(struct agent *ag)
         pm_shim_send(s, &w);
         pm_writer_done(&w);
     }
-    pm_agent_leave(ag, ag->n_connected ? END_MS : 0);
+    // Not waiting for the shims: slurmstepd looks once whether the step is empty when the last task has
+    // ended, and if this agent is still there, again a whole second later.
+    pm_agent_leave(ag, pm_shims_flushed(ag) ? 0 : END_MS);
 }
 
 static void on_end_timer(evutil_socket_t fd, short what, void *arg) { send_ends(arg); }
 
 void pm_agent_end_if_clean(struct agent *ag)
 {
-    if (ag->ending && LIST_EMPTY(&ag->servers))
+    if (!ag->ending || !LIST_EMPTY(&ag->servers))
+        return;
+    pm_janitor_dismiss(ag);
+    if (!ag->janitor)
         send_ends(ag);
 }
 
@@ -274,10 +282,24 @@ static void do_die(struct pm_action *a, void *arg)
         pm_agent_refuse(ag, why);
         return;
     }
-    // The shims do the same as soon as our links to them end; a stopped one does not.
-    for (uint32_t i = 0; i < ag->config.n_local; i++)
-        pm_tree_kill(&ag->shims[i]);
-    pm_agent_leave(ag, 0);
+    // Not simply the end of our links, which does the same: what became of the ranks is to be logged.
+    ag->dying = true;
+    for (uint32_t i = 0; i < ag->config.n_local; i++) {
+        if (ag->shims[i].rank_pid)
+            send_numbers(&ag->shims[i], PM_SHIM_KILL, ag->shims[i].epoch, NULL);
+    }
+    pm_agent_leave(ag, DIE_MS);
+    pm_agent_leave_if_dead(ag);
+}
+
+void pm_agent_leave_if_dead(struct agent *ag)
+{
+    for (uint32_t i = 0; i < ag->config.n_local; i++) {
+        if (ag->shims[i].rank_pid && ag->shims[i].fd >= 0)
+            return;
+    }
+    if (ag->dying)
+        pm_agent_leave(ag, 0);
 }
 
 static void do_node_log(struct pm_action *a, void *arg)

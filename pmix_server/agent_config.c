@@ -98,9 +98,8 @@ static int check(const struct pm_agent_config *c, char *error)
 {
     if (strcmp(c->version, PM_VERSION) != 0) {
         snprintf(error, PM_ERROR_CAP,
-                 "the plugin is pm-supervise %s, pm-agent is " PM_VERSION
-                 ": install the same build on all nodes",
-                 c->version);
+                 "the plugin is pm-supervise %s, pm-agent is %s: install the same build on all nodes",
+                 c->version, PM_VERSION);
         return -EINVAL;
     }
     if (c->node >= c->nnodes || c->nnodes == 0)

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The step's own folder on this node, and what a killed server or rank leaves behind.
+// Folders, and what a killed server or rank leaves behind.
 //
-// TMPDIR/pm-supervise.UID.JOB.STEP.XXXXXX, mode 0700, made by mkdtemp (never an existing one); each
-// server gets a folder of its own inside. Removal is by fd (openat, unlinkat), as the user, and
-// never follows a link.
+// TMPDIR/pm-supervise.UID.JOB.STEP.XXXXXX, mode 0700, made by mkdtemp (never an existing one). Removal
+// is by fd (openat, unlinkat), as the user, and never follows a link.
 //
 // Open MPI keeps its shared memory in /dev/shm under a name with host, uid and a hash of the PMIx
 // namespace; as every epoch has a namespace of its own, the hash tells exactly which files are ours.
@@ -16,41 +15,35 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "pmix_server/agent.h"
 #include "pmix_server/io/util.h"
 
 #define DEPTH_MAX 32
-#define STALE_S 60
 
-static int folder_step(struct agent *a)
+// The name is given after the lock is taken: every folder of that name without a lock has no owner.
+static int lock_and_name(const char *made, const char *wanted)
 {
-    const struct pm_agent_config *c = &a->config;
-    int n = snprintf(a->folder, sizeof(a->folder), "%s/pm-supervise.%u.%u.%u.XXXXXX", c->tmpdir,
-                     c->uid, c->job, c->step);
-    if (n < 0 || (size_t)n >= sizeof(a->folder) || !mkdtemp(a->folder)) {
-        int r = n < 0 || (size_t)n >= sizeof(a->folder) ? -ENAMETOOLONG : -errno;
-        a->folder[0] = '\0';
-        return r;
-    }
-    // Tells pm_folder_sweep_stale() of later agents that its owner lives.
-    a->folder_lock = open(a->folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (a->folder_lock >= 0)
-        flock(a->folder_lock, LOCK_EX | LOCK_NB);
-    return 0;
+    PM_CLEANUP_FD int fd = open(made, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || flock(fd, LOCK_EX | LOCK_NB) < 0 || rename(made, wanted) < 0)
+        return -errno;
+    return pm_take_fd(&fd);
 }
 
-int pm_folder_new(struct agent *a, char *path, size_t cap)
+int pm_folder_make(const char *parent, const char *name, char *path, size_t cap)
 {
-    int r = a->folder[0] ? 0 : folder_step(a);
-    if (r < 0)
-        return r;
-    int n = snprintf(path, cap, "%s/s%u", a->folder, a->n_folders++);
-    if (n < 0 || (size_t)n >= cap)
+    char made[PM_AGENT_PATH_CAP];
+    int n = snprintf(made, sizeof(made), "%s/.%s.XXXXXX", parent, name);
+    if (n < 0 || (size_t)n >= sizeof(made) || (size_t)n >= cap)
         return -ENAMETOOLONG;
-    return mkdir(path, 0700) < 0 ? -errno : 0;
+    if (!mkdtemp(made))
+        return -errno;
+    snprintf(path, cap, "%s/%s", parent, made + strlen(parent) + 2);
+    int fd = lock_and_name(made, path);
+    if (fd < 0)
+        rmdir(made);
+    return fd;
 }
 
 // Takes over `fd`.
@@ -108,9 +101,8 @@ static bool is_segment(const char *name, const char *const *heads, size_t n)
     return false;
 }
 
-void pm_folder_sweep_epoch(const struct agent *a, uint32_t epoch)
+void pm_folder_sweep_epoch(const struct pm_agent_config *c, uint32_t epoch)
 {
-    const struct pm_agent_config *c = &a->config;
     char nspace[64], host[256] = "", heads[4][384];
     const char *const list[] = {heads[0], heads[1], heads[2], heads[3]};
     snprintf(nspace, sizeof(nspace), "pm.%u.%u.%u", c->job, c->step, epoch);
@@ -130,36 +122,26 @@ void pm_folder_sweep_epoch(const struct agent *a, uint32_t epoch)
         closedir(shm);
 }
 
-// A lock that can be had has no owner. A minute's grace covers the moment between making and locking.
+// A lock that can be had has no owner.
 static bool is_stale(int parent, const char *name, uint32_t uid)
 {
     struct stat st;
     PM_CLEANUP_FD int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == uid &&
-           st.st_mtime + STALE_S < time(NULL) && flock(fd, LOCK_EX | LOCK_NB) == 0;
+           flock(fd, LOCK_EX | LOCK_NB) == 0;
 }
 
-void pm_folder_sweep_stale(const struct agent *a)
+void pm_folder_sweep_stale(const struct pm_agent_config *c)
 {
     char prefix[64], path[PM_AGENT_PATH_CAP];
-    snprintf(prefix, sizeof(prefix), "pm-supervise.%u.", a->config.uid);
-    DIR *dir = opendir(a->config.tmpdir);
+    snprintf(prefix, sizeof(prefix), "pm-supervise.%u.", c->uid);
+    DIR *dir = opendir(c->tmpdir);
     for (struct dirent *d; dir && (d = readdir(dir));) {
-        int n = snprintf(path, sizeof(path), "%s/%s", a->config.tmpdir, d->d_name);
+        int n = snprintf(path, sizeof(path), "%s/%s", c->tmpdir, d->d_name);
         if (!strncmp(d->d_name, prefix, strlen(prefix)) && n > 0 && (size_t)n < sizeof(path) &&
-            is_stale(dirfd(dir), d->d_name, a->config.uid))
+            is_stale(dirfd(dir), d->d_name, c->uid))
             pm_folder_remove(path);
     }
     if (dir)
         closedir(dir);
-}
-
-void pm_folder_done(struct agent *a)
-{
-    if (a->folder[0])
-        pm_folder_remove(a->folder);
-    if (a->folder_lock >= 0)
-        close(a->folder_lock);
-    a->folder_lock = -1;
-    a->folder[0] = '\0';
 }

@@ -225,7 +225,7 @@ static int server_start(struct agent *a, const uint32_t *epoch, struct server *o
         memcpy(s->folder, old->folder, sizeof(s->folder));
         old->keep_folder = true;
     } else {
-        r = pm_folder_new(a, s->folder, sizeof(s->folder));
+        r = pm_janitor_folder(a, s->folder, sizeof(s->folder));
     }
     if (r == 0)
         r = server_fork(s, old ? old->port : 0);
@@ -279,6 +279,7 @@ void pm_server_prepare(struct agent *a, uint32_t epoch)
 {
     struct server *old = find(a, true, epoch), *standby = find(a, false, 0);
     int r = 0;
+    pm_janitor_note_epoch(a, epoch);
     if (old && old->state == SERVER_DEAD) {
         bool same_place = old->port && old->n_connected == 0;
         r = server_start(a, &epoch, same_place ? old : NULL);
@@ -313,7 +314,7 @@ void pm_server_drop(struct agent *a, uint32_t epoch)
     struct server *s = find(a, true, epoch);
     if (s)
         drop(s);
-    pm_folder_sweep_epoch(a, epoch);
+    pm_folder_sweep_epoch(&a->config, epoch);
 }
 
 // --- standby -----------------------------------------------------------------------------------------
@@ -493,8 +494,6 @@ void pm_servers_done(struct agent *a)
             kill(s->pid, SIGKILL);
         for (int i = 0; s->pid && i < 200 && waitpid(s->pid, NULL, WNOHANG) == 0; i++)
             usleep(1000);  // its folder must not be in use
-        if (s->has_epoch)
-            pm_folder_sweep_epoch(a, s->epoch);
         server_free(s);
     }
     if (a->standby_timer)

@@ -187,6 +187,7 @@ static void on_tree_gone(struct shim *s, struct pm_reader *r)
     if (event.epoch == s->epoch && event.incarnation == s->incarnation)
         s->rank_pid = 0;
     post(s, &event);
+    pm_agent_leave_if_dead(s->agent);
 }
 
 static void on_signalled(struct shim *s, struct pm_reader *r)
@@ -316,9 +317,8 @@ static const char *hello_check(const struct agent *a, const char *version, uint3
         return a->refusal;
     if (strcmp(version, PM_VERSION) != 0) {
         snprintf(buf, PM_ERROR_CAP,
-                 "the shim is pm-supervise %s, pm-agent is " PM_VERSION
-                 ": install the same build on all nodes",
-                 version);
+                 "the shim is pm-supervise %s, pm-agent is %s: install the same build on all nodes",
+                 version, PM_VERSION);
         return buf;
     }
     if (local >= a->config.n_local || a->config.local_ranks[local] != rank ||

@@ -91,14 +91,19 @@ static const char *describe_end(int status, char *buf)
     return strcat(buf, shown);
 }
 
+// Our own child: its zombie may come a moment after the end of its connection.
+void pm_shim_await_agent(struct shim *s)
+{
+    for (int i = 0; i < 200 && s->agent > 0 && !pm_shim_reap_one(s, s->agent); i++)
+        (void)nanosleep(&(struct timespec){.tv_nsec = (long)PM_NS_PER_MS / 2}, NULL);
+}
+
 void pm_shim_agent_gone(struct shim *s)
 {
     char how[64] = "its connection ended";
     bool had_rank = s->open;
     kill_for_good(s);
-    // Our own child: its zombie may come a moment after the end of its connection.
-    for (int i = 0; i < 50 && s->agent > 0 && !pm_shim_reap_one(s, s->agent); i++)
-        (void)nanosleep(&(struct timespec){.tv_nsec = 2 * (long)PM_NS_PER_MS}, NULL);
+    pm_shim_await_agent(s);
     if (s->config->agent > 0 && s->agent == 0)
         describe_end(s->agent_status, how);
     if (!s->started)

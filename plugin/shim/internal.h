@@ -55,6 +55,8 @@ __attribute__((noreturn)) void pm_shim_agent_gone(struct shim *s);
 __attribute__((noreturn)) void pm_shim_parent_gone(struct shim *s);
 // Reaps child `which` (-1: any) if it has ended, and notes the agent's end.
 bool pm_shim_reap_one(struct shim *s, pid_t which);
+// Waits for the end of our own agent, which has been told to end or is known to be dead: 100 ms at most.
+void pm_shim_await_agent(struct shim *s);
 
 // speak.c: each ends the process if the agent is gone.
 void pm_shim_send_hello(struct shim *s);

@@ -181,8 +181,11 @@ static bool settle(struct shim *s)
         pm_shim_send_tree_gone(s, &s->current, s->killed);
     }
     uint64_t now_ns = pm_shim_clock_ns();
-    if (s->ending && (!s->open || now_ns >= s->end_deadline_ns))
+    if (s->ending && (!s->open || now_ns >= s->end_deadline_ns)) {
+        // slurmstepd looks whether the step is empty, and if not, again a second later.
+        pm_shim_await_agent(s);
         pm_shim_end_with(s->last_status);
+    }
     if (!s->lease && now_ns >= s->welcome_deadline_ns)
         pm_shim_cannot_start(s, "it has not answered in time");
     obey_lease(s, now_ns);
