@@ -143,8 +143,8 @@ static void refuse(struct pm_conn *link, enum pm_secure_result result)
     const char *peer = pm_secure_peer_version(link->secure);
     switch (result) {
     case PM_SECURE_VERSION:
-        snprintf(text, sizeof(text), "%s is pm-supervise %s, this side is " PM_VERSION,
-                 link->address, *peer ? peer : "of another protocol");
+        snprintf(text, sizeof(text), "%s is pm-supervise %s, this side is %s", link->address,
+                 *peer ? peer : "of another protocol", PM_VERSION);
         break;
     case PM_SECURE_LAUNCH:
         snprintf(text, sizeof(text), "%s belongs to another launch of the step", link->address);
