@@ -61,6 +61,7 @@ struct coordinator {
     struct pm_signals *signals;
     pid_t srun;  // 0: reaped, or not started
     bool srun_ended;
+    bool stop_wanted;  // TERM or HUP came
     int srun_status;
     int report_fd;
     struct event *report;

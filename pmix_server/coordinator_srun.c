@@ -49,6 +49,16 @@ void pm_srun_inherit(struct inherited *in)
     getrlimit(RLIMIT_NOFILE, &in->nofile);
 }
 
+// srun answers TERM and HUP with SIGKILL for the whole step. A step that runs is ended by the core
+// instead, in order and in bounded time; srun gets the signal if there is no step yet, and the second time.
+static bool stop_wanted(struct coordinator *c, int sig)
+{
+    bool first = !c->stop_wanted;
+    c->stop_wanted = true;
+    pm_loop_post(c->loop, &(struct pm_event){.type = PM_EVENT_STOP, .signal = sig});
+    return !c->launched || !first;
+}
+
 static void on_signal(const struct signalfd_siginfo *info, void *arg)
 {
     struct coordinator *c = arg;
@@ -61,11 +71,10 @@ static void on_signal(const struct signalfd_siginfo *info, void *arg)
         if (treatments[i].signal != sig)
             continue;
         bool sent = info->ssi_code <= 0;
-        // First the core: it must know that a stop is wanted before srun's reaction is seen.
+        bool pass = treatments[i].passing == PASS_ALWAYS || (treatments[i].passing == PASS_SENT && sent);
         if (treatments[i].stop)
-            pm_loop_post(c->loop, &(struct pm_event){.type = PM_EVENT_STOP, .signal = sig});
-        if (c->srun && (treatments[i].passing == PASS_ALWAYS ||
-                        (treatments[i].passing == PASS_SENT && sent)))
+            pass = stop_wanted(c, sig);
+        if (c->srun && pass)
             kill(c->srun, sig);
     }
 }
