@@ -3,8 +3,8 @@
 // Collectives: life, dispatch, copy and digest of what fence*.c and modex.c do. The contract of the
 // module is in internal.h, its parts and their limits in collective.h.
 //
-// An epoch that is over is only a number: nothing of it or of an older one is accepted again, from the
-// local server or from the tree.
+// An epoch that is over is only a number: nothing of it or of an older one is accepted again, from
+// the local server or from the tree.
 #include "pmix_server/core/collective.h"
 
 #include <errno.h>
@@ -87,7 +87,8 @@ struct pm_collective *pm_collective_clone(const struct pm_collective *c)
     copy->fetches = NULL;
     copy->n_signatures = copy->n_modexes = copy->n_fetches = 0;
     copy->lost = (struct pm_set){0};
-    if (!clone_signatures(copy, c) || !clone_modexes(copy, c) || pm_set_copy(&copy->lost, &c->lost) < 0)
+    if (!clone_signatures(copy, c) || !clone_modexes(copy, c) ||
+        pm_set_copy(&copy->lost, &c->lost) < 0)
         return pm_collective_free(copy);
     return copy;
 }
@@ -137,7 +138,8 @@ void pm_collective_digest(const struct pm_collective *c, uint64_t now_ns, struct
     pm_fetch_digest(c, now_ns, d);
 }
 
-// --- Time ---------------------------------------------------------------------------------------------
+// --- Time
+// ---------------------------------------------------------------------------------------------
 
 uint64_t pm_collective_deadline_ns(const struct pm_collective *c)
 {
@@ -181,7 +183,8 @@ static void on_timer(struct pm_core *core)
     pm_modex_timer(core);
 }
 
-// --- Dispatch -----------------------------------------------------------------------------------------
+// --- Dispatch
+// -----------------------------------------------------------------------------------------
 
 // The local server of `epoch` answers: it said so, or it asks itself.
 static void mark_ready(struct pm_core *core, uint32_t epoch, bool is_new_server)
@@ -243,10 +246,11 @@ void pm_collective_frame(struct pm_core *core, uint32_t link, uint32_t from, uin
         break;
     }
     if (pm_reader_end(r) < 0)
-        r->error = -EBADMSG;  // the link is closed; nothing of the frame was used
+        r->error = -EBADMSG; // the link is closed; nothing of the frame was used
 }
 
-// --- Tree, losses, end of an epoch ----------------------------------------------------------------------
+// --- Tree, losses, end of an epoch
+// ----------------------------------------------------------------------
 
 // A child that comes back may be another process that knows none of our sets.
 static void forget_child(struct pm_core *core, uint32_t child)

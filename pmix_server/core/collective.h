@@ -1,40 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the parts of the collective module share: signature.c (sets of participants and what is known of
-// them), fence.c (contributions up, one decision, result down), modex.c (one rank's blob for one that
-// wants it), collective.c (life, dispatch, copy, digest).
+// What the parts of the collective module share: signature.c (sets of participants and what is
+// known of them), fence.c (contributions up, one decision, result down), modex.c (one rank's blob
+// for one that wants it), collective.c (life, dispatch, copy, digest).
 //
-// A fence is (epoch, set of participating ranks, number): the same set may fence again and again, and
-// every node counts its own fences per set, so equal numbers meet. A "signature" is an epoch and a set;
-// it lives until its epoch is over, because the count does. Group operations will be a further kind of
-// record beside the fences of a signature; frame types 0x34 and up are free for them.
+// A fence is (epoch, set of participating ranks, number): the same set may fence again and again,
+// and every node counts its own fences per set, so equal numbers meet. A "signature" is an epoch
+// and a set; it lives until its epoch is over, because the count does. Group operations will be a
+// further kind of record beside the fences of a signature; frame types 0x34 and up are free for
+// them.
 //
-// Fence frames carry the content hash of the set; the content itself only until the peer has it on this
-// link (`parent_knows`, `known_children`).
+// Fence frames carry the content hash of the set; the content itself only until the peer has it on
+// this link (`parent_knows`, `known_children`).
 #ifndef PM_CORE_COLLECTIVE_H
 #define PM_CORE_COLLECTIVE_H
 
 #include "pmix_server/core/internal.h"
 
-#define PM_FENCE_DATA_MAX (64u << 20)     // bytes that one node may contribute
-#define PM_FENCE_RESULT_MAX (192u << 20)  // bytes of a result; a frame must hold it
-#define PM_FENCE_PENDING_MAX 65536u       // undecided fences a node keeps
-#define PM_SIGNATURES_MAX 16384u          // sets of one epoch at the coordinator; twice that at agents, so
-                                          // that the coordinator is always the one who refuses
-#define PM_FENCE_MEMO_ROOT 16u            // decided fences kept per set, to answer late questions
+#define PM_FENCE_DATA_MAX (64u << 20)    // bytes that one node may contribute
+#define PM_FENCE_RESULT_MAX (192u << 20) // bytes of a result; a frame must hold it
+#define PM_FENCE_PENDING_MAX 65536u      // undecided fences a node keeps
+// Sets of one epoch at the coordinator; agents keep twice that, so that it is always the
+// coordinator who refuses one.
+#define PM_SIGNATURES_MAX 16384u
+// Decided fences kept per set to answer late questions, and the bytes of results that the
+// coordinator keeps for it in all (the newest stays, whatever its size).
+#define PM_FENCE_MEMO_ROOT 16u
 #define PM_FENCE_MEMO_AGENT 4u
-#define PM_FENCE_MEMO_BYTES (64u << 20)   // of results kept at the coordinator; the newest stays whatever its size
-#define PM_FENCE_HOLD_MS 250u             // how long contributions wait for the rest of their subtree
-#define PM_MODEX_PENDING_MAX 65536u       // local questions a node keeps
-#define PM_MODEX_RESEND_MS 1000u          // first repetition; doubles up to
+#define PM_FENCE_MEMO_BYTES (64u << 20)
+#define PM_FENCE_HOLD_MS 250u       // how long contributions wait for the rest of their subtree
+#define PM_MODEX_PENDING_MAX 65536u // local questions a node keeps
+#define PM_MODEX_RESEND_MS 1000u    // first repetition; doubles up to
 #define PM_MODEX_RESEND_MAX_MS 30000u
 #define PM_SPANS_MAX (1u << 20)
 
 enum pm_collective_frame {
-    // Up: key, u8 flags, u64 rest of the smallest timeout in ms (0: none), set of contributing nodes,
-    // with PM_FENCE_COLLECT for each of them, in order: bytes.
+    // Up: key, u8 flags, u64 rest of the smallest timeout in ms (0: none), set of contributing
+    // nodes; with PM_FENCE_COLLECT for each of them, in order: bytes.
     PM_FRAME_FENCE_UP = 0x30,
-    // Down: key, i32 status, u32 lost rank, set of nodes that it answers (empty: every participant), bytes.
+    // Down: key, i32 status, u32 lost rank, set of nodes that it answers (empty: every
+    // participant), bytes.
     PM_FRAME_FENCE_DOWN = 0x31,
     // u32 epoch, u32 node asked, u32 node asking, u32 rank, u64 rest of the timeout in ms (0: none)
     PM_FRAME_MODEX_ASK = 0x32,
@@ -45,51 +50,51 @@ enum pm_collective_frame {
 
 enum pm_fence_flag {
     PM_FENCE_COLLECT = 1,
-    PM_FENCE_FAILED = 2,   // a contributor says that a local participant was lost
-    PM_FENCE_TOO_BIG = 4,  // data over a limit was dropped: ends with an error
+    PM_FENCE_FAILED = 2,  // a contributor says that a local participant was lost
+    PM_FENCE_TOO_BIG = 4, // data over a limit was dropped: ends with an error
 };
 
 struct pm_chunk {
     uint32_t node;
     uint32_t len;
-    uint8_t *data;  // owned
+    uint8_t *data; // owned
 };
 
 struct pm_fence {
-    struct pm_fence *next;  // of its signature, by number
+    struct pm_fence *next; // of its signature, by number
     uint64_t seq;
-    uint64_t decided_order;  // of c->decisions: which memo is oldest
-    bool has_local;          // a FENCE event of this node waits for its FENCE_DONE
+    uint64_t decided_order; // of c->decisions: which memo is oldest
+    bool has_local;         // a FENCE event of this node waits for its FENCE_DONE
     bool decided;
-    bool urgent;  // known to be late: nobody else is coming, do not hold it back
+    bool urgent; // known to be late: nobody else is coming, do not hold it back
     uint8_t flags;
     uint8_t flags_sent;
     int32_t status;
     uint32_t lost_rank;
     uint64_t local_id;
-    uint64_t deadline_ns;  // smallest timeout; UINT64_MAX: none
-    uint64_t hold_ns;      // agents: when what is there goes up without the rest; UINT64_MAX: nothing held
-    struct pm_set have;    // contributors known here
-    struct pm_set sent;    // of them, those the present parent was told
-    struct pm_set late;    // decided, but these nodes asked again: the answer must come from above
+    uint64_t deadline_ns; // smallest timeout; UINT64_MAX: none
+    uint64_t hold_ns;     // agents: when a part goes up without the rest; UINT64_MAX: never
+    struct pm_set have; // contributors known here
+    struct pm_set sent; // of them, those the present parent was told
+    struct pm_set late; // decided, but these nodes asked again: the answer must come from above
     struct pm_chunk *chunks;
     uint32_t n_chunks;
     uint32_t cap_chunks;
     size_t bytes;
-    uint8_t *data;  // coordinator: the result, kept for late questions; owned
+    uint8_t *data; // coordinator: the result, kept for late questions; owned
     size_t len;
-    bool dropped;  // the memo's data was given up for space
+    bool dropped; // the memo's data was given up for space
 };
 
 struct pm_signature {
     uint32_t epoch;
     uint64_t hash;
     struct pm_set ranks;
-    struct pm_set nodes;  // that host a participant; agents: of the own subtree, itself included
-    uint64_t nodes_tree;  // value of c->tree that `nodes` belongs to; 0: none
-    uint32_t nodes_map;   // and of the world's map_version
-    uint64_t next_seq;    // of the next local FENCE event
-    uint64_t forgotten;   // decided fences below this number may have left the memo
+    struct pm_set nodes; // that host a participant; agents: of the own subtree, itself included
+    uint64_t nodes_tree; // value of c->tree that `nodes` belongs to; 0: none
+    uint32_t nodes_map;  // and of the world's map_version
+    uint64_t next_seq;   // of the next local FENCE event
+    uint64_t forgotten;  // decided fences below this number may have left the memo
     bool parent_knows;
     struct pm_set known_children;
     struct pm_fence *fences;
@@ -105,7 +110,7 @@ struct pm_modex_ask {
 struct pm_modex {
     uint32_t epoch;
     uint32_t rank;
-    uint32_t node;  // that hosts it
+    uint32_t node; // that hosts it
     struct pm_modex_ask *asks;
     uint32_t n;
     uint32_t cap;
@@ -119,25 +124,25 @@ struct pm_fetch {
     uint32_t rank;
     uint64_t id;
     bool issued;
-    uint64_t deadline_ns;  // of the most patient
-    struct pm_set nodes;   // that ask, maybe this one
+    uint64_t deadline_ns; // of the most patient
+    struct pm_set nodes;  // that ask, maybe this one
 };
 
 struct pm_collective {
-    uint32_t first_epoch;  // older ones are over
-    uint32_t ready_epoch;  // highest epoch whose local server is known to answer
+    uint32_t first_epoch; // older ones are over
+    uint32_t ready_epoch; // highest epoch whose local server is known to answer
     bool any_ready;
-    uint64_t deadline_ns;  // not later than the earliest of all below
-    uint64_t tree;         // grows whenever the tree around this node may have changed; from 1
-    struct pm_signature **signatures;  // sorted by (epoch, hash)
+    uint64_t deadline_ns; // not later than the earliest of all below
+    uint64_t tree;        // grows whenever the tree around this node may have changed; from 1
+    struct pm_signature **signatures; // sorted by (epoch, hash)
     uint32_t n_signatures;
     uint32_t cap_signatures;
     uint32_t n_pending;
     uint64_t decisions;
     size_t memo_bytes;
     uint32_t lost_epoch;
-    struct pm_set lost;  // ranks of lost_epoch; coordinator: no fence with one of them succeeds
-    struct pm_modex **modexes;  // sorted by (epoch, rank)
+    struct pm_set lost; // ranks of lost_epoch; coordinator: no fence with one of them succeeds
+    struct pm_modex **modexes; // sorted by (epoch, rank)
     uint32_t n_modexes;
     uint32_t cap_modexes;
     uint32_t n_asks;
@@ -147,7 +152,8 @@ struct pm_collective {
     uint64_t next_fetch_id;
 };
 
-// Which fence a frame is about. `ranks` belongs to a key that was read and is borrowed by one to write.
+// Which fence a frame is about. `ranks` belongs to a key that was read and is borrowed by one to
+// write.
 struct pm_fence_key {
     uint32_t epoch;
     uint64_t hash;
@@ -157,24 +163,25 @@ struct pm_fence_key {
 };
 
 struct pm_answer {
-    int32_t status;  // enum pm_server_status
+    int32_t status; // enum pm_server_status
     uint32_t lost_rank;
-    const uint8_t *data;  // borrowed
+    const uint8_t *data; // borrowed
     size_t len;
 };
 
 // --- signature.c
 // NULL: unknown.
 struct pm_signature *pm_signature_find(struct pm_collective *c, uint32_t epoch, uint64_t hash);
-// Finds or makes it. NULL: too many of this epoch, no memory (then out->error is set), another set with
-// the same hash, or a set outside the world.
-struct pm_signature *pm_signature_get(struct pm_core *core, uint32_t epoch, const struct pm_set *ranks);
+// Finds or makes it. NULL: too many of this epoch, no memory (then out->error is set), another set
+// with the same hash, or a set outside the world.
+struct pm_signature *pm_signature_get(struct pm_core *core, uint32_t epoch,
+                                      const struct pm_set *ranks);
 struct pm_signature *pm_signature_free(struct pm_signature *s);
 struct pm_signature *pm_signature_clone(const struct pm_signature *s);
 // Ends every signature up to `epoch`.
 void pm_signatures_drop(struct pm_collective *c, uint32_t epoch);
-// Nodes that host a participant: all (coordinator), or those of the own subtree (agents). Recomputed
-// after a change of the tree. Before the world is known it is empty.
+// Nodes that host a participant: all (coordinator), or those of the own subtree (agents).
+// Recomputed after a change of the tree. Before the world is known it is empty.
 const struct pm_set *pm_signature_nodes(struct pm_core *core, struct pm_signature *s);
 // Does any participant live on `child` or below it? True as long as the world is unknown.
 bool pm_signature_is_below(struct pm_core *core, struct pm_signature *s, uint32_t child);
@@ -186,7 +193,8 @@ struct pm_fence *pm_signature_add_fence(struct pm_core *core, struct pm_signatur
 void pm_signature_remove_fence(struct pm_core *core, struct pm_signature *s, struct pm_fence *f);
 // Calls `visit` for every fence that is not decided. It may decide or remove it.
 void pm_fence_for_pending(struct pm_core *core,
-                          void (*visit)(struct pm_core *, struct pm_signature *, struct pm_fence *));
+                          void (*visit)(struct pm_core *, struct pm_signature *,
+                                        struct pm_fence *));
 void pm_write_fence_key(struct pm_writer *w, const struct pm_fence_key *key);
 void pm_read_fence_key(struct pm_reader *r, struct pm_fence_key *key);
 
@@ -200,8 +208,8 @@ void pm_fence_on_tree(struct pm_core *core);
 void pm_fence_epoch_over(struct pm_core *core, uint32_t epoch);
 
 // --- fence_root.c (coordinator)
-void pm_fence_decide(struct pm_core *core, struct pm_signature *s, struct pm_fence *f, int32_t status,
-                     uint32_t lost_rank);
+void pm_fence_decide(struct pm_core *core, struct pm_signature *s, struct pm_fence *f,
+                     int32_t status, uint32_t lost_rank);
 // Decides if there is something to decide.
 void pm_fence_consider(struct pm_core *core, struct pm_signature *s, struct pm_fence *f);
 void pm_fence_rank_lost(struct pm_core *core, uint32_t rank);
@@ -209,10 +217,11 @@ void pm_fence_rank_lost(struct pm_core *core, uint32_t rank);
 // --- fence_result.c
 // `has_ranks`: the peer may not know the set. Borrows the signature's.
 struct pm_fence_key pm_fence_key_of(const struct pm_signature *s, uint64_t seq, bool has_ranks);
-void pm_fence_emit_done(struct pm_core *core, uint32_t epoch, uint64_t id, const struct pm_answer *a);
+void pm_fence_emit_done(struct pm_core *core, uint32_t epoch, uint64_t id,
+                        const struct pm_answer *a);
 // Sends the answer to the children that have targets below (no targets: every participant).
-void pm_fence_spread(struct pm_core *core, struct pm_signature *s, uint64_t seq, const struct pm_answer *a,
-                     const struct pm_set *targets);
+void pm_fence_spread(struct pm_core *core, struct pm_signature *s, uint64_t seq,
+                     const struct pm_answer *a, const struct pm_set *targets);
 // Answers `nodes` below the child that asked for them.
 void pm_fence_reply(struct pm_core *core, uint32_t child, const struct pm_fence_key *asked,
                     const struct pm_answer *a, const struct pm_set *nodes);
@@ -225,7 +234,8 @@ void pm_fence_complete(struct pm_core *core, struct pm_signature *s, struct pm_f
 struct pm_fence *pm_fence_free(struct pm_fence *f);
 struct pm_fence *pm_fence_clone(const struct pm_fence *f);
 // Takes note of `node` with a copy of its data; a node counts once.
-void pm_fence_contribute(struct pm_core *core, struct pm_fence *f, uint32_t node, const void *data, size_t len);
+void pm_fence_contribute(struct pm_core *core, struct pm_fence *f, uint32_t node, const void *data,
+                         size_t len);
 // Frees contributions, keeps who made them.
 void pm_fence_drop_data(struct pm_fence *f);
 // For each node of `nodes`, in order: bytes.
@@ -239,8 +249,8 @@ bool pm_fence_join(struct pm_fence *f);
 // Who wants what; PM_FRAME_MODEX_ASK.
 struct pm_ask {
     uint32_t epoch;
-    uint32_t node;  // that hosts the rank
-    uint32_t from;  // that asks
+    uint32_t node; // that hosts the rank
+    uint32_t from; // that asks
     uint32_t rank;
     uint64_t timeout_ms;
 };
@@ -253,7 +263,8 @@ void pm_modex_on_tree(struct pm_core *core);
 void pm_modex_rank_lost(struct pm_core *core, uint32_t epoch, uint32_t rank);
 void pm_modex_epoch_over(struct pm_core *core, uint32_t epoch);
 // Answers the local ranks that want `rank`, if any still do.
-void pm_modex_finish(struct pm_core *core, uint32_t epoch, uint32_t rank, const struct pm_answer *a);
+void pm_modex_finish(struct pm_core *core, uint32_t epoch, uint32_t rank,
+                     const struct pm_answer *a);
 // Answers ask->from, be it this node or another.
 void pm_modex_answer(struct pm_core *core, const struct pm_ask *ask, const struct pm_answer *a);
 struct pm_modex *pm_modex_free(struct pm_modex *m);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fences. The contributions of a subtree go up, the coordinator decides once, the result goes down to
-// where participants live.
+// Fences. The contributions of a subtree go up, the coordinator decides once, the result goes down
+// to where participants live.
 //
-// A node keeps its subtree's contributions until the result has arrived and tells each new parent all of
-// them; a contributor counts once, however often it is heard. To save messages it waits until every
-// participating node below it has come, but never longer than PM_FENCE_HOLD_MS: then it sends what is
-// there, and the coordinator knows by name who is late. One event causes at most one frame of a fence per
-// link.
+// A node keeps its subtree's contributions until the result has arrived and tells each new parent
+// all of them; a contributor counts once, however often it is heard. To save messages it waits
+// until every participating node below it has come, but never longer than PM_FENCE_HOLD_MS: then it
+// sends what is there, and the coordinator knows by name who is late. One event causes at most one
+// frame of a fence per link.
 //
 // `late` holds who asked after the result had passed here (fence_result.c).
 #include <errno.h>
@@ -18,9 +18,10 @@
 
 static const struct pm_set nobody;
 
-// --- Agents: up -------------------------------------------------------------------------------------
+// --- Agents: up
+// -------------------------------------------------------------------------------------
 
-bool  pm_fence_send_up(struct pm_core *core, struct pm_signature *s, struct pm_fence *f,
+static bool send_up(struct pm_core *core, struct pm_signature *s, struct pm_fence *f,
                     const struct pm_set *nodes, uint8_t flags)
 {
     struct pm_writer w = {0};
@@ -66,7 +67,7 @@ static void hold(struct pm_core *core, struct pm_fence *f)
 }
 
 // Sends up what the parent has not heard yet.
-void  pm_fence_forward(struct pm_core *core, struct pm_signature *s, struct pm_fence *f)
+static void forward(struct pm_core *core, struct pm_signature *s, struct pm_fence *f)
 {
     bool has_flags = f->flags & (uint8_t)~f->flags_sent & (PM_FENCE_FAILED | PM_FENCE_TOO_BIG);
     if (!has_flags && pm_set_covers(&f->sent, &f->have))
@@ -82,7 +83,7 @@ void  pm_fence_forward(struct pm_core *core, struct pm_signature *s, struct pm_f
     if (flags & PM_FENCE_TOO_BIG)
         flags &= (uint8_t)~PM_FENCE_COLLECT;
     f->hold_ns = UINT64_MAX;
-    if (pm_fence_send_up(core, s, f, &unsent, flags)) {
+    if (send_up(core, s, f, &unsent, flags)) {
         f->flags_sent = f->flags;
         if (pm_set_copy(&f->sent, &f->have) < 0)
             pm_collective_nomem(core);
@@ -95,7 +96,7 @@ static void progress(struct pm_core *core, struct pm_signature *s, struct pm_fen
     if (core->coordinator)
         pm_fence_consider(core, s, f);
     else
-        pm_fence_forward(core, s, f);
+        forward(core, s, f);
 }
 
 static void set_deadline(struct pm_core *core, struct pm_fence *f, uint64_t deadline_ns)
@@ -107,7 +108,8 @@ static void set_deadline(struct pm_core *core, struct pm_fence *f, uint64_t dead
         pm_collective_arm(core->collective, deadline_ns);
 }
 
-// --- Events -------------------------------------------------------------------------------------------
+// --- Events
+// -------------------------------------------------------------------------------------------
 
 // Who is missing is for node.c to see: a local participant that left without finalize is the cause.
 static void tell_local_failure(struct pm_core *core, const struct pm_event *event)
@@ -130,7 +132,7 @@ static void fail_event(struct pm_core *core, const struct pm_event *event, int32
 static void enter(struct pm_core *core, struct pm_signature *s, struct pm_fence *f,
                   const struct pm_event *event)
 {
-    if (f->decided) {  // by an error, before we came; a success would have waited for us
+    if (f->decided) { // by an error, before we came; a success would have waited for us
         fail_event(core, event, f->status == PM_STATUS_OK ? PM_STATUS_ERROR : f->status);
         return;
     }
@@ -170,10 +172,11 @@ void pm_fence_event(struct pm_core *core, const struct pm_event *event)
            PM_FENCE_PENDING_MAX);
     fail_event(core, event, PM_STATUS_ERROR);
     struct pm_fence refused = {.seq = seq, .deadline_ns = UINT64_MAX};
-    pm_fence_send_up(core, s, &refused, &nobody, PM_FENCE_TOO_BIG);
+    send_up(core, s, &refused, &nobody, PM_FENCE_TOO_BIG);
 }
 
-// --- Frames -------------------------------------------------------------------------------------------
+// --- Frames
+// -------------------------------------------------------------------------------------------
 
 struct up {
     struct pm_fence_key key;
@@ -203,7 +206,8 @@ static void read_up(struct pm_core *core, struct pm_reader *r, struct up *up)
 static void take_contributions(struct pm_core *core, struct pm_fence *f, struct up *up)
 {
     f->flags |= up->flags;
-    // Who repeats itself has a new way up; the result may have passed while it had none, so ask again.
+    // Who repeats itself has a new way up; the result may have passed while it had none, so ask
+    // again.
     if (!core->coordinator && pm_set_subtract(&f->sent, &up->nodes) < 0)
         pm_collective_nomem(core);
     set_deadline(core, f, pm_collective_until(core, up->timeout_ms));
@@ -221,8 +225,8 @@ static void take_contributions(struct pm_core *core, struct pm_fence *f, struct 
 }
 
 // Asked about a fence that is decided here. Only the coordinator has the data of a success.
-static void answer_late(struct pm_core *core, struct pm_signature *s, struct pm_fence *f, uint32_t from,
-                        struct up *up)
+static void answer_late(struct pm_core *core, struct pm_signature *s, struct pm_fence *f,
+                        uint32_t from, struct up *up)
 {
     const struct pm_answer a = pm_fence_memo_answer(f);
     if (core->coordinator || f->status != PM_STATUS_OK) {
@@ -231,7 +235,7 @@ static void answer_late(struct pm_core *core, struct pm_signature *s, struct pm_
     }
     if (pm_set_union(&f->late, &up->nodes) < 0)
         pm_collective_nomem(core);
-    pm_fence_send_up(core, s, f, &f->late, 0);
+    send_up(core, s, f, &f->late, 0);
 }
 
 static void handle_up(struct pm_core *core, uint32_t from, struct up *up)
@@ -291,9 +295,9 @@ static void read_down(struct pm_core *core, struct pm_reader *r, struct down *do
 
 static void handle_down(struct pm_core *core, struct down *down)
 {
-    struct pm_signature *s = down->key.has_ranks
-                                 ? pm_signature_get(core, down->key.epoch, &down->key.ranks)
-                                 : pm_signature_find(core->collective, down->key.epoch, down->key.hash);
+    struct pm_signature *s =
+        down->key.has_ranks ? pm_signature_get(core, down->key.epoch, &down->key.ranks)
+                            : pm_signature_find(core->collective, down->key.epoch, down->key.hash);
     if (!s)
         return;
     s->parent_knows = true;
@@ -301,7 +305,7 @@ static void handle_down(struct pm_core *core, struct down *down)
     bool is_first = !f || !f->decided;
     bool is_for_all = pm_set_empty(&down->targets);
     if (!is_first && is_for_all && pm_set_empty(&f->late))
-        return;  // heard before, by another way
+        return; // heard before, by another way
     // Whoever is known to wait below gets the answer too, whoever it was sent for.
     const struct pm_set *waiting = !f ? NULL : is_first ? &f->have : &f->late;
     if (waiting && !(is_first && is_for_all) && pm_set_union(&down->targets, waiting) < 0)
@@ -327,7 +331,8 @@ void pm_fence_frame_down(struct pm_core *core, uint32_t from, struct pm_reader *
     pm_set_done(&down.targets);
 }
 
-// --- Time, tree, end of the epoch ---------------------------------------------------------------------------------
+// --- Time, tree, end of the epoch
+// ---------------------------------------------------------------------------------
 
 static void visit_timer(struct pm_core *core, struct pm_signature *s, struct pm_fence *f)
 {
@@ -336,8 +341,8 @@ static void visit_timer(struct pm_core *core, struct pm_signature *s, struct pm_
         return;
     }
     if (!core->coordinator && core->now_ns >= f->hold_ns) {
-        s->nodes_tree = 0;  // who did not come may no longer be below
-        pm_fence_forward(core, s, f);
+        s->nodes_tree = 0; // who did not come may no longer be below
+        forward(core, s, f);
     }
     pm_collective_arm(core->collective, core->coordinator ? f->deadline_ns : f->hold_ns);
 }
@@ -357,9 +362,9 @@ void pm_fence_on_parent(struct pm_core *core)
             pm_set_clear(&f->sent);
             f->flags_sent = 0;
             if (!f->decided)
-                pm_fence_forward(core, s, f);
+                forward(core, s, f);
             else if (!pm_set_empty(&f->late))
-                pm_fence_send_up(core, s, f, &f->late, 0);
+                send_up(core, s, f, &f->late, 0);
         }
     }
 }
@@ -387,7 +392,8 @@ void pm_fence_on_tree(struct pm_core *core)
 void pm_fence_epoch_over(struct pm_core *core, uint32_t epoch)
 {
     struct pm_collective *c = core->collective;
-    static const struct pm_answer aborted = {.status = PM_STATUS_ABORTED, .lost_rank = PM_RANK_NONE};
+    static const struct pm_answer aborted = {.status = PM_STATUS_ABORTED,
+                                             .lost_rank = PM_RANK_NONE};
     for (uint32_t i = 0; i < c->n_signatures && c->signatures[i]->epoch <= epoch; i++) {
         const struct pm_signature *s = c->signatures[i];
         for (const struct pm_fence *f = s->fences; f; f = f->next) {

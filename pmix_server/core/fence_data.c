@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The bytes of a fence: one chunk per contributing node, so that a node that moved in the tree and was
-// heard twice still counts once, and the result has one order, by node, everywhere.
+// The bytes of a fence: one chunk per contributing node, so that a node that moved in the tree and
+// was heard twice still counts once, and the result has one order, by node, everywhere.
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -84,7 +84,8 @@ struct pm_fence *pm_fence_clone(const struct pm_fence *f)
     return clone_content(copy, f) ? copy : pm_fence_free(copy);
 }
 
-void pm_fence_contribute(struct pm_core *core, struct pm_fence *f, uint32_t node, const void *data, size_t len)
+void pm_fence_contribute(struct pm_core *core, struct pm_fence *f, uint32_t node, const void *data,
+                         size_t len)
 {
     if (pm_set_has(&f->have, node))
         return;
@@ -119,7 +120,8 @@ void pm_fence_write_chunks(struct pm_writer *w, struct pm_fence *f, const struct
 {
     sort_chunks(f);
     uint32_t at = 0;
-    for (uint32_t node = pm_set_next(nodes, 0); node != UINT32_MAX; node = pm_set_next(nodes, node + 1)) {
+    for (uint32_t node = pm_set_next(nodes, 0); node != UINT32_MAX;
+         node = pm_set_next(nodes, node + 1)) {
         while (at < f->n_chunks && f->chunks[at].node < node)
             at++;
         bool is_here = at < f->n_chunks && f->chunks[at].node == node;

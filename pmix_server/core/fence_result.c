@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The result of a fence at a node: down to where participants live, to the local server, and into the
-// memo.
+// The result of a fence at a node: down to where participants live, to the local server, and into
+// the memo.
 //
-// A decided fence stays for a while. Who asks again gets the same answer: from the coordinator's memo, or
-// from any node's if it was an error. Only the coordinator keeps data.
+// A decided fence stays for a while. Who asks again gets the same answer: from the coordinator's
+// memo, or from any node's if it was an error. Only the coordinator keeps data.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 
 #include "pmix_server/core/collective.h"
 
-struct pm_fence_key  pm_fence_key_of(const struct pm_signature *s, uint64_t seq, bool has_ranks)
+struct pm_fence_key pm_fence_key_of(const struct pm_signature *s, uint64_t seq, bool has_ranks)
 {
     return (struct pm_fence_key){
         .epoch = s->epoch, .hash = s->hash, .seq = seq, .has_ranks = has_ranks, .ranks = s->ranks};
@@ -20,7 +20,8 @@ struct pm_fence_key  pm_fence_key_of(const struct pm_signature *s, uint64_t seq,
 
 // --- Results: to the local server and down ------------------------------------------------------
 
-void  pm_fence_emit_done(struct pm_core *core, uint32_t epoch, uint64_t id, const struct pm_answer *a)
+void pm_fence_emit_done(struct pm_core *core, uint32_t epoch, uint64_t id,
+                        const struct pm_answer *a)
 {
     struct pm_action *done = pm_emit(core, PM_ACTION_FENCE_DONE);
     done->epoch = epoch;
@@ -30,8 +31,8 @@ void  pm_fence_emit_done(struct pm_core *core, uint32_t epoch, uint64_t id, cons
         pm_action_set_data(core, done, a->data, a->len);
 }
 
-static void write_down(struct pm_writer *w, const struct pm_fence_key *key, const struct pm_answer *a,
-                       const struct pm_set *targets)
+static void write_down(struct pm_writer *w, const struct pm_fence_key *key,
+                       const struct pm_answer *a, const struct pm_set *targets)
 {
     pm_write_u8(w, PM_FRAME_FENCE_DOWN);
     pm_write_fence_key(w, key);
@@ -51,10 +52,10 @@ static bool is_wanted_by(struct pm_core *core, struct pm_signature *s, const str
 }
 
 // Sends the answer to the children that have targets below (no targets: every participant).
-void  pm_fence_spread(struct pm_core *core, struct pm_signature *s, uint64_t seq, const struct pm_answer *a,
-                   const struct pm_set *targets)
+void pm_fence_spread(struct pm_core *core, struct pm_signature *s, uint64_t seq,
+                     const struct pm_answer *a, const struct pm_set *targets)
 {
-    struct pm_writer frames[2] = {0};  // without and with the set of ranks
+    struct pm_writer frames[2] = {0}; // without and with the set of ranks
     uint32_t n;
     const uint32_t *children = pm_children(core, &n);
     for (uint32_t i = 0; i < n; i++) {
@@ -76,8 +77,8 @@ void  pm_fence_spread(struct pm_core *core, struct pm_signature *s, uint64_t seq
 }
 
 // Answers `nodes` below the child that asked for them. It knows the set.
-void  pm_fence_reply(struct pm_core *core, uint32_t child, const struct pm_fence_key *asked,
-                  const struct pm_answer *a, const struct pm_set *nodes)
+void pm_fence_reply(struct pm_core *core, uint32_t child, const struct pm_fence_key *asked,
+                    const struct pm_answer *a, const struct pm_set *nodes)
 {
     struct pm_writer w = {0};
     struct pm_fence_key key = *asked;
@@ -144,7 +145,7 @@ static void trim_memo_bytes(struct pm_collective *c, const struct pm_fence *newe
     }
 }
 
-struct pm_answer  pm_fence_memo_answer(const struct pm_fence *f)
+struct pm_answer pm_fence_memo_answer(const struct pm_fence *f)
 {
     if (f->dropped)
         return (struct pm_answer){.status = PM_STATUS_ERROR, .lost_rank = PM_RANK_NONE};
@@ -152,7 +153,8 @@ struct pm_answer  pm_fence_memo_answer(const struct pm_fence *f)
         .status = f->status, .lost_rank = f->lost_rank, .data = f->data, .len = f->len};
 }
 
-// --- The end of a fence at this node ----------------------------------------------------------------
+// --- The end of a fence at this node
+// ----------------------------------------------------------------
 
 static void tell_node(struct pm_core *core, uint32_t epoch, uint32_t rank)
 {
@@ -163,9 +165,10 @@ static void tell_node(struct pm_core *core, uint32_t epoch, uint32_t rank)
         pm_node_fence_lost(core, epoch, rank);
 }
 
-// With --pm-log-nodes: what this node was given, as hashes, so that logs show that all got the same.
-static void log_success(struct pm_core *core, const struct pm_signature *s, const struct pm_fence *f,
-                        const struct pm_answer *a)
+// With --pm-log-nodes: what this node was given, as hashes, so that logs show that all got the
+// same.
+static void log_success(struct pm_core *core, const struct pm_signature *s,
+                        const struct pm_fence *f, const struct pm_answer *a)
 {
     if (core->config.options.log_nodes[0] == '\0')
         return;
@@ -183,8 +186,8 @@ static void log_success(struct pm_core *core, const struct pm_signature *s, cons
 }
 
 // The result is here: the local server gets it, contributions are no longer needed.
-void  pm_fence_complete(struct pm_core *core, struct pm_signature *s, struct pm_fence *f,
-                     const struct pm_answer *a)
+void pm_fence_complete(struct pm_core *core, struct pm_signature *s, struct pm_fence *f,
+                       const struct pm_answer *a)
 {
     struct pm_collective *c = core->collective;
     f->decided = true;

@@ -30,8 +30,7 @@ static void say_missing(struct pm_core *core, struct pm_signature *s, const stru
     for (uint32_t n = pm_set_next(&nodes, 0); rc == 0 && n != UINT32_MAX;
          n = pm_set_next(&nodes, n + 1))
         rc = pm_set_union(&ranks, &core->world.ranks_of_node[n]);
-    struct pm_set others = {
-        0}; // missing := ranks of these nodes, without those that do not take part
+    struct pm_set others = {0}; // ranks of these nodes that do not take part
     rc = rc < 0 ? rc : pm_set_copy(&others, &ranks);
     rc = rc < 0 ? rc : pm_set_subtract(&others, &s->ranks);
     rc = rc < 0 ? rc : pm_set_subtract(&ranks, &others);

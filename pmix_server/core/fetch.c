@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The other end of direct modex: what nodes want of a rank that lives here. There is one fetch per local
-// rank, whoever asks; it waits in the server until the rank has published, and its answer goes to all.
+// The other end of direct modex: what nodes want of a rank that lives here. There is one fetch per
+// local rank, whoever asks; it waits in the server until the rank has published, and its answer
+// goes to all.
 #include <errno.h>
 #include <stdlib.h>
 
@@ -77,7 +78,8 @@ static void cancel(struct pm_core *core, struct pm_fetch *f)
 static void distribute(struct pm_core *core, const struct pm_fetch *f, const struct pm_answer *a)
 {
     struct pm_ask ask = {.epoch = f->epoch, .node = core->config.node, .rank = f->rank};
-    for (uint32_t n = pm_set_next(&f->nodes, 0); n != UINT32_MAX; n = pm_set_next(&f->nodes, n + 1)) {
+    for (uint32_t n = pm_set_next(&f->nodes, 0); n != UINT32_MAX;
+         n = pm_set_next(&f->nodes, n + 1)) {
         ask.from = n;
         pm_modex_answer(core, &ask, a);
     }

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Direct modex: a local rank wants what another rank has published. One question per rank and node is on
-// its way, however many ask; it is routed through the tree to the node of that rank, waits there until
-// the server has the data, and the answer is routed back. Nodes in between keep nothing: whoever asks
-// repeats the question after every change of the tree and, ever more rarely, by time. Each local
-// question is answered exactly once: data, not found, timeout, lost, or epoch over.
+// Direct modex: a local rank wants what another rank has published. One question per rank and node
+// is on its way, however many ask; it is routed through the tree to the node of that rank, waits
+// there until the server has the data, and the answer is routed back. Nodes in between keep
+// nothing: whoever asks repeats the question after every change of the tree and, ever more rarely,
+// by time. Each local question is answered exactly once: data, not found, timeout, lost, or epoch
+// over.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,8 @@
 
 #define NO_HOP (UINT32_MAX - 1)
 
-// --- Local questions --------------------------------------------------------------------------------
+// --- Local questions
+// --------------------------------------------------------------------------------
 
 static uint32_t lower(const struct pm_collective *c, uint32_t epoch, uint32_t rank)
 {
@@ -147,7 +149,8 @@ static uint64_t most_patient(const struct pm_modex *m)
     return deadline_ns;
 }
 
-// --- The way -----------------------------------------------------------------------------------------
+// --- The way
+// -----------------------------------------------------------------------------------------
 
 // `from` handed it to us. What came from above and is not for below is dropped, not sent back: the
 // parent's picture of our subtree is older than ours, and the two of us would play ball with it.
@@ -203,16 +206,17 @@ static void send_answer(struct pm_core *core, uint32_t from, const struct pm_ask
     route_and_free(core, from, ask->from, &w);
 }
 
-// --- Events and frames --------------------------------------------------------------------------------
+// --- Events and frames
+// --------------------------------------------------------------------------------
 
 // Asks once more, or for the first time, and sets the time of the next repetition.
 static void ask_again(struct pm_core *core, struct pm_modex *m)
 {
     const struct pm_ask ask = {.epoch = m->epoch,
-                            .node = m->node,
-                            .from = core->config.node,
-                            .rank = m->rank,
-                            .timeout_ms = pm_collective_rest_ms(core, most_patient(m))};
+                               .node = m->node,
+                               .from = core->config.node,
+                               .rank = m->rank,
+                               .timeout_ms = pm_collective_rest_ms(core, most_patient(m))};
     if (m->node == core->config.node) {
         pm_fetch_want(core, &ask);
         return;
@@ -251,7 +255,8 @@ void pm_modex_event(struct pm_core *core, const struct pm_event *event)
         m = insert(core, event->epoch, event->rank);
     if (!m)
         return;
-    uint64_t before_ns = most_patient(m), deadline_ns = pm_collective_until(core, event->timeout_ms);
+    uint64_t before_ns = most_patient(m),
+             deadline_ns = pm_collective_until(core, event->timeout_ms);
     // Who is more patient than those before must not be given up with them.
     if (add_ask(core, m, event->id, deadline_ns) && (is_new || deadline_ns > before_ns))
         ask_again(core, m);
@@ -262,9 +267,9 @@ static void take_ask(struct pm_core *core, const struct pm_ask *ask)
 {
     static const struct pm_answer unknown = {.status = PM_STATUS_NOT_FOUND};
     if (!core->world_known)
-        return;  // it will be repeated
-    bool is_here = ask->rank < core->world.nranks &&
-                   core->world.node_of_rank[ask->rank] == core->config.node;
+        return; // it will be repeated
+    bool is_here =
+        ask->rank < core->world.nranks && core->world.node_of_rank[ask->rank] == core->config.node;
     if (is_here)
         pm_fetch_want(core, ask);
     else
@@ -317,7 +322,8 @@ void pm_modex_frame_answer(struct pm_core *core, uint32_t from, struct pm_reader
         send_answer(core, from, &ask, &a);
 }
 
-// --- Time, tree, losses ---------------------------------------------------------------------------------
+// --- Time, tree, losses
+// ---------------------------------------------------------------------------------
 
 // Ends the questions whose time is over. False: none is left, and the record with it.
 static bool expire(struct pm_core *core, struct pm_modex *m)

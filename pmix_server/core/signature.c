@@ -71,7 +71,8 @@ static struct pm_signature *insert(struct pm_core *core, uint32_t epoch, const s
     return s;
 }
 
-struct pm_signature *pm_signature_get(struct pm_core *core, uint32_t epoch, const struct pm_set *ranks)
+struct pm_signature *pm_signature_get(struct pm_core *core, uint32_t epoch,
+                                      const struct pm_set *ranks)
 {
     struct pm_collective *c = core->collective;
     struct pm_signature *s = pm_signature_find(c, epoch, pm_set_hash(ranks));
@@ -134,8 +135,8 @@ void pm_signatures_drop(struct pm_collective *c, uint32_t epoch)
         memmove(c->signatures, c->signatures + n, c->n_signatures * sizeof(struct pm_signature *));
 }
 
-// The last rank of the node's run that holds `rank`: placing ranks in blocks makes this a jump over the
-// whole node.
+// The last rank of the node's run that holds `rank`: placing ranks in blocks makes this a jump over
+// the whole node.
 static uint32_t run_end(const struct pm_set *ranks, uint32_t rank)
 {
     for (uint32_t i = 0; i < ranks->n; i++) {
@@ -178,7 +179,8 @@ static int add_hosts(const struct pm_core *core, struct pm_signature *s, const s
 {
     int rc = 0;
     for (uint32_t i = 0; i < among->n && rc == 0; i++) {
-        for (uint64_t node = among->spans[i].first; node <= among->spans[i].last && rc == 0; node++) {
+        for (uint64_t node = among->spans[i].first; node <= among->spans[i].last && rc == 0;
+             node++) {
             if (is_host(&core->world, s, (uint32_t)node))
                 rc = pm_set_add(&s->nodes, (uint32_t)node);
         }
@@ -190,7 +192,8 @@ static int add_subtree_nodes(const struct pm_core *core, struct pm_signature *s)
 {
     uint32_t n;
     const uint32_t *children = pm_children(core, &n);
-    int rc = is_host(&core->world, s, core->config.node) ? pm_set_add(&s->nodes, core->config.node) : 0;
+    int rc =
+        is_host(&core->world, s, core->config.node) ? pm_set_add(&s->nodes, core->config.node) : 0;
     for (uint32_t i = 0; i < n && rc == 0; i++) {
         const struct pm_set *below = pm_subtree(core, children[i]);
         if (is_host(&core->world, s, children[i]))
@@ -271,14 +274,14 @@ void pm_signature_remove_fence(struct pm_core *core, struct pm_signature *s, str
 }
 
 // Calls `visit` for every fence that is not decided. It may decide it.
-void  pm_fence_for_pending(struct pm_core *core,
-                        void (*visit)(struct pm_core *, struct pm_signature *, struct pm_fence *))
+void pm_fence_for_pending(struct pm_core *core,
+                          void (*visit)(struct pm_core *, struct pm_signature *, struct pm_fence *))
 {
     struct pm_collective *c = core->collective;
     for (uint32_t i = 0; i < c->n_signatures && c->n_pending; i++) {
         struct pm_signature *s = c->signatures[i];
         for (struct pm_fence *f = s->fences, *next; f; f = next) {
-            next = f->next;  // a decision frees no fence with a higher number
+            next = f->next; // a decision frees no fence with a higher number
             if (!f->decided)
                 visit(core, s, f);
         }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whatever bytes an attached peer sends, a core neither crashes nor breaks its own contract. The peer has
-// the step's key, so this is the second wall, not the first.
+// Whatever bytes an attached peer sends, a core neither crashes nor breaks its own contract. The
+// peer has the step's key, so this is the second wall, not the first.
 //
-// Three worlds are brought to a state worth attacking once: forming, running with fences and a modex on
-// their way, halting. An input is: which world, which core of it, and frames (u16 length, bytes), each
-// sent on a link that the core has; a length of 0 lets time pass. Every input starts from a clone.
+// Three worlds are brought to a state worth attacking once: forming, running with fences and a
+// modex on their way, halting. An input is: which world, which core of it, and frames (u16 length,
+// bytes), each sent on a link that the core has; a length of 0 lets time pass. Every input starts
+// from a clone.
 #include "tests/fuzz/fuzz.h"
 
 #include <string.h>
@@ -39,7 +40,8 @@ static void post_fences(struct harness *h)
     pm_set_done(&some);
 }
 
-static bool keeps_fetches(struct harness *h, void *ctx, uint32_t node, const struct pm_action *action)
+static bool keeps_fetches(struct harness *h, void *ctx, uint32_t node,
+                          const struct pm_action *action)
 {
     (void)h;
     (void)ctx;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Option texts of users, sites and the step's environment: "NAME TEXT" sets one option, anything else is
-// a whole line. What decodes encodes to a line that decodes to the same.
+// Option texts of users, sites and the step's environment: "NAME TEXT" sets one option, anything
+// else is a whole line. What decodes encodes to a line that decodes to the same.
 #include "tests/fuzz/fuzz.h"
 
 #include <string.h>

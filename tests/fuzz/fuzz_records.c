@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The records of the tree: what a reader takes, its writer writes again in a form that reads as the same
-// record, and taking it in twice changes nothing.
+// The records of the tree: what a reader takes, its writer writes again in a form that reads as the
+// same record, and taking it in twice changes nothing.
 #include "tests/fuzz/fuzz.h"
 
 #include "pmix_server/core/placement.h"

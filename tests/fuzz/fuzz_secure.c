@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The secure channel as a stranger sees it, and as a stream that was tampered with. The first byte says
-// which end is attacked and how: bytes as they are, or a true peer's stream with the rest of the input as
-// changes (u16 position, u8 mask). Nothing that was changed may be taken for a frame.
+// The secure channel as a stranger sees it, and as a stream that was tampered with. The first byte
+// says which end is attacked and how: bytes as they are, or a true peer's stream with the rest of
+// the input as changes (u16 position, u8 mask). Nothing that was changed may be taken for a frame.
 #include "tests/fuzz/fuzz.h"
 
 #include <string.h>
@@ -89,7 +89,7 @@ static void stream(const uint8_t *data, size_t size)
         FUZZ_CHECK(rc != PM_SECURE_OK || is_true);
         if (rc != PM_SECURE_OK)
             break;
-        memcpy(sent.data + at, was.data + at, frame.used);  // it was opened in place
+        memcpy(sent.data + at, was.data + at, frame.used); // it was opened in place
         at += frame.used;
     }
     pm_writer_done(&sent);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The parsers of wire/ that take bytes or text from others: sets, the namespace of an epoch, host lists,
-// and the environment that START brings to a shim.
+// The parsers of wire/ that take bytes or text from others: sets, the namespace of an epoch, host
+// lists, and the environment that START brings to a shim.
 #include "tests/fuzz/fuzz.h"
 
 #include <string.h>

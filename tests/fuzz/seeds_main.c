@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Runs a fuzz target over seeds without a fuzzer: `seeds DIR` takes every file of DIR, every prefix of
-// it and every file with one byte changed, so that the boundaries of every field are crossed.
+// Runs a fuzz target over seeds without a fuzzer: `seeds DIR` takes every file of DIR, every prefix
+// of it and every file with one byte changed, so that the boundaries of every field are crossed.
 #include <dirent.h>
 #include <string.h>
 
 #include "tests/fuzz/fuzz.h"
 
 #define SEED_MAX 65536
-#define CHANGES_MAX 600  // positions that are cut and changed; the rest of a long seed only as a whole
+#define CHANGES_MAX                                                                                \
+    600 // positions that are cut and changed; the rest of a long seed only as a whole
 
 static void run(const uint8_t *data, size_t len)
 {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A world of collective modules without the rest of the core: n agents and a coordinator, joined by
-// queues in place of links, with a virtual clock. The functions of internal.h that collective.c calls
-// are stood in for here, so the tree is whatever a test says it is.
+// queues in place of links, with a virtual clock. The functions of internal.h that collective.c
+// calls are stood in for here, so the tree is whatever a test says it is.
 //
 // Frames of one link keep their order; which link moves next is the order of sending, or with
 // `shuffle` a random one. A frame on a link that was cut is lost.
@@ -12,10 +12,10 @@
 #include "pmix_server/core/collective.h"
 
 #define NET_DETACHED (UINT32_MAX - 2)
-#define NET_MS PM_MS
+#define NET_MS       PM_MS
 
 struct net_done {
-    enum pm_action_type type;  // FENCE_DONE or MODEX_DONE
+    enum pm_action_type type; // FENCE_DONE or MODEX_DONE
     uint32_t node;
     uint32_t epoch;
     uint64_t id;
@@ -42,26 +42,26 @@ struct net_fetch {
 struct net {
     uint32_t n;
     uint32_t per_node;
-    struct pm_core *cores;  // n + 1; the last is the coordinator
-    uint32_t *parent;       // of each node; NET_DETACHED
+    struct pm_core *cores; // n + 1; the last is the coordinator
+    uint32_t *parent;      // of each node; NET_DETACHED
     struct pm_set *subtree;
-    uint32_t **children;  // n + 1 lists
+    uint32_t **children; // n + 1 lists
     uint32_t *n_children;
     struct pm_set dead;
     uint64_t now_ns;
-    uint64_t shuffle;  // 0: in order, else the state of the generator
+    uint64_t shuffle; // 0: in order, else the state of the generator
     struct net_frame *queue;
     size_t n_queue, cap_queue;
     struct net_done *done;
     size_t n_done, cap_done;
     struct net_fetch *fetches;
     size_t n_fetches, cap_fetches;
-    char *says;  // all lines, each ended by \n
+    char *says; // all lines, each ended by \n
     size_t n_logs;
-    size_t sent;         // frames so far
-    size_t root_frames;  // that the coordinator received
-    size_t rejected;     // malformed frames
-    struct pm_set told;  // ranks that pm_node_fence_lost named
+    size_t sent;        // frames so far
+    size_t root_frames; // that the coordinator received
+    size_t rejected;    // malformed frames
+    struct pm_set told; // ranks that pm_node_fence_lost named
 };
 
 // Ranks are placed in blocks of `per_node`; the tree has the numbers' shape.
@@ -79,7 +79,7 @@ struct net_fence {
     bool collect;
     bool failed;
     uint64_t timeout_ms;
-    const char *data;  // NULL: "<node>;" when collecting
+    const char *data; // NULL: "<node>;" when collecting
 };
 void net_fence(struct net *net, const struct net_fence *fence);
 void net_modex(struct net *net, uint32_t node, uint64_t id, uint32_t rank, uint64_t timeout_ms);

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The cores of 1k, 4k and 16k nodes with 8 ranks each, without I/O: form, fence, lose a rank and start
-// again, fence again. Prints what each phase costs in CPU time, frames at the coordinator and memory, and
-// fails if 16k nodes cost more than 20 times what 1k nodes do.
+// The cores of 1k, 4k and 16k nodes with 8 ranks each, without I/O: form, fence, lose a rank and
+// start again, fence again. Prints what each phase costs in CPU time, frames at the coordinator and
+// memory, and fails if 16k nodes cost more than 20 times what 1k nodes do.
 //
-// One thing is cut short. Every node of a collecting fence gets every node's data, so all nodes together
-// move n * n * 512 bytes, 128 GiB at 16k, in a program that plays all of them. The result of that fence
-// therefore goes down one path of the tree only; what the others would have got is counted.
+// One thing is cut short. Every node of a collecting fence gets every node's data, so all nodes
+// together move n * n * 512 bytes, 128 GiB at 16k, in a program that plays all of them. The result
+// of that fence therefore goes down one path of the tree only; what the others would have got is
+// counted.
 //
-// In reality every core has a cache of its own; here all share one. So that the smaller sizes do not look
-// cheap only because they fit into it, 16 worlds of 1k, 4 of 4k and 1 of 16k take turns, event by event.
+// In reality every core has a cache of its own; here all share one. So that the smaller sizes do
+// not look cheap only because they fit into it, 16 worlds of 1k, 4 of 4k and 1 of 16k take turns,
+// event by event.
 //
 // Not Criterion: it runs for a while, and its output is a table. `scale N` runs N nodes alone.
 #include <inttypes.h>
@@ -21,25 +23,25 @@
 
 #include "tests/unit/core_harness.h"
 
-#define RANKS 8u
-#define BYTES_PER_RANK 64u
-#define BIG_FRAME 65536u
-#define MAX_RATIO 20.0
+#define RANKS            8u
+#define BYTES_PER_RANK   64u
+#define BIG_FRAME        65536u
+#define MAX_RATIO        20.0
 #define FRAME_FENCE_DOWN 0x31
-#define FACTOR 16u  // between the smallest and the largest size
-#define WARM_BYTES ((size_t)900 << 20)
-#define PHASE_LIMIT_MS 120000u
+#define FACTOR           16u // between the smallest and the largest size
+#define WARM_BYTES       ((size_t)900 << 20)
+#define PHASE_LIMIT_MS   120000u
 
 struct world {
     uint32_t n;
     struct harness *h;
     uint32_t epoch;
     uint64_t fence_id;
-    bool fencing;  // the nodes that were cut off are aborted later, which is right
+    bool fencing; // the nodes that were cut off are aborted later, which is right
     uint32_t wanted;
     uint32_t done;
     uint64_t cut_bytes;
-    uint32_t cut_from;  // who sent the last large frame
+    uint32_t cut_from; // who sent the last large frame
     uint64_t began_ns;
     struct harness_stats before;
     bool finished;
@@ -67,7 +69,8 @@ static double cpu_seconds(void)
 }
 
 // Counts the results; of the frames with a large one lets each node send the first.
-static bool on_action(struct harness *h, void *context, uint32_t node, const struct pm_action *action)
+static bool on_action(struct harness *h, void *context, uint32_t node,
+                      const struct pm_action *action)
 {
     (void)h;
     struct world *w = context;
@@ -85,7 +88,8 @@ static bool on_action(struct harness *h, void *context, uint32_t node, const str
     return !is_first;
 }
 
-// --- Phases -----------------------------------------------------------------------------------------
+// --- Phases
+// -----------------------------------------------------------------------------------------
 
 static void form_begin(struct world *w)
 {
@@ -162,7 +166,8 @@ static const struct phase phases[] = {
     {"fence again", bare_begin, fence_is_done},
 };
 
-// --- Measurement ------------------------------------------------------------------------------------
+// --- Measurement
+// ------------------------------------------------------------------------------------
 
 static void begin(struct world *w, const struct phase *phase)
 {
@@ -197,7 +202,8 @@ static void print(struct world *w, const char *name, double seconds)
     const struct harness_stats *stats = harness_stats(w->h);
     printf("%8u  %-12s %9.3f s %9" PRIu64 " us %10" PRIu64 " %10" PRIu64 "\n", w->n, name, seconds,
            (harness_now_ns(w->h) - w->began_ns) / 1000,
-           stats->coordinator_frames - w->before.coordinator_frames, stats->frames - w->before.frames);
+           stats->coordinator_frames - w->before.coordinator_frames,
+           stats->frames - w->before.frames);
     fflush(stdout);
 }
 
@@ -219,7 +225,7 @@ static struct sum measure(uint32_t n, uint32_t n_worlds)
         sum.seconds += seconds;
         print(&worlds[0], phases[i].name, seconds);
         for (uint32_t k = 0; k < n_worlds; k++)
-            harness_run_ms(worlds[k].h, 5);  // what is still on its way
+            harness_run_ms(worlds[k].h, 5); // what is still on its way
     }
     const struct mallinfo2 memory = mallinfo2();
     sum.memory = (double)(memory.uordblks + memory.hblkhd) / n_worlds;
@@ -244,7 +250,8 @@ static void warm_up(size_t bytes)
 
 int main(int argc, char **argv)
 {
-    printf("%8s  %-12s %11s %12s %10s %10s\n", "nodes", "phase", "CPU", "virtual", "at root", "frames");
+    printf("%8s  %-12s %11s %12s %10s %10s\n", "nodes", "phase", "CPU", "virtual", "at root",
+           "frames");
     if (argc > 1) {
         measure((uint32_t)strtoul(argv[1], NULL, 10), 1);
         return 0;
@@ -255,6 +262,7 @@ int main(int argc, char **argv)
     struct sum large = measure(1024 * FACTOR, 1);
     double time_ratio = large.seconds / small.seconds;
     double memory_ratio = large.memory / small.memory;
-    printf("16k / 1k: time %.1f, memory %.1f (at most %.0f)\n", time_ratio, memory_ratio, MAX_RATIO);
+    printf("16k / 1k: time %.1f, memory %.1f (at most %.0f)\n", time_ratio, memory_ratio,
+           MAX_RATIO);
     return time_ratio <= MAX_RATIO && memory_ratio <= MAX_RATIO ? 0 : 1;
 }

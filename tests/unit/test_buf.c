@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The reader and the writer: every width reads back, nothing is read past the end, errors stick, limits
-// hold at the limit and one beyond it.
+// The reader and the writer: every width reads back, nothing is read past the end, errors stick,
+// limits hold at the limit and one beyond it.
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -58,8 +58,8 @@ Test(buf, integers_are_big_endian)
 
 Test(buf, var_reads_back_at_every_width)
 {
-    static const uint64_t values[] = {0, 1, 127, 128, 16383, 16384, UINT32_MAX, 1ull << 62,
-                                      UINT64_MAX - 1, UINT64_MAX};
+    static const uint64_t values[] = {
+        0, 1, 127, 128, 16383, 16384, UINT32_MAX, 1ull << 62, UINT64_MAX - 1, UINT64_MAX};
     for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
         pm_writer_reset(&w);
         pm_write_var(&w, values[i]);
@@ -73,8 +73,10 @@ Test(buf, var_reads_back_at_every_width)
 
 Test(buf, var_of_more_than_64_bits_is_an_error)
 {
-    static const uint8_t tenth_too_big[] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02};
-    static const uint8_t eleven[] = {0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x00};
+    static const uint8_t tenth_too_big[] = {0xff, 0xff, 0xff, 0xff, 0xff,
+                                            0xff, 0xff, 0xff, 0xff, 0x02};
+    static const uint8_t eleven[] = {0x80, 0x80, 0x80, 0x80, 0x80, 0x80,
+                                     0x80, 0x80, 0x80, 0x80, 0x00};
     r = pm_reader_of(tenth_too_big, sizeof(tenth_too_big));
     cr_assert_eq(pm_read_var(&r), 0);
     cr_assert_eq(r.error, -EBADMSG);

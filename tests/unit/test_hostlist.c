@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Slurm's bracketed host lists: what slurmctld writes is expanded in order, what it would not write is
-// refused, and the number and length of names are limited.
+// Slurm's bracketed host lists: what slurmctld writes is expanded in order, what it would not write
+// is refused, and the number and length of names are limited.
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
@@ -56,10 +56,10 @@ static void refuses(const char *list)
 
 Test(hostlist, refuses_bad_syntax)
 {
-    static const char *const bad[] = {"",       ",",       "a,",        ",a",       "a,,b",   "a[",
-                                      "a[]",    "a[1",     "a[1-]",     "a[-1]",    "a[2-1]", "a[1,]",
-                                      "a]",     "a[x]",    "a[1-2-3]",  "a[1]]",    "a b",    "a[1 ]",
-                                      "a[[1]]", "a[1-2x]", "a[1],,b",   "a[1234567890]"};
+    static const char *const bad[] = {
+        "",      ",",     "a,",     ",a",      "a,,b",    "a[",           "a[]",      "a[1",
+        "a[1-]", "a[-1]", "a[2-1]", "a[1,]",   "a]",      "a[x]",         "a[1-2-3]", "a[1]]",
+        "a b",   "a[1 ]", "a[[1]]", "a[1-2x]", "a[1],,b", "a[1234567890]"};
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
         refuses(bad[i]);
     cr_assert_eq(pm_hostlist_count(NULL), -EINVAL);
@@ -72,7 +72,8 @@ Test(hostlist, number_of_names_is_limited)
     cr_assert_eq(pm_hostlist_count("n[1-1048576],x"), -E2BIG);
     cr_assert_eq(pm_hostlist_count("n[1-1024]x[1-1024]"), (int)PM_HOSTLIST_MAX);
     cr_assert_eq(pm_hostlist_count("n[1-1024]x[1-1025]"), -E2BIG);
-    cr_assert_eq(pm_hostlist_count("n[0-999999999]x[0-999999999]x[0-999999999]x[0-999999999]"), -E2BIG);
+    cr_assert_eq(pm_hostlist_count("n[0-999999999]x[0-999999999]x[0-999999999]x[0-999999999]"),
+                 -E2BIG);
     cr_assert_eq(pm_hostlist_count("a[1]b[1]c[1]d[1]e[1]"), -E2BIG, "brackets in one name");
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Direct modex over a tree of collective modules without links (collective_net.h): routing, coalescing,
-// waiting, repetition, and the one answer that each question gets.
+// Direct modex over a tree of collective modules without links (collective_net.h): routing,
+// coalescing, waiting, repetition, and the one answer that each question gets.
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +24,8 @@ static struct net *ready_net(uint32_t n, uint32_t per_node, uint32_t fanout)
     return net;
 }
 
-static void expect(const struct net *net, uint32_t node, uint64_t id, int32_t status, const char *data)
+static void expect(const struct net *net, uint32_t node, uint64_t id, int32_t status,
+                   const char *data)
 {
     const struct net_done *d = net_answer(net, node, id);
     cr_assert(d, "node %u has no answer for %u", node, (unsigned)id);
@@ -36,7 +37,7 @@ static void expect(const struct net *net, uint32_t node, uint64_t id, int32_t st
 Test(modex, remote_rank_is_fetched_on_its_node_and_the_answer_comes_back)
 {
     struct net *net = ready_net(30, 2, 3);
-    net_modex(net, 29, 1, 11, 0);  // node 5
+    net_modex(net, 29, 1, 11, 0); // node 5
     net_run(net);
     cr_assert_eq(net->n_fetches, 1);
     cr_assert_eq(net->fetches[0].node, 5);
@@ -173,7 +174,7 @@ Test(modex, frame_for_a_node_that_left_the_subtree_is_not_played_back_and_forth)
     struct pm_writer w = {0};
     pm_write_u8(&w, PM_FRAME_MODEX_ASK);
     pm_write_u32(&w, 0);
-    pm_write_u32(&w, 3);  // below 0
+    pm_write_u32(&w, 3); // below 0
     pm_write_u32(&w, 6);
     pm_write_u32(&w, 3);
     pm_write_u64(&w, 0);
@@ -196,7 +197,7 @@ Test(modex, dead_node_and_lost_rank_end_the_question)
     struct pm_core *core = net_core(net, 1);
     struct pm_actions out = {0};
     core->out = &out;
-    pm_collective_rank_lost(core, 0, 3);  // its own agent hears of it
+    pm_collective_rank_lost(core, 0, 3); // its own agent hears of it
     pm_actions_done(&out);
     net_run(net);
     expect(net, 0, 2, PM_STATUS_LOST, "");
@@ -246,7 +247,7 @@ Test(modex, fetch_waits_for_the_server_and_is_repeated_to_a_new_one)
     cr_assert_eq(net->n_fetches, 0);
     ready(net, 1, 0);
     cr_assert_eq(net->n_fetches, 1);
-    ready(net, 1, 0);  // the first one died before any rank had connected
+    ready(net, 1, 0); // the first one died before any rank had connected
     cr_assert_eq(net->n_fetches, 2);
     cr_assert_eq(net->fetches[0].id, net->fetches[1].id);
     net_fetched(net, &net->fetches[1], PM_STATUS_OK, "b");

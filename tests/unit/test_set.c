@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sets of u32: every operation against a table of bits, spans always sorted, disjoint and apart; the
-// wire form reads back exactly and takes nothing else; limits at the edges of the numbers.
+// Sets of u32: every operation against a table of bits, spans always sorted, disjoint and apart;
+// the wire form reads back exactly and takes nothing else; limits at the edges of the numbers.
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -222,17 +222,17 @@ Test(set, malformed_wire_forms_are_refused)
         {{0}, 1, 0},
         {{1, 0, 0}, 3, 0},
         {{2, 0, 0, 1, 0}, 5, 0},
-        {{2, 0, 0, 0, 0}, 5, -EBADMSG},                // adjacent
-        {{1, UINT32_MAX - 1, 0}, 3, 0},                // the largest member
-        {{1, UINT32_MAX, 0}, 3, -EBADMSG},             // is no member
-        {{1, 0, UINT32_MAX - 1}, 3, 0},                // everything
-        {{1, 0, UINT32_MAX}, 3, -EBADMSG},             // one more
-        {{1, 1, UINT32_MAX - 1}, 3, -EBADMSG},         // ends beyond
-        {{1, UINT64_MAX, 1}, 3, -EBADMSG},             // wraps
-        {{2, UINT32_MAX - 2, 0, 1, 0}, 5, -EBADMSG},   // second one beyond
+        {{2, 0, 0, 0, 0}, 5, -EBADMSG},              // adjacent
+        {{1, UINT32_MAX - 1, 0}, 3, 0},              // the largest member
+        {{1, UINT32_MAX, 0}, 3, -EBADMSG},           // is no member
+        {{1, 0, UINT32_MAX - 1}, 3, 0},              // everything
+        {{1, 0, UINT32_MAX}, 3, -EBADMSG},           // one more
+        {{1, 1, UINT32_MAX - 1}, 3, -EBADMSG},       // ends beyond
+        {{1, UINT64_MAX, 1}, 3, -EBADMSG},           // wraps
+        {{2, UINT32_MAX - 2, 0, 1, 0}, 5, -EBADMSG}, // second one beyond
         {{2, UINT32_MAX - 4, 1, 1, 0}, 5, 0},
-        {{2, 0, 0}, 3, -EBADMSG},                      // fewer than announced
-        {{1, 0, 0, 0}, 4, -EBADMSG},                   // more
+        {{2, 0, 0}, 3, -EBADMSG},    // fewer than announced
+        {{1, 0, 0, 0}, 4, -EBADMSG}, // more
         {{1, 0}, 2, -EBADMSG},
         {{UINT64_MAX}, 1, -EBADMSG},
     };
