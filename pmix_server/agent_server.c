@@ -433,15 +433,12 @@ void pm_server_expect_notified(struct agent *a, uint32_t epoch, uint64_t id)
         s->notice = id;
 }
 
-// A server takes it that the rank is not started again in this epoch (server_proto.h, DIED). In rank mode
-// one that has not connected may be, so its end is not told.
 void pm_server_rank_ended(struct agent *a, uint32_t epoch, uint32_t rank)
 {
     const struct server *s = pm_server_of(a, epoch);
     for (uint32_t i = 0; s && i < a->config.n_local; i++)
-        if (a->config.local_ranks[i] == rank && !s->connected[i] &&
-            a->config.options.mode == PM_MODE_RANK)
-            return;
+        if (a->config.local_ranks[i] == rank && !s->connected[i] && a->config.options.mode == PM_MODE_RANK)
+            return;  // it may start again, and DIED is for good
     struct pm_writer w = {0};
     pm_write_u8(&w, PM_SERVER_DIED);
     pm_write_u32(&w, rank);

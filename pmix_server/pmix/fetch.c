@@ -85,10 +85,9 @@ void pm_fetch_start(const char *nspace, uint64_t id, uint32_t rank)
 void pm_fetch_cancel(uint64_t id)
 {
     pthread_mutex_lock(&mutex);
-    struct fetch *fetch;
-    LIST_FOREACH(fetch, &open_fetches, next)
-        if (fetch->id == id)
-            break;
+    struct fetch *fetch = LIST_FIRST(&open_fetches);
+    while (fetch && fetch->id != id)
+        fetch = LIST_NEXT(fetch, next);
     if (fetch) {
         LIST_REMOVE(fetch, next);
         fetch->answered = true;
@@ -100,8 +99,7 @@ void pm_fetch_rank_ended(uint32_t rank)
 {
     uint64_t due_ms = pm_clock_ms() + LAST_CHANCE_MS;
     pthread_mutex_lock(&mutex);
-    struct fetch *fetch;
-    LIST_FOREACH(fetch, &open_fetches, next)
+    for (struct fetch *fetch = LIST_FIRST(&open_fetches); fetch; fetch = LIST_NEXT(fetch, next))
         if (fetch->rank == rank && !fetch->due_ms)
             fetch->due_ms = due_ms;
     pthread_mutex_unlock(&mutex);
@@ -114,8 +112,7 @@ static bool take_due(uint64_t *ret_id, int *ret_wait_ms)
     bool found = false;
     *ret_wait_ms = -1;
     pthread_mutex_lock(&mutex);
-    struct fetch *fetch;
-    LIST_FOREACH(fetch, &open_fetches, next) {
+    for (struct fetch *fetch = LIST_FIRST(&open_fetches); fetch; fetch = LIST_NEXT(fetch, next)) {
         if (!fetch->due_ms)
             continue;
         if (fetch->due_ms <= now) {

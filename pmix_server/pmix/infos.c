@@ -96,9 +96,10 @@ void pm_infos_add_infos(struct pm_infos *infos, const char *key, struct pm_infos
 {
     if (child->error != PMIX_SUCCESS && infos->error == PMIX_SUCCESS)
         infos->error = child->error;
-    pmix_data_array_t array = {.type = PMIX_INFO, .size = child->n, .array = child->list};
+    size_t n = child->n;
+    pmix_info_t *list = child->list;
     *child = (struct pm_infos){0};
-    add_array(infos, key, array);
+    add_array(infos, key, (pmix_data_array_t){.type = PMIX_INFO, .size = n, .array = list});
 }
 
 void pm_infos_add_procs(struct pm_infos *infos, const char *key, const char *nspace,

@@ -33,10 +33,11 @@ struct notice {
     pmix_proc_t source;
     struct pm_infos infos;
 };
+STAILQ_HEAD(notices, notice);
 
 // Those that are in the clients' sockets, oldest first.
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
-static STAILQ_HEAD(, notice) delivered = STAILQ_HEAD_INITIALIZER(delivered);
+static struct notices delivered = STAILQ_HEAD_INITIALIZER(delivered);
 
 static void in_the_sockets(void *arg)
 {
