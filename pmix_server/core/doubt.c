@@ -58,12 +58,29 @@ static void ask_job_state(struct pm_core *core)
     pm_emit(core, PM_ACTION_ASK_JOB_STATE);
 }
 
-static void set_isolated(struct pm_core *core, bool isolated)
+static void say_isolated(struct pm_core *core, uint64_t silent)
+{
+    struct pm_judge *j = &core->membership->judge;
+    if (j->isolated) {
+        char time[32];
+        pm_duration_format(core->config.options.orphan_timeout_ms, time, sizeof(time));
+        pm_say(core,
+               "pm-supervise: %llu of %u nodes are silent at once: the network of this host, or a "
+               "suspended job; nobody is declared lost for %s",
+               (unsigned long long)silent, core->membership->nnodes, time);
+    } else if (j->n_dead == j->n_dead_before) {
+        pm_say(core, "pm-supervise: nodes are heard again; nobody was declared lost");
+    }
+    j->n_dead_before = j->n_dead;
+}
+
+static void set_isolated(struct pm_core *core, bool isolated, uint64_t silent)
 {
     struct pm_judge *j = &core->membership->judge;
     if (j->isolated == isolated)
         return;
     j->isolated = isolated;
+    say_isolated(core, silent);
     j->isolated_ns = core->now_ns;
     if (!isolated)
         pm_judge_restart(core);
@@ -85,7 +102,7 @@ bool pm_judge_trust(struct pm_core *core)
         j->waiting = false;
         j->asked_ns = 0;
     }
-    set_isolated(core, doubt && silence.nodes > ALWAYS_A_LOSS);
+    set_isolated(core, doubt && silence.nodes > ALWAYS_A_LOSS, silence.nodes);
     uint64_t now = core->now_ns;
     if (j->job_state == PM_JOB_GONE)
         return true;

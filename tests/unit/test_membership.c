@@ -376,9 +376,11 @@ Test(doubt, mass_silence_is_our_own_isolation_until_the_orphan_timeout, .init = 
     harness_run_ms(h, 3 * t_ms());
     cr_assert_geq(harness_stats(h)->actions[PM_ACTION_ASK_JOB_STATE], 1);
     assert_nobody_is_dead();
+    cr_assert(said("20 of 20 nodes are silent at once"), "%s", harness_said(h));
     harness_heal(h, COORDINATOR);
     harness_run_ms(h, 2 * t_ms());
     assert_all_is_well();
+    cr_assert(said("heard again"), "%s", harness_said(h));
     harness_cut(h, COORDINATOR);
     uint64_t ms = ms_until_stop(10 * t_ms() + options.orphan_timeout_ms);
     cr_assert(ms > options.orphan_timeout_ms && ms < options.orphan_timeout_ms + 2 * t_ms(), "%lu",
