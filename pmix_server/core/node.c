@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The agent's side of supervision: life of the module, and what comes over the tree. Local facts are
-// node_facts.c's, what is done about the wanted state is node_life.c's, and what goes up node_report.c's.
+// The agent's side of supervision: life of the module, and what comes over the tree. Local facts
+// are node_facts.c's, what is done about the wanted state is node_life.c's, and what goes up
+// node_report.c's.
 #include "pmix_server/core/node.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-// --- life ------------------------------------------------------------------------------------------
+// --- life --------------------------------------------------------------------------------------
 
 int pm_node_new(struct pm_core *core)
 {
@@ -124,9 +125,10 @@ struct pm_node *pm_node_clone(const struct pm_node *n)
 
 static void digest_local(struct pm_digest *d, const struct pm_local *local, uint64_t now_ns)
 {
-    const bool flags[] = {local->shim_joined, local->shim_lost, local->has_run, local->was_started,
-                          local->over,        local->connected, local->finalized, local->termed,
-                          local->killed,      local->left,      local->has_failure};
+    const bool flags[] = {local->shim_joined, local->shim_lost,  local->has_run,
+                          local->was_started, local->over,       local->connected,
+                          local->finalized,   local->termed,     local->killed,
+                          local->left,        local->has_failure};
     pm_digest_bytes(d, flags, sizeof(flags));
     pm_digest_u64(d, (uint64_t)local->state << 32 | (uint32_t)local->wait_status);
     pm_digest_u64(d, (uint64_t)local->epoch << 32 | local->incarnation);
@@ -150,8 +152,8 @@ void pm_node_digest(const struct pm_node *n, uint64_t now_ns, struct pm_digest *
     pm_digest_time(d, n->halt_deadline_ns, now_ns);
     pm_digest_set(d, &n->notified);
     pm_digest_u64(d, n->notice_serial);
-    pm_digest_u64(d, (uint64_t)n->paused << 3 | (uint64_t)n->ended << 2 |
-                         (uint64_t)n->dirty << 1 | n->cut);
+    pm_digest_u64(d, (uint64_t)n->paused << 3 | (uint64_t)n->ended << 2 | (uint64_t)n->dirty << 1 |
+                         n->cut);
     pm_digest_time(d, n->sent_ns, now_ns);
     for (uint32_t c = 0; c < n->n_children; c++)
         for (uint32_t i = 0; i < n->children[c].failures.n; i++)
@@ -170,7 +172,7 @@ uint32_t pm_node_epoch(const struct pm_node *n)
     return n->wanted.epoch;
 }
 
-// --- events ----------------------------------------------------------------------------------------
+// --- events ------------------------------------------------------------------------------------
 
 static void settle(struct pm_core *core)
 {
@@ -190,7 +192,7 @@ void pm_node_fence_lost(struct pm_core *core, uint32_t epoch, uint32_t rank)
         settle(core);
 }
 
-// --- the tree --------------------------------------------------------------------------------------
+// --- the tree ----------------------------------------------------------------------------------
 
 static void forward(struct pm_core *core, const struct pm_blob *blob)
 {
@@ -329,8 +331,7 @@ void pm_node_on_child(struct pm_core *core, uint32_t child)
 {
     const struct pm_blob *blobs[] = {&core->node->map_frame, &core->node->wanted_frame};
     for (size_t i = 0; i < 2; i++) {
-        struct pm_writer w = {
-            .data = blobs[i]->data, .len = blobs[i]->len, .cap = blobs[i]->len};
+        struct pm_writer w = {.data = blobs[i]->data, .len = blobs[i]->len, .cap = blobs[i]->len};
         if (blobs[i]->len)
             (void)pm_send_child(core, child, &w);
     }

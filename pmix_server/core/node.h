@@ -1,30 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The agent's part of the core in four files: node.c owns it and takes frames in, node_facts.c takes
-// local facts in, node_life.c compares the wanted state with them and acts, node_report.c tells the parent. The
-// last two run after everything and never do a thing twice.
+// The agent's part of the core in four files: node.c owns it and takes frames in, node_facts.c
+// takes local facts in, node_life.c compares the wanted state with them and acts, node_report.c
+// tells the parent. The last two run after everything and never do a thing twice.
 #ifndef PM_CORE_NODE_H
 #define PM_CORE_NODE_H
 
 #include "pmix_server/core/record.h"
 
 // FINALIZED comes from the server and the exit from the shim, so either may be first.
-#define PM_LINGER_NS (250 * PM_MS)
-// libpmix sees a connection end, and a fence fail, before the exit is known; so much earlier at most.
-#define PM_MISSED_NS (1000 * PM_MS)
+#define PM_LINGER_NS        (250 * PM_MS)
+// libpmix sees a connection end, and a fence fail, before the exit is known; so much earlier at
+// most.
+#define PM_MISSED_NS        (1000 * PM_MS)
 // How long survivors' event may take before the signal follows anyway.
-#define PM_NOTIFY_NS (100 * PM_MS)
+#define PM_NOTIFY_NS        (100 * PM_MS)
 // A process that is not gone this long after SIGKILL is in the kernel's hands (D state).
-#define PM_UNREAPABLE_NS (10000 * PM_MS)
+#define PM_UNREAPABLE_NS    (10000 * PM_MS)
 // Reports are held back this long after the one before, unless the subtree is complete.
-#define PM_COALESCE_NS (5 * PM_MS)
+#define PM_COALESCE_NS      (5 * PM_MS)
 #define PM_SERVER_TRIES_MAX 5u
 
 enum pm_local_state {
-    PM_LOCAL_IDLE = 0,  // no process, no descendant
-    PM_LOCAL_ASKED,     // START_RANK was given
+    PM_LOCAL_IDLE = 0, // no process, no descendant
+    PM_LOCAL_ASKED,    // START_RANK was given
     PM_LOCAL_RUNNING,
-    PM_LOCAL_EXITED,    // its own process ended; descendants may be left
+    PM_LOCAL_EXITED, // its own process ended; descendants may be left
 };
 
 struct pm_local {
@@ -32,22 +33,22 @@ struct pm_local {
     bool shim_joined;
     bool shim_lost;
     enum pm_local_state state;
-    bool has_run;  // epoch and what follows are valid
+    bool has_run; // epoch and what follows are valid
     uint32_t epoch;
     uint32_t incarnation;
     uint32_t pid;
     bool was_started;
-    bool over;  // wait_status is valid
+    bool over; // wait_status is valid
     bool connected;
     bool finalized;
-    bool termed;   // we sent SIGTERM
-    bool killed;   // we asked for the kill of the tree
-    bool left;     // over with 0, connected, not finalized
+    bool termed; // we sent SIGTERM
+    bool killed; // we asked for the kill of the tree
+    bool left;   // over with 0, connected, not finalized
     int32_t wait_status;
     uint64_t started_ns;
     uint64_t killed_ns;
-    uint64_t linger_ns;  // 0, or when to decide about `left`
-    uint64_t missed_ns;  // 0, or when a fence failed that it may have been missing in
+    uint64_t linger_ns; // 0, or when to decide about `left`
+    uint64_t missed_ns; // 0, or when a fence failed that it may have been missing in
     bool has_failure;
     struct pm_failure failure;
 };
@@ -62,8 +63,8 @@ struct pm_server_slot {
 
 enum pm_halt_stage {
     PM_HALT_NONE = 0,
-    PM_HALT_NOTIFYING,  // the event is out, the signal waits for it
-    PM_HALT_GRACE,      // SIGTERM is out
+    PM_HALT_NOTIFYING, // the event is out, the signal waits for it
+    PM_HALT_GRACE,     // SIGTERM is out
     PM_HALT_KILLING,
     PM_HALT_DONE,
 };
@@ -79,8 +80,8 @@ struct pm_blob {
 };
 
 #define PM_SAY_QUEUE_MAX 64u
-#define PM_SAY_BURST 100u
-#define PM_SAY_PER_S 50u
+#define PM_SAY_BURST     100u
+#define PM_SAY_PER_S     50u
 struct pm_say_line {
     uint32_t node;
     bool verbose;
@@ -89,7 +90,7 @@ struct pm_say_line {
 
 struct pm_node {
     struct pm_wanted wanted;
-    struct pm_blob wanted_frame;  // as they came, for children
+    struct pm_blob wanted_frame; // as they came, for children
     struct pm_blob map_frame;
     struct pm_local *locals;
     uint32_t n_local;
@@ -99,19 +100,19 @@ struct pm_node {
     enum pm_halt_stage halt;
     uint32_t halt_epoch;
     uint64_t halt_deadline_ns;
-    uint64_t notice_serial;   // newest notice raised in this epoch
-    struct pm_set notified;   // ranks of this epoch whose event was raised
-    struct pm_set told_lost;  // ranks of this epoch that collective.c knows to be lost
+    uint64_t notice_serial;  // newest notice raised in this epoch
+    struct pm_set notified;  // ranks of this epoch whose event was raised
+    struct pm_set told_lost; // ranks of this epoch that collective.c knows to be lost
     bool paused;
-    bool ended;    // END_AGENT or DIE is out; nothing follows
+    bool ended; // END_AGENT or DIE is out; nothing follows
     // Up
-    struct pm_report report;  // subtree
+    struct pm_report report; // subtree
     struct pm_child_failures *children;
     uint32_t n_children;
     bool dirty;
     bool joined_dirty;
-    uint64_t sent_ns;  // 0: nothing yet
-    bool cut;          // no parent now: wait for pm_on_parent, not for a timer
+    uint64_t sent_ns; // 0: nothing yet
+    bool cut;         // no parent now: wait for pm_on_parent, not for a timer
     // Lines on their way up
     struct pm_say_line say[PM_SAY_QUEUE_MAX];
     uint32_t n_say;
@@ -120,14 +121,16 @@ struct pm_node {
     uint64_t say_refill_ns;
 };
 
-// --- node_facts.c ---------------------------------------------------------------------------------
-// False: no event of ours.
+// --- node_facts.c
+// --------------------------------------------------------------------------------- False: no event
+// of ours.
 bool pm_node_fact(struct pm_core *core, const struct pm_event *event);
 // False: known already, or no failure.
 bool pm_node_fact_fence_lost(struct pm_core *core, uint32_t epoch, uint32_t rank);
 
-// --- node_life.c ----------------------------------------------------------------------------------
-// Does what is due: starts, events, signals, kills, end. Idempotent.
+// --- node_life.c
+// ---------------------------------------------------------------------------------- Does what is
+// due: starts, events, signals, kills, end. Idempotent.
 void pm_node_drive(struct pm_core *core);
 uint64_t pm_node_life_deadline_ns(const struct pm_node *n);
 struct pm_log *pm_node_log(struct pm_core *core, const char *kind, const struct pm_local *local);
@@ -135,8 +138,9 @@ void pm_node_signal(struct pm_core *core, struct pm_local *local, int32_t signal
 // A new epoch: facts of the one before are history.
 void pm_node_enter_epoch(struct pm_core *core, uint32_t epoch);
 
-// --- node_report.c --------------------------------------------------------------------------------
-// Brings the subtree's record up to date and sends it when it is time.
+// --- node_report.c
+// -------------------------------------------------------------------------------- Brings the
+// subtree's record up to date and sends it when it is time.
 void pm_node_report(struct pm_core *core);
 uint64_t pm_node_report_deadline_ns(const struct pm_node *n);
 // The failures that child `from` reports now (moved out of *failures). 0 or -ENOMEM.

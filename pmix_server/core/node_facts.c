@@ -2,14 +2,14 @@
 //
 // Takes in what happens on this node: shims, ranks, the server, Slurm's signals.
 //
-// Which exits are failures is decided here, because only this node knows the order of things: an exit
-// after our own SIGTERM or SIGKILL, or after Slurm's signal (the user's stop), is none. What a failure
-// leads to is not decided here.
+// Which exits are failures is decided here, because only this node knows the order of things: an
+// exit after our own SIGTERM or SIGKILL, or after Slurm's signal (the user's stop), is none. What a
+// failure leads to is not decided here.
 #include "pmix_server/core/node.h"
 
 #include <sys/wait.h>
 
-#define SIGNAL_INT 2
+#define SIGNAL_INT  2
 #define SIGNAL_TERM 15
 
 static uint64_t uptime_ms(const struct pm_core *core, const struct pm_local *local)
@@ -81,7 +81,7 @@ static void on_shim_lost(struct pm_core *core, const struct pm_event *event)
     pm_node_log(core, "shim-lost", local);
     if (user_stops(core->node))
         return;
-    local->has_failure = false;  // this is the worse one
+    local->has_failure = false; // this is the worse one
     rank_fails(core, local, PM_CAUSE_SHIM_LOST, event->text);
 }
 
@@ -200,7 +200,7 @@ static void on_server_lost(struct pm_core *core, const struct pm_event *event)
     if (event->epoch != n->wanted.epoch || n->wanted.phase > PM_PHASE_START ||
         (!any_connected(n, event->epoch) && slot->tries < PM_SERVER_TRIES_MAX))
         return;
-    slot->tries = PM_SERVER_TRIES_MAX;  // what follows is a decision, not another server
+    slot->tries = PM_SERVER_TRIES_MAX; // what follows is a decision, not another server
     if (event->epoch == 0 && !any_has_run(n)) {
         on_cannot_start(core, event);
         return;

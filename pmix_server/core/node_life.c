@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What an agent does about the wanted state. pm_node_drive() compares it with the facts and gives the
-// actions that are due; it runs after every event, and an action that was given is a fact itself, so
-// nothing is done twice.
+// What an agent does about the wanted state. pm_node_drive() compares it with the facts and gives
+// the actions that are due; it runs after every event, and an action that was given is a fact
+// itself, so nothing is done twice.
 //
-// Order of a halt: the event to survivors, SIGTERM when it was raised (or 100 ms have passed), SIGKILL to the
-// whole tree after the grace, halted when no process of any local rank is left. The next epoch's
-// server gets ready meanwhile.
+// Order of a halt: the event to survivors, SIGTERM when it was raised (or 100 ms have passed),
+// SIGKILL to the whole tree after the grace, halted when no process of any local rank is left. The
+// next epoch's server gets ready meanwhile.
 #include <errno.h>
 
 #include "pmix_server/core/node.h"
@@ -39,7 +39,7 @@ struct pm_log *pm_node_log(struct pm_core *core, const char *kind, const struct 
     return log;
 }
 
-// --- servers ---------------------------------------------------------------------------------------
+// --- servers -----------------------------------------------------------------------------------
 
 static void server_drop(struct pm_core *core, uint32_t epoch)
 {
@@ -54,8 +54,8 @@ static struct pm_server_slot *server_of(struct pm_core *core, uint32_t epoch)
 {
     struct pm_server_slot *slot = &core->node->servers[epoch & 1];
     if (slot->epoch != epoch) {
-        if (slot->tries)  // a slot never used says epoch 0, which may live in the other one
-            server_drop(core, slot->epoch);  // of an epoch whose halt this node did not see
+        if (slot->tries) // a slot never used says epoch 0, which may live in the other one
+            server_drop(core, slot->epoch); // of an epoch whose halt this node did not see
         *slot = (struct pm_server_slot){.epoch = epoch};
     }
     return slot;
@@ -74,7 +74,7 @@ static bool server_prepare(struct pm_core *core, uint32_t epoch)
     return slot->ready;
 }
 
-// --- events for survivors --------------------------------------------------------------------------
+// --- events for survivors ----------------------------------------------------------------------
 
 static void notice_emit(struct pm_core *core, const struct pm_notice *notice)
 {
@@ -96,11 +96,11 @@ static uint32_t notice_rest(struct pm_core *core, const struct pm_set *set, enum
     uint32_t raised = 0;
     if (pm_set_covers(&n->notified, set))
         return 0;
-    for (uint32_t rank = pm_set_next(set, 0); rank != UINT32_MAX; rank = pm_set_next(set, rank + 1)) {
+    for (uint32_t rank = pm_set_next(set, 0); rank != UINT32_MAX;
+         rank = pm_set_next(set, rank + 1)) {
         if (pm_set_has(&n->notified, rank))
             continue;
-        const struct pm_notice notice = {
-            .rank = rank, .cause = cause, .wait_status = wait_status};
+        const struct pm_notice notice = {.rank = rank, .cause = cause, .wait_status = wait_status};
         notice_emit(core, &notice);
         raised++;
     }
@@ -167,7 +167,7 @@ static void lost_ranks(struct pm_core *core, const struct pm_set *set, struct pm
         core->out->error = -ENOMEM;
 }
 
-// --- start -----------------------------------------------------------------------------------------
+// --- start -------------------------------------------------------------------------------------
 
 static void rank_kill(struct pm_core *core, struct pm_local *local)
 {
@@ -180,7 +180,7 @@ static void rank_kill(struct pm_core *core, struct pm_local *local)
     local->killed_ns = core->now_ns;
     pm_node_log(core, "kill", local);
     if (local->shim_lost)
-        local->state = PM_LOCAL_IDLE;  // the rank died with its shim; nobody is left to say so
+        local->state = PM_LOCAL_IDLE; // the rank died with its shim; nobody is left to say so
 }
 
 static void rank_start(struct pm_core *core, struct pm_local *local, uint32_t incarnation)
@@ -241,7 +241,7 @@ static void drive_start(struct pm_core *core)
         rank_drive(core, &n->locals[i]);
 }
 
-// --- halt ------------------------------------------------------------------------------------------
+// --- halt --------------------------------------------------------------------------------------
 
 static bool rank_lives(const struct pm_local *local)
 {
@@ -327,7 +327,7 @@ static void halt_unreapable(struct pm_core *core)
             (local->has_failure && local->failure.cause == PM_CAUSE_NODE_LOST))
             continue;
         if (core->now_ns > due + 1000 * PM_MS) {
-            local->killed_ns = core->now_ns;  // we slept ourselves: no judge of others
+            local->killed_ns = core->now_ns; // we slept ourselves: no judge of others
             continue;
         }
         local->has_failure = true;

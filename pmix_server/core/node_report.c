@@ -2,10 +2,10 @@
 //
 // What an agent tells its parent: the record of its subtree, and lines for srun's stderr.
 //
-// A record goes at once when it is complete (each mark is reached by all nodes below or by none) or when
-// the last one is some milliseconds old; otherwise it waits for the rest, so that 16k nodes that reach
-// a mark one by one do not make 16k frames. Lines are a convenience: they are limited in rate and
-// number, and what is dropped is counted and said.
+// A record goes at once when it is complete (each mark is reached by all nodes below or by none) or
+// when the last one is some milliseconds old; otherwise it waits for the rest, so that 16k nodes
+// that reach a mark one by one do not make 16k frames. Lines are a convenience: they are limited in
+// rate and number, and what is dropped is counted and said.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,7 @@
 
 #include "pmix_server/core/node.h"
 
-// --- facts of this node ----------------------------------------------------------------------------
+// --- facts of this node ------------------------------------------------------------------------
 
 static bool never_ran(const struct pm_node *n, const struct pm_local *local)
 {
@@ -26,7 +26,8 @@ static bool local_settled(const struct pm_node *n, const struct pm_local *local)
     bool user_stop = n->wanted.phase == PM_PHASE_DRAIN || n->report.user_signal;
     if (never_ran(n, local))
         return n->wanted.phase == PM_PHASE_DRAIN;
-    if (!local->over || local->linger_ns || local->incarnation < pm_wanted_incarnation(&n->wanted, local->rank))
+    if (!local->over || local->linger_ns ||
+        local->incarnation < pm_wanted_incarnation(&n->wanted, local->rank))
         return false;
     return user_stop || (local->wait_status == 0 && !local->has_failure) ||
            pm_set_has(&n->wanted.dead, local->rank);
@@ -111,7 +112,7 @@ static void report_epoch(struct pm_core *core)
         n->dirty = true;
     }
     if (n->report.epoch != n->wanted.epoch)
-        return;  // a child is ahead: it has heard of the next epoch before us
+        return; // a child is ahead: it has heard of the next epoch before us
     for (int mark = 0; mark < PM_MARK_MAX; mark++)
         if (all_reached(n, mark))
             add_to(core, &n->report.marks[mark], core->config.node);
@@ -124,7 +125,8 @@ static void report_epoch(struct pm_core *core)
     }
 }
 
-// What only the forming coordinator needs leaves the record when the wanted state shows that it is there.
+// What only the forming coordinator needs leaves the record when the wanted state shows that it is
+// there.
 static void report_forget_forming(struct pm_node *n)
 {
     if (n->wanted.map_version)
@@ -135,9 +137,10 @@ static void report_forget_forming(struct pm_node *n)
     }
 }
 
-// --- failures --------------------------------------------------------------------------------------
+// --- failures ----------------------------------------------------------------------------------
 
-static int add_unhandled(struct pm_node *n, struct pm_failures *all, const struct pm_failure *failure)
+static int add_unhandled(struct pm_node *n, struct pm_failures *all,
+                         const struct pm_failure *failure)
 {
     if (pm_wanted_handles(&n->wanted, failure))
         return 0;
@@ -208,7 +211,7 @@ void pm_node_child_forget(struct pm_node *n, uint32_t child)
     }
 }
 
-// --- sending ---------------------------------------------------------------------------------------
+// --- sending -----------------------------------------------------------------------------------
 
 // No mark is reached by some of the subtree and not yet by others.
 static bool report_complete(const struct pm_node *n)
@@ -223,8 +226,8 @@ static bool report_complete(const struct pm_node *n)
 static bool report_due(const struct pm_core *core)
 {
     const struct pm_node *n = core->node;
-    return n->dirty && !n->cut && (!n->sent_ns || core->now_ns >= n->sent_ns + PM_COALESCE_NS ||
-                        report_complete(n));
+    return n->dirty && !n->cut &&
+           (!n->sent_ns || core->now_ns >= n->sent_ns + PM_COALESCE_NS || report_complete(n));
 }
 
 static void report_send(struct pm_core *core)
@@ -269,7 +272,7 @@ uint64_t pm_node_report_deadline_ns(const struct pm_node *n)
     return due;
 }
 
-// --- lines -----------------------------------------------------------------------------------------
+// --- lines -------------------------------------------------------------------------------------
 
 static void say_refill(struct pm_core *core)
 {

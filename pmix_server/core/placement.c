@@ -2,8 +2,8 @@
 //
 // See placement.h. Worlds are interned: blocks of equal bytes are one object with a count of its
 // holders, since every agent of a step holds the same world and a simulator holds every agent. This
-// is the one thing in the core outside struct pm_core; it shows in nothing but the memory used, and it
-// has no lock, because the core has one thread.
+// is the one thing in the core outside struct pm_core; it shows in nothing but the memory used, and
+// it has no lock, because the core has one thread.
 #include "pmix_server/core/placement.h"
 
 #include <assert.h>
@@ -15,11 +15,11 @@ struct pm_world_block {
     struct pm_world_block *next;
     uint64_t refs;
     uint64_t hash;
-    struct pm_world shape;  // nnodes, nranks, map_version
+    struct pm_world shape; // nnodes, nranks, map_version
     size_t len;
-    uint8_t *bytes;         // the map as it came, the key
+    uint8_t *bytes; // the map as it came, the key
     struct pm_set *ranks_of_node;
-    struct pm_span *spans;  // of all sets
+    struct pm_span *spans; // of all sets
     uint32_t *node_of_rank;
 };
 
@@ -153,8 +153,7 @@ void pm_write_map(struct pm_writer *w, const struct pm_map *map)
 }
 
 // One item; false if it is none.
-static bool read_item(struct pm_reader *r, struct pm_map *map, uint32_t max_ranks,
-                      uint64_t *ranks)
+static bool read_item(struct pm_reader *r, struct pm_map *map, uint32_t max_ranks, uint64_t *ranks)
 {
     uint64_t before = map->n ? map->runs[map->n - 1].rank : 0;
     uint64_t rank = before + pm_read_var(r);
@@ -168,9 +167,8 @@ static bool read_item(struct pm_reader *r, struct pm_map *map, uint32_t max_rank
     if (*ranks > max_ranks || map_reserve(map, map->n + (uint32_t)k) < 0)
         return false;
     for (uint64_t i = 0; i < k; i++) {
-        const struct pm_run run = {.rank = (uint32_t)(rank + i * n),
-                                   .n = (uint32_t)n,
-                                   .node = (uint32_t)(node + i)};
+        const struct pm_run run = {
+            .rank = (uint32_t)(rank + i * n), .n = (uint32_t)n, .node = (uint32_t)(node + i)};
         if (map->n && run_compare(&map->runs[map->n - 1], &run) >= 0)
             return false;
         map->runs[map->n++] = run;
@@ -203,7 +201,8 @@ static struct pm_map_fault map_check(const struct pm_map *map, uint32_t nnodes, 
         if (run->rank > next)
             return (struct pm_map_fault){PM_MAP_HOLE, next, run->node, run->node};
         if (run->rank < next)
-            return (struct pm_map_fault){PM_MAP_OVERLAP, run->rank, map->runs[i - 1].node, run->node};
+            return (struct pm_map_fault){PM_MAP_OVERLAP, run->rank, map->runs[i - 1].node,
+                                         run->node};
         next += run->n;
     }
     if (next < nranks)

@@ -29,9 +29,9 @@ struct pm_map {
 // Why a map is no world.
 enum pm_map_fault_kind {
     PM_MAP_GOOD = 0,
-    PM_MAP_HOLE,     // nobody has `rank`
-    PM_MAP_OVERLAP,  // `node` and `other` both have `rank`
-    PM_MAP_RANGE,    // `node` or `rank` is beyond the step's
+    PM_MAP_HOLE,    // nobody has `rank`
+    PM_MAP_OVERLAP, // `node` and `other` both have `rank`
+    PM_MAP_RANGE,   // `node` or `rank` is beyond the step's
 };
 struct pm_map_fault {
     enum pm_map_fault_kind kind;
@@ -50,8 +50,8 @@ void pm_write_map(struct pm_writer *w, const struct pm_map *map);
 // Replaces *map. Unsorted runs, or more than `max_ranks` ranks in all, are an error.
 void pm_read_map(struct pm_reader *r, struct pm_map *map, uint32_t max_ranks);
 
-// Builds the world from the bytes of pm_write_map. 0; -ENOMEM; -EBADMSG for bytes that are no map; or
-// positive PM_MAP_*, with *ret_fault filled. *ret_world is untouched unless 0.
+// Builds the world from the bytes of pm_write_map. 0; -ENOMEM; -EBADMSG for bytes that are no map;
+// or positive PM_MAP_*, with *ret_fault filled. *ret_world is untouched unless 0.
 int pm_world_from_bytes(const struct pm_world *shape, const uint8_t *data, size_t len,
                         struct pm_world *ret_world, struct pm_map_fault *ret_fault);
 

@@ -11,7 +11,7 @@ struct question {
     const struct pm_failure *failure;
     const struct pm_history *history;
     const struct pm_options *options;
-    char *why;  // PM_TEXT_CAP
+    char *why; // PM_TEXT_CAP
 };
 
 __attribute__((format(printf, 2, 3))) static bool because(const struct question *q,
@@ -91,8 +91,7 @@ static bool budget_is_used(const struct question *q)
     if (q->history->restarts < q->options->max_restarts)
         return false;
     if (!q->options->restart_window_ms)
-        return because(q, "%u of %u restarts used", q->history->restarts,
-                       q->options->max_restarts);
+        return because(q, "%u of %u restarts used", q->history->restarts, q->options->max_restarts);
     char window[32];
     return because(q, "%u of %u restarts used within %s", q->history->restarts,
                    q->options->max_restarts,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a failure leads to: a pure function of the failure, what happened before and the options, as a
-// table of rules of which the first that fits decides. The reason is a piece of a sentence.
+// What a failure leads to: a pure function of the failure, what happened before and the options, as
+// a table of rules of which the first that fits decides. The reason is a piece of a sentence.
 #ifndef PM_CORE_POLICY_H
 #define PM_CORE_POLICY_H
 
@@ -13,8 +13,8 @@ enum pm_verdict_action {
     PM_VERDICT_NOTIFY,
     PM_VERDICT_RESTART_RANK,
     PM_VERDICT_RESTART_WORLD,
-    PM_VERDICT_MOVE_TO_SPARE,  // no rule leads here until spares exist
-    PM_VERDICT_RELAUNCH,       // likewise
+    PM_VERDICT_MOVE_TO_SPARE, // no rule leads here until spares exist
+    PM_VERDICT_RELAUNCH,      // likewise
     PM_VERDICT_STOP,
     PM_VERDICT_MAX,
 };
@@ -25,16 +25,16 @@ const char *pm_verdict_name(enum pm_verdict_action action);
 #define PM_START_FAILURES_MAX 3u
 
 struct pm_history {
-    uint32_t restarts;        // used, within the window if there is one
-    uint32_t start_failures;  // in a row, this one included
+    uint32_t restarts;       // used, within the window if there is one
+    uint32_t start_failures; // in a row, this one included
     bool user_stop;
-    bool world_over;  // all ranks of the world had ended well
+    bool world_over; // all ranks of the world had ended well
 };
 
 struct pm_verdict {
     enum pm_verdict_action action;
-    bool escalated;  // asked for rank, got world
-    char why[PM_TEXT_CAP];  // "" where the action says all
+    bool escalated;        // asked for rank, got world
+    char why[PM_TEXT_CAP]; // "" where the action says all
 };
 
 struct pm_verdict pm_policy(const struct pm_failure *failure, const struct pm_history *history,
@@ -46,14 +46,14 @@ int32_t pm_policy_status(const struct pm_failure *failure);
 // Exit code, or 128 + signal, of a waitpid status.
 int32_t pm_policy_exit_of(int32_t wait_status);
 
-// --- sentence.c: what a person reads ---------------------------------------------------------------
+// --- sentence.c: what a person reads -----------------------------------------------------------
 struct pm_story {
     const struct pm_failure *failure;
     const struct pm_verdict *verdict;
-    const char *host;  // name of the failure's node
-    uint32_t more;     // ranks that failed with it
+    const char *host; // name of the failure's node
+    uint32_t more;    // ranks that failed with it
     uint32_t nranks, nnodes;
-    uint32_t restart;  // number of the restart that follows, from 1
+    uint32_t restart; // number of the restart that follows, from 1
     uint64_t backoff_ms;
 };
 // "rank 17 (node042, pid 8123) killed by signal 9 after 12m04s". Returns buf.

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The record that flows up (record.h). Facts of a node only grow within an epoch, so a union needs no
-// order; failures are the exception: they go when the wanted state shows them handled, and so each
-// agent merges the lists of its children anew instead of keeping a sum.
+// The record that flows up (record.h). Facts of a node only grow within an epoch, so a union needs
+// no order; failures are the exception: they go when the wanted state shows them handled, and so
+// each agent merges the lists of its children anew instead of keeping a sum.
 #include "pmix_server/core/record.h"
 
 #include <errno.h>
@@ -225,7 +225,7 @@ void pm_read_report(struct pm_reader *r, struct pm_report *ret, uint32_t nnodes,
         pm_read_set_below(r, &ret->marks[i], nnodes);
     pm_read_set_below(r, &ret->left, nranks);
     ret->user_signal = pm_read_i32(r);
-    if (ret->user_signal < 0 || ret->user_signal > 64)  // SIGRTMAX
+    if (ret->user_signal < 0 || ret->user_signal > 64) // SIGRTMAX
         r->error = -EBADMSG;
     ret->port_serial = pm_read_u64(r);
     ret->port = pm_read_u16(r);

@@ -99,12 +99,12 @@ static void put_node(struct line *line, const struct pm_failure *failure)
 }
 
 static void (*const how[PM_CAUSE_MAX])(struct line *line, const struct pm_failure *failure) = {
-    [PM_CAUSE_NONE] = put_status,          [PM_CAUSE_EXIT] = put_status,
-    [PM_CAUSE_SIGNAL] = put_status,        [PM_CAUSE_OOM] = put_oom,
-    [PM_CAUSE_ABORT] = put_abort,          [PM_CAUSE_NO_FINALIZE] = put_no_finalize,
-    [PM_CAUSE_EXEC] = put_exec,            [PM_CAUSE_HANG] = put_hang,
-    [PM_CAUSE_PMIX_SERVER] = put_server,   [PM_CAUSE_SHIM_LOST] = put_shim,
-    [PM_CAUSE_AGENT_LOST] = put_agent,     [PM_CAUSE_NODE_LOST] = put_node,
+    [PM_CAUSE_NONE] = put_status,        [PM_CAUSE_EXIT] = put_status,
+    [PM_CAUSE_SIGNAL] = put_status,      [PM_CAUSE_OOM] = put_oom,
+    [PM_CAUSE_ABORT] = put_abort,        [PM_CAUSE_NO_FINALIZE] = put_no_finalize,
+    [PM_CAUSE_EXEC] = put_exec,          [PM_CAUSE_HANG] = put_hang,
+    [PM_CAUSE_PMIX_SERVER] = put_server, [PM_CAUSE_SHIM_LOST] = put_shim,
+    [PM_CAUSE_AGENT_LOST] = put_agent,   [PM_CAUSE_NODE_LOST] = put_node,
 };
 
 static void put_failure(struct line *line, const struct pm_story *story)

@@ -2,9 +2,10 @@
 //
 // The world's life at the coordinator: one table of transitions, one timer per state.
 //
-// Whatever happens is turned into an input; (state, input) is looked up in `transitions`; a pair that is not
-// there changes nothing. Each transition is logged once. After every event the condition that the present
-// state waits for is looked at, until nothing moves; then the wanted state is sent, once.
+// Whatever happens is turned into an input; (state, input) is looked up in `transitions`; a pair
+// that is not there changes nothing. Each transition is logged once. After every event the
+// condition that the present state waits for is looked at, until nothing moves; then the wanted
+// state is sent, once.
 #include "pmix_server/core/supervisor.h"
 
 #include <errno.h>
@@ -61,16 +62,18 @@ static const struct transition {
 const char *pm_input_name(enum pm_input input)
 {
     static const char *const names[PM_IN_MAX] = {
-        [PM_IN_NONE] = "none",       [PM_IN_JOINED] = "joined",   [PM_IN_REFUSED] = "refused",
-        [PM_IN_STARTED] = "started", [PM_IN_ENDED] = "ended",     [PM_IN_WORLD] = "restart-world",
-        [PM_IN_STOP] = "stop",       [PM_IN_USER] = "user-stop",  [PM_IN_HALTED] = "halted",
-        [PM_IN_PLACED] = "placed",   [PM_IN_WAIT_OVER] = "wait-over",
-        [PM_IN_TIMEOUT] = "timeout", [PM_IN_OVER] = "srun-exited",
+        [PM_IN_NONE] = "none",           [PM_IN_JOINED] = "joined",
+        [PM_IN_REFUSED] = "refused",     [PM_IN_STARTED] = "started",
+        [PM_IN_ENDED] = "ended",         [PM_IN_WORLD] = "restart-world",
+        [PM_IN_STOP] = "stop",           [PM_IN_USER] = "user-stop",
+        [PM_IN_HALTED] = "halted",       [PM_IN_PLACED] = "placed",
+        [PM_IN_WAIT_OVER] = "wait-over", [PM_IN_TIMEOUT] = "timeout",
+        [PM_IN_OVER] = "srun-exited",
     };
     return (unsigned)input < PM_IN_MAX ? names[input] : "?";
 }
 
-// --- life ------------------------------------------------------------------------------------------
+// --- life --------------------------------------------------------------------------------------
 
 int pm_supervisor_new(struct pm_core *core)
 {
@@ -79,7 +82,7 @@ int pm_supervisor_new(struct pm_core *core)
         return -ENOMEM;
     core->supervisor = s;
     s->state = PM_STATE_FORMING;
-    s->deadline_ns = UINT64_MAX;  // queueing is not limited: the clock starts with LAUNCHED
+    s->deadline_ns = UINT64_MAX; // queueing is not limited: the clock starts with LAUNCHED
     s->wait_ns = UINT64_MAX;
     s->join_window_ms = core->config.options.join_window_ms;
     s->wanted.launch = core->config.launch;
@@ -155,10 +158,21 @@ void pm_supervisor_digest(const struct pm_supervisor *s, uint64_t now_ns, struct
     pm_report_digest(&s->seen, d);
     pm_digest_set(d, &s->bad_servers);
     pm_digest_set(d, &s->condemned);
-    const uint64_t plain[] = {s->isolated,    s->launched,       s->nnodes,     s->nranks,
-                              s->named_late,  s->restarts,       s->streak,     s->backoff_ms,
-                              s->user_stop,   s->start_failures, s->last_port,  s->srun_exited,
-                              (uint64_t)(uint32_t)s->status,     s->step_is_foreign, s->users_verdict};
+    const uint64_t plain[] = {s->isolated,
+                              s->launched,
+                              s->nnodes,
+                              s->nranks,
+                              s->named_late,
+                              s->restarts,
+                              s->streak,
+                              s->backoff_ms,
+                              s->user_stop,
+                              s->start_failures,
+                              s->last_port,
+                              s->srun_exited,
+                              (uint64_t)(uint32_t)s->status,
+                              s->step_is_foreign,
+                              s->users_verdict};
     for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
         pm_digest_u64(d, plain[i]);
     for (uint32_t i = 0; i < s->n_restart_ns; i++)
@@ -179,7 +193,7 @@ uint32_t pm_supervisor_epoch(const struct pm_supervisor *s)
     return s->wanted.epoch;
 }
 
-// --- sets and names --------------------------------------------------------------------------------
+// --- sets and names ----------------------------------------------------------------------------
 
 bool pm_supervisor_all_in(struct pm_core *core, const struct pm_set *set)
 {
@@ -239,7 +253,7 @@ char *pm_supervisor_missing(struct pm_core *core, const struct pm_set *set, char
     return buf;
 }
 
-// --- the table at work -----------------------------------------------------------------------------
+// --- the table at work -------------------------------------------------------------------------
 
 void pm_supervisor_arm(struct pm_core *core, uint64_t ms)
 {
@@ -307,8 +321,8 @@ static void send_wanted(struct pm_core *core, uint32_t child)
     pm_writer_done(&w);
 }
 
-// A node that cannot reap its ranks is out: SIGKILL is pending there, no user code runs again. Not done
-// where it is noticed, since membership.c tells us of the death at once.
+// A node that cannot reap its ranks is out: SIGKILL is pending there, no user code runs again. Not
+// done where it is noticed, since membership.c tells us of the death at once.
 static void declare_condemned(struct pm_core *core)
 {
     struct pm_set *condemned = &core->supervisor->condemned;
@@ -338,7 +352,7 @@ void pm_supervisor_settle(struct pm_core *core)
     send_wanted(core, PM_NODE_COORDINATOR);
 }
 
-// --- timers ----------------------------------------------------------------------------------------
+// --- timers ------------------------------------------------------------------------------------
 
 uint64_t pm_supervisor_deadline_ns(const struct pm_supervisor *s)
 {
@@ -351,7 +365,8 @@ uint64_t pm_supervisor_deadline_ns(const struct pm_supervisor *s)
     return pending < due ? pending : due;
 }
 
-// A judge whose own timer came much too late was asleep (SIGSTOP, suspended host) and winds it up again.
+// A judge whose own timer came much too late was asleep (SIGSTOP, suspended host) and winds it up
+// again.
 static void on_timer(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
@@ -368,7 +383,7 @@ static void on_timer(struct pm_core *core)
     pm_supervisor_pending_due(core);
 }
 
-// --- events ----------------------------------------------------------------------------------------
+// --- events ------------------------------------------------------------------------------------
 
 static void on_launched(struct pm_core *core, const struct pm_event *event)
 {
@@ -407,7 +422,7 @@ void pm_supervisor_event(struct pm_core *core, const struct pm_event *event)
     pm_supervisor_settle(core);
 }
 
-// --- the tree --------------------------------------------------------------------------------------
+// --- the tree ----------------------------------------------------------------------------------
 
 void pm_supervisor_on_child(struct pm_core *core, uint32_t child)
 {
@@ -423,7 +438,7 @@ void pm_supervisor_on_child(struct pm_core *core, uint32_t child)
 void pm_supervisor_on_child_gone(struct pm_core *core, uint32_t child)
 {
     (void)core;
-    (void)child;  // not a death; what it had reported stays true
+    (void)child; // not a death; what it had reported stays true
 }
 
 void pm_supervisor_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cause cause)

@@ -1,29 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The coordinator's part of the core in five files: supervisor.c owns it (table of transitions, timers),
-// supervisor_frames.c takes the records of the tree in, supervisor_states.c says what each state waits for and does on entry, supervisor_decide.c
-// turns failures into decisions, supervisor_stop.c ends the step.
+// The coordinator's part of the core in five files: supervisor.c owns it (table of transitions,
+// timers), supervisor_frames.c takes the records of the tree in, supervisor_states.c says what each
+// state waits for and does on entry, supervisor_decide.c turns failures into decisions,
+// supervisor_stop.c ends the step.
 #ifndef PM_CORE_SUPERVISOR_H
 #define PM_CORE_SUPERVISOR_H
 
 #include "pmix_server/core/policy.h"
 
 // Nodes that have not joined this long after the first one are named.
-#define PM_NAME_LATE_MS 5000u
+#define PM_NAME_LATE_MS          5000u
 // How long Slurm takes from SIGTERM to SIGKILL (KillWait, 30 s), and some.
-#define PM_USER_STOP_MS 35000u
+#define PM_USER_STOP_MS          35000u
 // A rank is gone, or its node is taken out, this long after SIGKILL.
-#define PM_REAP_MS 10000u
+#define PM_REAP_MS               10000u
 // How long we wait for a port of rank 0's node before the world starts without one.
-#define PM_PORT_WAIT_MS 500u
-#define PM_PLACE_POLL_MS 50u
-#define PM_END_MS 10000u
-#define PM_CANNOT_END_MS 3000u
-#define PM_END_STEP_KILL_MS 5000u
-#define PM_LATE_NAMES_MAX 8u
+#define PM_PORT_WAIT_MS          500u
+#define PM_PLACE_POLL_MS         50u
+#define PM_END_MS                10000u
+#define PM_CANNOT_END_MS         3000u
+#define PM_END_STEP_KILL_MS      5000u
+#define PM_LATE_NAMES_MAX        8u
 // Decision lines of one epoch on srun's stderr; the rest is in the log.
-#define PM_LINES_MAX 32u
-#define PM_EXIT_LOST 1                // infrastructure was lost
+#define PM_LINES_MAX             32u
+#define PM_EXIT_LOST             1 // infrastructure was lost
 #define PM_EXIT_CANNOT_SUPERVISE 125
 
 // What moves the world's life on.
@@ -47,72 +48,74 @@ enum pm_input {
 // How far the end of the step is (FINISHING, STOPPING).
 enum pm_end_stage {
     PM_END_NONE = 0,
-    PM_END_WAIT,   // ranks end by themselves or by our signals
-    PM_END_KILL,   // they had their time
-    PM_END_SHIMS,  // shims and agents end, then srun
-    PM_END_STEP,   // srun was told to end the step
+    PM_END_WAIT,  // ranks end by themselves or by our signals
+    PM_END_KILL,  // they had their time
+    PM_END_SHIMS, // shims and agents end, then srun
+    PM_END_STEP,  // srun was told to end the step
     PM_END_GIVE_UP,
 };
 
-struct pm_pending {  // a rank that waits for its backoff
+struct pm_pending { // a rank that waits for its backoff
     uint32_t rank;
     uint64_t due_ns;
 };
 
 struct pm_supervisor {
     enum pm_state state;
-    uint64_t deadline_ns;  // of the state
-    uint64_t timer_ms;     // its length, to wind it up again
+    uint64_t deadline_ns; // of the state
+    uint64_t timer_ms;    // its length, to wind it up again
     bool isolated;
     struct pm_wanted wanted;
     bool wanted_dirty;
-    struct pm_report seen;  // union of all reports; its failures are not used
+    struct pm_report seen; // union of all reports; its failures are not used
     uint8_t *map_frame;
     size_t map_len;
     char *nodelist;
     bool launched;
     uint32_t nnodes, nranks;
     // Forming
-    uint64_t first_join_ns;  // 0: none yet
+    uint64_t first_join_ns; // 0: none yet
     uint64_t join_window_ms;
     bool named_late;
-    uint64_t ready_ns;  // since when only a port is missing; 0: it is not so
+    uint64_t ready_ns; // since when only a port is missing; 0: it is not so
     // Times of this epoch and of the restart that led to it; 0: not yet
     uint64_t decided_ns, halted_ns, starting_ns, running_ns;
     bool wireup_logged;
-    uint64_t wait_ns;  // --wait, UINT64_MAX: not armed
+    uint64_t wait_ns;   // --wait, UINT64_MAX: not armed
     uint64_t place_ns;  // backoff over
     uint64_t judged_ns; // the last time that timers were looked at
     // History
     uint32_t restarts;
-    uint64_t *restart_ns;  // of those in the window, oldest first
+    uint64_t *restart_ns; // of those in the window, oldest first
     uint32_t n_restart_ns;
     uint32_t start_failures;
-    uint32_t streak;  // consecutive restarts
-    uint64_t backoff_ms;  // of the last one
-    struct pm_history decision;  // what the decision in progress was made on
-    struct pm_failure cause;     // first failure of it
-    struct pm_set condemned;     // nodes that have to be declared dead when the step of the core is over
-    struct pm_set bad_servers;   // nodes whose server failure of this epoch is known
+    uint32_t streak;            // consecutive restarts
+    uint64_t backoff_ms;        // of the last one
+    struct pm_history decision; // what the decision in progress was made on
+    struct pm_failure cause;    // first failure of it
+    struct pm_set
+        condemned; // nodes that have to be declared dead when the step of the core is over
+    struct pm_set bad_servers; // nodes whose server failure of this epoch is known
     struct pm_pending *pending;
     uint32_t n_pending;
-    uint32_t lines;  // of this epoch
+    uint32_t lines; // of this epoch
     uint16_t last_port;
     uint64_t last_port_serial;
     // End
     enum pm_end_stage end;
-    int32_t status;  // our verdict
+    int32_t status; // our verdict
     bool user_stop;
     int32_t user_signal;
-    bool users_verdict;    // the user stopped the step: what srun says counts
-    bool step_is_foreign;  // ranks may run without us: end the step itself, not only our shims
+    bool users_verdict;   // the user stopped the step: what srun says counts
+    bool step_is_foreign; // ranks may run without us: end the step itself, not only our shims
     char stop_line[2 * PM_TEXT_CAP];
     bool srun_exited;
     int32_t srun_status;
 };
 
-// --- supervisor.c ---------------------------------------------------------------------------------
-// Looks (state, input) up in the table of transitions and goes there. False: that pair does nothing.
+// --- supervisor.c
+// --------------------------------------------------------------------------------- Looks (state,
+// input) up in the table of transitions and goes there. False: that pair does nothing.
 bool pm_supervisor_fire(struct pm_core *core, enum pm_input input);
 // Follows the conditions as far as they lead, then sends the wanted state if it changed.
 void pm_supervisor_settle(struct pm_core *core);
@@ -128,18 +131,21 @@ const char *pm_supervisor_host(const struct pm_core *core, uint32_t node, char *
 char *pm_supervisor_missing(struct pm_core *core, const struct pm_set *set, char *buf, size_t cap);
 const char *pm_input_name(enum pm_input input);
 
-// --- supervisor_states.c --------------------------------------------------------------------------
-// What each state does when it is entered.
+// --- supervisor_states.c
+// -------------------------------------------------------------------------- What each state does
+// when it is entered.
 extern void (*const pm_supervisor_enter[PM_STATE_MAX])(struct pm_core *core, enum pm_state from);
-// The input that the present state has been waiting for, if its condition holds now; else PM_IN_NONE.
+// The input that the present state has been waiting for, if its condition holds now; else
+// PM_IN_NONE.
 enum pm_input pm_supervisor_condition(struct pm_core *core);
 // Timers of the forming step and of --wait and backoff. UINT64_MAX: none.
 uint64_t pm_supervisor_side_deadline_ns(const struct pm_supervisor *s);
 void pm_supervisor_side_timers(struct pm_core *core);
 void pm_supervisor_timed_out(struct pm_core *core);
 
-// --- supervisor_decide.c --------------------------------------------------------------------------
-// A failure came in; `more` others came with it.
+// --- supervisor_decide.c
+// -------------------------------------------------------------------------- A failure came in;
+// `more` others came with it.
 void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failure, uint32_t more);
 // Is this failure already part of a decision?
 bool pm_supervisor_knows(const struct pm_core *core, const struct pm_failure *failure);
@@ -147,7 +153,7 @@ void pm_supervisor_left(struct pm_core *core, const struct pm_set *left);
 uint64_t pm_supervisor_pending_ns(const struct pm_supervisor *s);
 void pm_supervisor_pending_due(struct pm_core *core);
 
-// --- supervisor_stop.c ----------------------------------------------------------------------------
+// --- supervisor_stop.c -------------------------------------------------------------------------
 void pm_supervisor_enter_finishing(struct pm_core *core, enum pm_state from);
 void pm_supervisor_enter_stopping(struct pm_core *core, enum pm_state from);
 void pm_supervisor_enter_done(struct pm_core *core, enum pm_state from);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From a failure to a decision: what is known already is dropped, the policy is asked, the budget is
-// kept, one line and one log record say what was decided, and the wanted state or the next
+// From a failure to a decision: what is known already is dropped, the policy is asked, the budget
+// is kept, one line and one log record say what was decided, and the wanted state or the next
 // transition carries it out. What fails while a decision is being carried out joins it, unless it
 // asks for more.
 #include "pmix_server/core/supervisor.h"
@@ -19,7 +19,7 @@ static void need(struct pm_core *core, int rc)
         core->out->error = rc;
 }
 
-// --- what is known ---------------------------------------------------------------------------------
+// --- what is known -----------------------------------------------------------------------------
 
 static bool is_pending(const struct pm_supervisor *s, uint32_t rank)
 {
@@ -71,7 +71,7 @@ static void remember(struct pm_core *core, const struct pm_failure *failure)
         need(core, pm_wanted_notice(&s->wanted, failure));
 }
 
-// --- history ---------------------------------------------------------------------------------------
+// --- history -----------------------------------------------------------------------------------
 
 static uint32_t restarts_used(struct pm_core *core)
 {
@@ -136,7 +136,7 @@ static uint64_t spend_restart(struct pm_core *core, const struct pm_failure *fai
     return s->backoff_ms;
 }
 
-// --- what is said ----------------------------------------------------------------------------------
+// --- what is said ------------------------------------------------------------------------------
 
 static void log_failure(struct pm_core *core, const char *kind, const struct pm_failure *failure,
                         const char *action, const char *reason)
@@ -165,8 +165,10 @@ static void say_line(struct pm_core *core, const char *line, bool always)
     else
         pm_say_verbose(core, "%s", line);
     if (!always && s->lines == PM_LINES_MAX)
-        pm_say(core, "pm-supervise: further decisions about single ranks of epoch %u are only in --pm-log",
-               s->wanted.epoch);
+        pm_say(
+            core,
+            "pm-supervise: further decisions about single ranks of epoch %u are only in --pm-log",
+            s->wanted.epoch);
 }
 
 static void tell(struct pm_core *core, struct pm_story *story)
@@ -189,16 +191,18 @@ static void tell(struct pm_core *core, struct pm_story *story)
         say_line(core, line, !single);
 }
 
-// --- what is done ----------------------------------------------------------------------------------
+// --- what is done ------------------------------------------------------------------------------
 
-static void do_ignore(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
+static void do_ignore(struct pm_core *core, struct pm_story *story,
+                      const struct pm_history *history)
 {
     (void)history;
     remember(core, story->failure);
     tell(core, story);
 }
 
-static void do_notify(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
+static void do_notify(struct pm_core *core, struct pm_story *story,
+                      const struct pm_history *history)
 {
     (void)history;
     struct pm_supervisor *s = core->supervisor;
@@ -238,8 +242,8 @@ static void do_rank(struct pm_core *core, struct pm_story *story, const struct p
         return;
     }
     s->pending = pending;
-    s->pending[s->n_pending++] = (struct pm_pending){
-        .rank = rank, .due_ns = core->now_ns + story->backoff_ms * PM_MS};
+    s->pending[s->n_pending++] =
+        (struct pm_pending){.rank = rank, .due_ns = core->now_ns + story->backoff_ms * PM_MS};
 }
 
 static void do_world(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
@@ -267,8 +271,8 @@ static void do_stop(struct pm_core *core, struct pm_story *story, const struct p
 
 static void (*const act[PM_VERDICT_MAX])(struct pm_core *core, struct pm_story *story,
                                          const struct pm_history *history) = {
-    [PM_VERDICT_IGNORE] = do_ignore,      [PM_VERDICT_NOTIFY] = do_notify,
-    [PM_VERDICT_RESTART_RANK] = do_rank,  [PM_VERDICT_RESTART_WORLD] = do_world,
+    [PM_VERDICT_IGNORE] = do_ignore,     [PM_VERDICT_NOTIFY] = do_notify,
+    [PM_VERDICT_RESTART_RANK] = do_rank, [PM_VERDICT_RESTART_WORLD] = do_world,
     [PM_VERDICT_STOP] = do_stop,
 };
 
@@ -300,7 +304,7 @@ void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failur
     act[verdict.action](core, &story, &history);
 }
 
-// --- ranks that left without PMIx_Finalize -----------------------------------------------------------
+// --- ranks that left without PMIx_Finalize -----------------------------------------------------
 
 // One log record per batch, not per rank. It is no failure: only what waits for these ranks ends.
 void pm_supervisor_left(struct pm_core *core, const struct pm_set *left)
@@ -317,7 +321,8 @@ void pm_supervisor_left(struct pm_core *core, const struct pm_set *left)
     s->wanted_dirty = true;
     char ranks[PM_TEXT_CAP / 2];
     (void)pm_set_format(&fresh, ranks, sizeof(ranks));
-    pm_say_verbose(core, "pm-supervise: rank %s ended with 0 without PMIx_Finalize; going on", ranks);
+    pm_say_verbose(core, "pm-supervise: rank %s ended with 0 without PMIx_Finalize; going on",
+                   ranks);
     struct pm_log *log = pm_log_record(core, "no-finalize");
     log->epoch = s->wanted.epoch;
     log->rank = pm_set_next(&fresh, 0);
@@ -330,7 +335,7 @@ void pm_supervisor_left(struct pm_core *core, const struct pm_set *left)
     pm_set_done(&fresh);
 }
 
-// --- ranks that wait for their backoff ---------------------------------------------------------------
+// --- ranks that wait for their backoff ---------------------------------------------------------
 
 uint64_t pm_supervisor_pending_ns(const struct pm_supervisor *s)
 {

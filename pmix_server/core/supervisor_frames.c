@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What comes up the tree to the coordinator: the records of its children, and lines for srun's stderr.
+// What comes up the tree to the coordinator: the records of its children, and lines for srun's
+// stderr.
 #include "pmix_server/core/supervisor.h"
 
 #include <errno.h>
@@ -38,7 +39,7 @@ static void take_report(struct pm_core *core, struct pm_report *report)
     struct pm_supervisor *s = core->supervisor;
     bool changed = false;
     if (report->epoch > s->wanted.epoch)
-        return;  // nobody can be ahead of us: a frame of a confused agent
+        return; // nobody can be ahead of us: a frame of a confused agent
     log_joined(core, &report->joined);
     if (pm_report_union(&s->seen, report, &changed) < 0)
         core->out->error = -ENOMEM;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The states of the world's life: what each does when it is entered, what it waits for, and what happens
-// when it has waited too long. Which state follows is not said here but in supervisor.c's table.
+// The states of the world's life: what each does when it is entered, what it waits for, and what
+// happens when it has waited too long. Which state follows is not said here but in supervisor.c's
+// table.
 #include "pmix_server/core/supervisor.h"
 
 #include <errno.h>
@@ -9,11 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-// --- FORMING ---------------------------------------------------------------------------------------
+// --- FORMING -----------------------------------------------------------------------------------
 
-__attribute__((format(printf, 3, 4))) static enum pm_input refuse(struct pm_core *core,
-                                                                  int32_t status,
-                                                                  const char *format, ...)
+__attribute__((format(printf, 3, 4))) static enum pm_input
+refuse(struct pm_core *core, int32_t status, const char *format, ...)
 {
     struct pm_supervisor *s = core->supervisor;
     va_list args;
@@ -57,8 +57,9 @@ static enum pm_input build_world(struct pm_core *core)
     pm_write_u32(&w, shape.nranks);
     size_t head = w.len;
     pm_write_map(&w, &s->seen.map);
-    int rc = w.error ? w.error
-                     : pm_world_from_bytes(&shape, w.data + head, w.len - head, &core->world, &fault);
+    int rc = w.error
+                 ? w.error
+                 : pm_world_from_bytes(&shape, w.data + head, w.len - head, &core->world, &fault);
     if (rc != 0) {
         pm_writer_done(&w);
         if (rc > 0)
@@ -149,16 +150,16 @@ static void forming_timed_out(struct pm_core *core)
         return;
     }
     bool window = core->now_ns >= s->first_join_ns + o->join_window_ms * PM_MS;
-    (void)refuse(core, PM_EXIT_CANNOT_SUPERVISE,
-                 "pm-supervise: %s did not join within %s of the %s: ranks ran unsupervised there; "
-                 "ending the step",
-                 pm_supervisor_missing(core, &s->seen.joined, nodes, sizeof(nodes)),
-                 pm_duration_format(window ? o->join_window_ms : o->start_timeout_ms, text,
-                                    sizeof(text)),
-                 window ? "first node" : "launch");
+    (void)refuse(
+        core, PM_EXIT_CANNOT_SUPERVISE,
+        "pm-supervise: %s did not join within %s of the %s: ranks ran unsupervised there; "
+        "ending the step",
+        pm_supervisor_missing(core, &s->seen.joined, nodes, sizeof(nodes)),
+        pm_duration_format(window ? o->join_window_ms : o->start_timeout_ms, text, sizeof(text)),
+        window ? "first node" : "launch");
 }
 
-// --- STARTING --------------------------------------------------------------------------------------
+// --- STARTING ----------------------------------------------------------------------------------
 
 static void epoch_begins(struct pm_core *core)
 {
@@ -207,14 +208,15 @@ static void stuck(struct pm_core *core, const struct pm_set *set, const char *wh
 {
     struct pm_supervisor *s = core->supervisor;
     char nodes[PM_TEXT_CAP], text[32];
-    (void)refuse(core, s->wanted.epoch || s->state != PM_STATE_STARTING ? PM_EXIT_LOST
-                                                                       : PM_EXIT_CANNOT_SUPERVISE,
+    (void)refuse(core,
+                 s->wanted.epoch || s->state != PM_STATE_STARTING ? PM_EXIT_LOST
+                                                                  : PM_EXIT_CANNOT_SUPERVISE,
                  "pm-supervise: epoch %u: %s did not %s within %s; stopping", s->wanted.epoch,
                  pm_supervisor_missing(core, set, nodes, sizeof(nodes)), what,
                  pm_duration_format(ms, text, sizeof(text)));
 }
 
-// --- RUNNING ---------------------------------------------------------------------------------------
+// --- RUNNING -----------------------------------------------------------------------------------
 
 static void enter_running(struct pm_core *core, enum pm_state from)
 {
@@ -255,14 +257,15 @@ static void wait_is_over(struct pm_core *core)
     char text[32], nodes[PM_TEXT_CAP];
     struct pm_supervisor *s = core->supervisor;
     s->wait_ns = UINT64_MAX;
-    (void)refuse(core, 128 + 15,
-                 "pm-supervise: ranks on %s still run %s after the first rank ended (--wait); stopping",
-                 pm_supervisor_missing(core, &s->seen.marks[PM_MARK_ENDED], nodes, sizeof(nodes)),
-                 pm_duration_format(core->config.wait_ms, text, sizeof(text)));
+    (void)refuse(
+        core, 128 + 15,
+        "pm-supervise: ranks on %s still run %s after the first rank ended (--wait); stopping",
+        pm_supervisor_missing(core, &s->seen.marks[PM_MARK_ENDED], nodes, sizeof(nodes)),
+        pm_duration_format(core->config.wait_ms, text, sizeof(text)));
     (void)pm_supervisor_fire(core, PM_IN_WAIT_OVER);
 }
 
-// --- HALTING, PLACING ------------------------------------------------------------------------------
+// --- HALTING, PLACING --------------------------------------------------------------------------
 
 static uint64_t halt_bound_ms(const struct pm_core *core)
 {
@@ -289,7 +292,8 @@ static enum pm_input halting(struct pm_core *core)
     const struct pm_set *halted = &s->seen.marks[PM_MARK_HALTED];
     if (!pm_supervisor_all_in(core, halted))
         return PM_IN_NONE;
-    for (uint32_t node = pm_set_next(dead, 0); node != UINT32_MAX; node = pm_set_next(dead, node + 1))
+    for (uint32_t node = pm_set_next(dead, 0); node != UINT32_MAX;
+         node = pm_set_next(dead, node + 1))
         if (!pm_set_has(halted, node) && !pm_lease_over(core, node))
             return PM_IN_NONE;
     return PM_IN_HALTED;
@@ -306,22 +310,23 @@ static void enter_placing(struct pm_core *core, enum pm_state from)
                                 o->orphan_timeout_ms);
 }
 
-// The world is fixed: it starts again where it was, or not at all. Every node has answered since the
-// decision, since each has reported the halt of this epoch.
+// The world is fixed: it starts again where it was, or not at all. Every node has answered since
+// the decision, since each has reported the halt of this epoch.
 static enum pm_input placing(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
     const struct pm_set *dead = pm_dead_nodes(core);
     char host[PM_TEXT_CAP];
     if (!pm_set_empty(dead))
-        return refuse(core, PM_EXIT_LOST, "pm-supervise: %s is lost and nothing can take its place; stopping",
+        return refuse(core, PM_EXIT_LOST,
+                      "pm-supervise: %s is lost and nothing can take its place; stopping",
                       pm_supervisor_host(core, pm_set_next(dead, 0), host));
     if (core->now_ns < s->place_ns || !pm_set_empty(pm_suspect_nodes(core)) || !port_is_here(core))
         return PM_IN_NONE;
     return PM_IN_PLACED;
 }
 
-// --- tables ----------------------------------------------------------------------------------------
+// --- tables ------------------------------------------------------------------------------------
 
 void (*const pm_supervisor_enter[PM_STATE_MAX])(struct pm_core *core, enum pm_state from) = {
     [PM_STATE_STARTING] = enter_starting,
@@ -342,8 +347,8 @@ static enum pm_input ending(struct pm_core *core)
 }
 
 static enum pm_input (*const conditions[PM_STATE_MAX])(struct pm_core *core) = {
-    [PM_STATE_FORMING] = forming,     [PM_STATE_STARTING] = starting, [PM_STATE_RUNNING] = running,
-    [PM_STATE_HALTING] = halting,     [PM_STATE_PLACING] = placing,   [PM_STATE_FINISHING] = ending,
+    [PM_STATE_FORMING] = forming, [PM_STATE_STARTING] = starting, [PM_STATE_RUNNING] = running,
+    [PM_STATE_HALTING] = halting, [PM_STATE_PLACING] = placing,   [PM_STATE_FINISHING] = ending,
     [PM_STATE_STOPPING] = ending,
 };
 
@@ -356,9 +361,9 @@ enum pm_input pm_supervisor_condition(struct pm_core *core)
 static enum pm_end_stage next_stage(const struct pm_supervisor *s)
 {
     static const enum pm_end_stage next[] = {
-        [PM_END_NONE] = PM_END_SHIMS, [PM_END_WAIT] = PM_END_SHIMS, [PM_END_KILL] = PM_END_SHIMS,
-        [PM_END_SHIMS] = PM_END_STEP, [PM_END_STEP] = PM_END_GIVE_UP,
-        [PM_END_GIVE_UP] = PM_END_GIVE_UP,
+        [PM_END_NONE] = PM_END_SHIMS,   [PM_END_WAIT] = PM_END_SHIMS,
+        [PM_END_KILL] = PM_END_SHIMS,   [PM_END_SHIMS] = PM_END_STEP,
+        [PM_END_STEP] = PM_END_GIVE_UP, [PM_END_GIVE_UP] = PM_END_GIVE_UP,
     };
     bool drained = s->end == PM_END_WAIT && s->wanted.phase == PM_PHASE_DRAIN;
     return drained ? PM_END_KILL : next[s->end];
@@ -391,7 +396,7 @@ void pm_supervisor_timed_out(struct pm_core *core)
     (void)pm_supervisor_fire(core, PM_IN_TIMEOUT);
 }
 
-// --- timers beside the state's ---------------------------------------------------------------------
+// --- timers beside the state's -----------------------------------------------------------------
 
 static uint64_t after(uint64_t from_ns, uint64_t ms)
 {
@@ -441,7 +446,7 @@ static void forming_timers(struct pm_core *core)
         return;
     uint64_t window_ns = after(s->first_join_ns, s->join_window_ms);
     if (core->now_ns > window_ns + core->config.options.node_timeout_ms * PM_MS / 8) {
-        s->first_join_ns = core->now_ns;  // we slept: give them their time again
+        s->first_join_ns = core->now_ns; // we slept: give them their time again
         return;
     }
     if (!s->named_late && core->now_ns >= after(s->first_join_ns, PM_NAME_LATE_MS)) {

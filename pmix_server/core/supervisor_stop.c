@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The end of the step: in stages, each with a bound, so that it ends whatever is lost meanwhile; and the
-// step's verdict, which is what srun's caller sees.
+// The end of the step: in stages, each with a bound, so that it ends whatever is lost meanwhile;
+// and the step's verdict, which is what srun's caller sees.
 //
-// After the user's stop the ranks have their signal from Slurm already, so they get none from us, only a
-// bound. After a failure they get event, SIGTERM, grace and SIGKILL. Then shims and agents end, then srun;
-// if srun does not, it is told to end the step; if that does not help, we exit without it.
+// After the user's stop the ranks have their signal from Slurm already, so they get none from us,
+// only a bound. After a failure they get event, SIGTERM, grace and SIGKILL. Then shims and agents
+// end, then srun; if srun does not, it is told to end the step; if that does not help, we exit
+// without it.
 #include "pmix_server/core/supervisor.h"
 
 #include <stdio.h>
@@ -111,8 +112,7 @@ void pm_supervisor_enter_stopping(struct pm_core *core, enum pm_state from)
     if (from == PM_STATE_FORMING || from == PM_STATE_PLACING) {
         pm_supervisor_end_next(core, PM_END_SHIMS);
     } else if (s->user_stop && from != PM_STATE_HALTING) {
-        wait_for_ranks(core, PM_PHASE_DRAIN,
-                       PM_USER_STOP_MS + core->config.options.grace_ms);
+        wait_for_ranks(core, PM_PHASE_DRAIN, PM_USER_STOP_MS + core->config.options.grace_ms);
     } else {
         pm_collective_epoch_over(core, s->wanted.epoch);
         wait_for_ranks(core, PM_PHASE_STOP, stop_bound_ms(core));
@@ -131,10 +131,11 @@ void pm_supervisor_user_stop(struct pm_core *core, int32_t signal)
     log->action = "stop";
     (void)snprintf(log->reason, sizeof(log->reason), "user's stop, signal %d", signal);
     if (pm_supervisor_fire(core, PM_IN_USER))
-        pm_say(core, "pm-supervise: the step is being stopped (signal %d); no more restarts", signal);
+        pm_say(core, "pm-supervise: the step is being stopped (signal %d); no more restarts",
+               signal);
 }
 
-// --- the verdict -----------------------------------------------------------------------------------
+// --- the verdict -------------------------------------------------------------------------------
 
 static int32_t srun_says(const struct pm_supervisor *s)
 {

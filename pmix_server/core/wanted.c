@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The record that flows down (record.h): only the coordinator writes it, everybody else takes the one
-// with the highest version.
+// The record that flows down (record.h): only the coordinator writes it, everybody else takes the
+// one with the highest version.
 #include "pmix_server/core/record.h"
 
 #include <errno.h>
@@ -11,8 +11,8 @@
 const char *pm_phase_name(enum pm_phase phase)
 {
     static const char *const names[PM_PHASE_MAX] = {
-        [PM_PHASE_FORM] = "form", [PM_PHASE_START] = "start", [PM_PHASE_HALT] = "halt",
-        [PM_PHASE_DRAIN] = "drain", [PM_PHASE_STOP] = "stop", [PM_PHASE_KILL] = "kill",
+        [PM_PHASE_FORM] = "form",   [PM_PHASE_START] = "start", [PM_PHASE_HALT] = "halt",
+        [PM_PHASE_DRAIN] = "drain", [PM_PHASE_STOP] = "stop",   [PM_PHASE_KILL] = "kill",
         [PM_PHASE_END] = "end",
     };
     return (unsigned)phase < PM_PHASE_MAX ? names[phase] : "?";
@@ -187,8 +187,8 @@ static void read_again(struct pm_reader *r, struct pm_wanted *ret, uint32_t nran
         if (gap >= nranks || rank >= nranks || (i && !gap) || times > UINT32_MAX)
             r->error = -EBADMSG;
         else
-            ret->again[ret->n_again++] = (struct pm_again){
-                .rank = (uint32_t)rank, .times = (uint32_t)times};
+            ret->again[ret->n_again++] =
+                (struct pm_again){.rank = (uint32_t)rank, .times = (uint32_t)times};
     }
 }
 

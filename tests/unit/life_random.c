@@ -1,17 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Whole steps of real cores under random faults, each from one seed: ranks that die, abort, connect or
-// end, lost servers and shims, links that reset, nodes that are cut, paused, killed or powered off, a
-// paused coordinator, Slurm's signal. Whatever happens, the step ends within its bounds, no rank outlives it, no two
-// lives of a rank overlap (the harness checks that), and clones have the digests of their originals.
+// Whole steps of real cores under random faults, each from one seed: ranks that die, abort, connect
+// or end, lost servers and shims, links that reset, nodes that are cut, paused, killed or powered
+// off, a paused coordinator, Slurm's signal. Whatever happens, the step ends within its bounds, no
+// rank outlives it, no two lives of a rank overlap (the harness checks that), and clones have the
+// digests of their originals.
 //
-// Not Criterion, so that a seed can be run alone: life_random [FIRST [LAST]]; TRACE=1 shows every action.
+// Not Criterion, so that a seed can be run alone: life_random [FIRST [LAST]]; TRACE=1 shows every
+// action.
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "tests/unit/core_harness.h"
 
-#define SEEDS 400
+#define SEEDS        400
 #define EXITED(code) ((code) << 8)
 
 struct run {
@@ -19,9 +21,9 @@ struct run {
     uint64_t random;
     uint32_t nnodes;
     uint32_t per_node;
-    uint32_t node;   // of the next fault; its process lives
+    uint32_t node; // of the next fault; its process lives
     uint32_t local;
-    struct pm_event event;  // about that rank, type to be filled in
+    struct pm_event event; // about that rank, type to be filled in
 };
 
 static uint32_t below(struct run *r, uint32_t n)
@@ -43,13 +45,28 @@ static void post(struct run *r, enum pm_event_type type)
     harness_post(r->h, r->node, &r->event, 0);
 }
 
-// --- faults ----------------------------------------------------------------------------------------
+// --- faults ------------------------------------------------------------------------------------
 
-static void rank_killed(struct run *r) { harness_rank_ends(r->h, r->node, r->local, 9); }
-static void rank_ends(struct run *r) { harness_rank_ends(r->h, r->node, r->local, 0); }
-static void rank_connects(struct run *r) { post(r, PM_EVENT_CONNECTED); }
-static void rank_finalizes(struct run *r) { post(r, PM_EVENT_FINALIZED); }
-static void server_dies(struct run *r) { post(r, PM_EVENT_SERVER_LOST); }
+static void rank_killed(struct run *r)
+{
+    harness_rank_ends(r->h, r->node, r->local, 9);
+}
+static void rank_ends(struct run *r)
+{
+    harness_rank_ends(r->h, r->node, r->local, 0);
+}
+static void rank_connects(struct run *r)
+{
+    post(r, PM_EVENT_CONNECTED);
+}
+static void rank_finalizes(struct run *r)
+{
+    post(r, PM_EVENT_FINALIZED);
+}
+static void server_dies(struct run *r)
+{
+    post(r, PM_EVENT_SERVER_LOST);
+}
 
 static void rank_exits(struct run *r)
 {
@@ -121,7 +138,7 @@ static void (*const faults[])(struct run *r) = {
     many_die,    link_resets, slurm_signals, node_pauses,    node_is_cut, node_goes,
 };
 
-// --- a run -----------------------------------------------------------------------------------------
+// --- a run -------------------------------------------------------------------------------------
 
 static void random_options(struct run *r, struct pm_options *o)
 {

@@ -11,21 +11,21 @@
 struct stand stand;
 static uint32_t per_node_now;
 
-// --- stand-ins for the other modules ---------------------------------------------------------------
+// --- stand-ins for the other modules -----------------------------------------------------------
 
 const char *pm_cause_name(enum pm_cause cause)
 {
     static const char *const names[PM_CAUSE_MAX] = {
-        "none", "exit", "signal", "oom", "abort", "no-finalize", "exec", "hang",
-        "pmix-server", "shim-lost", "agent-lost", "node-lost"};
+        "none", "exit", "signal",      "oom",       "abort",      "no-finalize",
+        "exec", "hang", "pmix-server", "shim-lost", "agent-lost", "node-lost"};
     return names[cause];
 }
 
 const char *pm_state_name(enum pm_state state)
 {
-    static const char *const names[PM_STATE_MAX] = {
-        "NONE", "FORMING", "STARTING", "RUNNING", "HALTING",
-        "PLACING", "FINISHING", "STOPPING", "DONE"};
+    static const char *const names[PM_STATE_MAX] = {"NONE",      "FORMING",  "STARTING",
+                                                    "RUNNING",   "HALTING",  "PLACING",
+                                                    "FINISHING", "STOPPING", "DONE"};
     return names[state];
 }
 
@@ -79,17 +79,37 @@ bool pm_send_parent(struct pm_core *core, const struct pm_writer *frame)
     return true;
 }
 
-uint64_t pm_view(const struct pm_core *core) { (void)core; return 1; }
-const struct pm_set *pm_dead_nodes(const struct pm_core *core) { (void)core; return &stand.dead; }
-const struct pm_set *pm_suspect_nodes(const struct pm_core *core) { (void)core; return &stand.suspect; }
+uint64_t pm_view(const struct pm_core *core)
+{
+    (void)core;
+    return 1;
+}
+const struct pm_set *pm_dead_nodes(const struct pm_core *core)
+{
+    (void)core;
+    return &stand.dead;
+}
+const struct pm_set *pm_suspect_nodes(const struct pm_core *core)
+{
+    (void)core;
+    return &stand.suspect;
+}
 bool pm_lease_over(const struct pm_core *core, uint32_t node)
 {
     (void)core;
     (void)node;
     return !stand.lease_not_over;
 }
-uint64_t pm_lease_end_ns(const struct pm_core *core) { (void)core; return UINT64_MAX; }
-void pm_membership_stop(struct pm_core *core) { (void)core; stand.membership_stopped = true; }
+uint64_t pm_lease_end_ns(const struct pm_core *core)
+{
+    (void)core;
+    return UINT64_MAX;
+}
+void pm_membership_stop(struct pm_core *core)
+{
+    (void)core;
+    stand.membership_stopped = true;
+}
 void pm_membership_declare(struct pm_core *core, uint32_t node, enum pm_cause cause)
 {
     (void)pm_set_add(&stand.dead, node);
@@ -108,7 +128,7 @@ void pm_collective_epoch_over(struct pm_core *core, uint32_t epoch)
     stand.epochs_over++;
 }
 
-// --- life ------------------------------------------------------------------------------------------
+// --- life --------------------------------------------------------------------------------------
 
 void stand_options(struct pm_options *o)
 {
@@ -187,7 +207,7 @@ void stand_done(void)
     pm_set_done(&stand.lost_ranks);
 }
 
-// --- steps -----------------------------------------------------------------------------------------
+// --- steps -------------------------------------------------------------------------------------
 
 static void look_at(size_t from)
 {
@@ -228,7 +248,7 @@ void stand_run_ms(uint64_t ms)
     while (deadline() <= until) {
         uint64_t due = deadline();
         at_once = due <= stand.core.now_ns ? at_once + 1 : 0;
-        assert(at_once < 10);  // a timer that comes again and again
+        assert(at_once < 10); // a timer that comes again and again
         if (due > stand.core.now_ns)
             stand.core.now_ns = due;
         stand_event(&(struct pm_event){.type = PM_EVENT_TIMER});

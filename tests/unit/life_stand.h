@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One supervisor or one agent node alone, without tree, links or the rest of the core: the functions of
-// internal.h that those modules call are stood in for here. Frames that they send are decoded and kept,
-// actions too; the clock is the test's.
+// One supervisor or one agent node alone, without tree, links or the rest of the core: the
+// functions of internal.h that those modules call are stood in for here. Frames that they send are
+// decoded and kept, actions too; the clock is the test's.
 #ifndef PM_TESTS_LIFE_STAND_H
 #define PM_TESTS_LIFE_STAND_H
 
@@ -11,27 +11,28 @@
 
 struct stand {
     struct pm_core core;
-    struct pm_actions out;      // of all steps since stand_forget()
-    struct pm_wanted wanted;    // the newest that went down
-    uint32_t n_wanted;          // how many went down
+    struct pm_actions out;   // of all steps since stand_forget()
+    struct pm_wanted wanted; // the newest that went down
+    uint32_t n_wanted;       // how many went down
     uint32_t n_maps;
-    struct pm_report report;    // the newest that went up
+    struct pm_report report; // the newest that went up
     uint32_t n_reports;
     bool no_parent;
     struct pm_set dead, suspect;
     bool lease_not_over;
     bool membership_stopped;
-    struct pm_set lost_ranks;   // collective.c was told
+    struct pm_set lost_ranks; // collective.c was told
     uint32_t epochs_over;
-    char said[8192];            // every SAY, '\n' after each; lines only said with verbose start with '~'
-    char wanted_bytes[65536];   // the frame of `wanted`, type included
+    char said[8192]; // every SAY, '\n' after each; lines only said with verbose start with '~'
+    char wanted_bytes[65536]; // the frame of `wanted`, type included
     size_t wanted_len;
-    int32_t exit_status;        // of PM_ACTION_EXIT, -1 before
+    int32_t exit_status; // of PM_ACTION_EXIT, -1 before
 };
 
-extern struct stand stand;  // there is one, as Criterion runs each test in a process of its own
+extern struct stand stand; // there is one, as Criterion runs each test in a process of its own
 
-// The design's defaults: world mode, 3 restarts, T 10 s, grace 5 s, min-uptime 5 s, join window 15 s ...
+// The design's defaults: world mode, 3 restarts, T 10 s, grace 5 s, min-uptime 5 s, join window 15
+// s ...
 void stand_options(struct pm_options *o);
 // A coordinator that has just heard LAUNCHED. NULL: defaults.
 void stand_coordinator(uint32_t nnodes, uint32_t per_node, const struct pm_options *o);
@@ -47,7 +48,7 @@ void stand_run_ms(uint64_t ms);
 // Feeds a record as a frame; false: it was refused.
 bool stand_report(const struct pm_report *report);
 bool stand_wanted(struct pm_wanted *wanted);
-void stand_map(void);  // every node has its ranks in order
+void stand_map(void); // every node has its ranks in order
 bool stand_frame(uint8_t type, const void *data, size_t len);
 
 // Coordinator: all nodes join, with map, node list "node[0-N]" and a port.

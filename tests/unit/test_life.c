@@ -1,19 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A whole step of real cores in virtual time (core_harness.h): form, run, fail, restart, end. What one
-// module decides is tested in its own file; here is what a person would see.
+// A whole step of real cores in virtual time (core_harness.h): form, run, fail, restart, end. What
+// one module decides is tested in its own file; here is what a person would see.
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/unit/core_harness.h"
 
-#define KILLED 9
+#define KILLED       9
 #define EXITED(code) ((code) << 8)
 
 static struct harness *h;
 static struct pm_options options;
-static bool mute_kill;  // KILL_RANK has no effect (D state)
+static bool mute_kill; // KILL_RANK has no effect (D state)
 
 static bool hook(struct harness *harness, void *ctx, uint32_t node, const struct pm_action *action)
 {
@@ -399,7 +399,8 @@ Test(life, clones_go_on_as_their_originals)
         struct pm_core *core = harness_core(h, node);
         struct pm_core *clone = pm_core_clone(core);
         cr_assert(clone);
-        cr_assert_eq(pm_core_digest(core, harness_now_ns(h)), pm_core_digest(clone, harness_now_ns(h)));
+        cr_assert_eq(pm_core_digest(core, harness_now_ns(h)),
+                     pm_core_digest(clone, harness_now_ns(h)));
         pm_core_free(clone);
     }
     run_until(PM_STATE_RUNNING, 1000);

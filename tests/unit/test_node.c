@@ -1,21 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The agent's half of supervision alone: local facts and the wanted state in; actions and the record of
-// the subtree out.
+// The agent's half of supervision alone: local facts and the wanted state in; actions and the
+// record of the subtree out.
 #include <criterion/criterion.h>
 #include <string.h>
 
 #include "tests/unit/life_stand.h"
 
-#define KILLED 9
-#define TERMED 15
+#define KILLED       9
+#define TERMED       15
 #define EXITED(code) ((code) << 8)
 
 static struct pm_wanted wanted;
 
 static void setup(void)
 {
-    stand_agent(1, 4, 2);  // ranks 2 and 3
+    stand_agent(1, 4, 2); // ranks 2 and 3
 }
 
 static void teardown(void)
@@ -29,15 +29,22 @@ TestSuite(node, .init = setup, .fini = teardown, .timeout = 20);
 static void event(enum pm_event_type type, uint32_t local)
 {
     const struct pm_local *l = &stand.core.node->locals[local];
-    stand_event(&(struct pm_event){.type = type, .local = local, .rank = l->rank, .epoch = l->epoch,
-                                   .incarnation = l->incarnation, .pid = 100 + local});
+    stand_event(&(struct pm_event){.type = type,
+                                   .local = local,
+                                   .rank = l->rank,
+                                   .epoch = l->epoch,
+                                   .incarnation = l->incarnation,
+                                   .pid = 100 + local});
 }
 
 static void exits(uint32_t local, int32_t wait_status)
 {
     const struct pm_local *l = &stand.core.node->locals[local];
-    stand_event(&(struct pm_event){.type = PM_EVENT_RANK_EXITED, .local = local, .epoch = l->epoch,
-                                   .incarnation = l->incarnation, .pid = 100 + local,
+    stand_event(&(struct pm_event){.type = PM_EVENT_RANK_EXITED,
+                                   .local = local,
+                                   .epoch = l->epoch,
+                                   .incarnation = l->incarnation,
+                                   .pid = 100 + local,
                                    .wait_status = wait_status});
 }
 
@@ -102,7 +109,8 @@ static const struct pm_action *only(enum pm_action_type type)
 
 static void none(enum pm_action_type type)
 {
-    cr_assert_eq(stand_count(type, NULL), 0, "%u actions of type %d", stand_count(type, NULL), type);
+    cr_assert_eq(stand_count(type, NULL), 0, "%u actions of type %d", stand_count(type, NULL),
+                 type);
 }
 
 static const struct pm_failure *reported(void)
@@ -112,7 +120,7 @@ static const struct pm_failure *reported(void)
     return &stand.report.failures.list[0];
 }
 
-// --- forming ---------------------------------------------------------------------------------------
+// --- forming -----------------------------------------------------------------------------------
 
 Test(node, joins_when_its_last_shim_is_there)
 {
@@ -170,7 +178,7 @@ Test(node, only_rank_0s_node_offers_ports)
     cr_assert_eq(stand.report.port, 6);
 }
 
-// --- starting --------------------------------------------------------------------------------------
+// --- starting ----------------------------------------------------------------------------------
 
 Test(node, starts_its_ranks_when_server_and_world_are_there)
 {
@@ -218,7 +226,7 @@ Test(node, starts_nothing_of_an_older_epoch_or_version)
     want(PM_PHASE_HALT);
     stand_forget();
     old.version = 0;
-    cr_assert(stand_wanted(&old));  // late: dropped, not refused
+    cr_assert(stand_wanted(&old)); // late: dropped, not refused
     old.version = wanted.version + 10;
     old.epoch = 0;
     old.phase = PM_PHASE_START;
@@ -253,7 +261,7 @@ Test(node, starts_nothing_without_a_lease)
     cr_assert_eq(stand_count(PM_ACTION_START_RANK, NULL), 2);
 }
 
-// --- exits -----------------------------------------------------------------------------------------
+// --- exits -------------------------------------------------------------------------------------
 
 Test(node, reports_a_failure_with_its_details_until_it_is_handled)
 {
@@ -277,9 +285,13 @@ Test(node, names_exec_and_oom)
 {
     running();
     const struct pm_local *l = stand.core.node->locals;
-    stand_event(&(struct pm_event){.type = PM_EVENT_RANK_EXITED, .wait_status = KILLED, .flag_oom = true});
-    stand_event(&(struct pm_event){.type = PM_EVENT_RANK_EXITED, .local = 1, .wait_status = EXITED(2),
-                                   .flag_exec = true, .text = "no such file"});
+    stand_event(
+        &(struct pm_event){.type = PM_EVENT_RANK_EXITED, .wait_status = KILLED, .flag_oom = true});
+    stand_event(&(struct pm_event){.type = PM_EVENT_RANK_EXITED,
+                                   .local = 1,
+                                   .wait_status = EXITED(2),
+                                   .flag_exec = true,
+                                   .text = "no such file"});
     cr_assert_eq(l[0].failure.cause, PM_CAUSE_OOM);
     cr_assert_eq(l[1].failure.cause, PM_CAUSE_EXEC);
     cr_assert_str_eq(l[1].failure.text, "no such file");
@@ -288,10 +300,15 @@ Test(node, names_exec_and_oom)
 Test(node, late_news_of_an_older_life_is_dropped)
 {
     running();
-    stand_event(&(struct pm_event){.type = PM_EVENT_RANK_EXITED, .local = 1, .epoch = 0, .incarnation = 4,
+    stand_event(&(struct pm_event){.type = PM_EVENT_RANK_EXITED,
+                                   .local = 1,
+                                   .epoch = 0,
+                                   .incarnation = 4,
                                    .wait_status = KILLED});
-    stand_event(&(struct pm_event){.type = PM_EVENT_RANK_EXITED, .local = 1, .epoch = 3, .wait_status = KILLED});
-    stand_event(&(struct pm_event){.type = PM_EVENT_RANK_EXITED, .local = 77, .wait_status = KILLED});
+    stand_event(&(struct pm_event){
+        .type = PM_EVENT_RANK_EXITED, .local = 1, .epoch = 3, .wait_status = KILLED});
+    stand_event(
+        &(struct pm_event){.type = PM_EVENT_RANK_EXITED, .local = 77, .wait_status = KILLED});
     stand_run_ms(10);
     cr_assert_eq(stand.report.failures.n, 0);
     cr_assert_eq(stand.core.node->locals[1].state, PM_LOCAL_RUNNING);
@@ -334,11 +351,11 @@ Test(node, an_exit_without_finalize_is_told_but_no_failure)
 Test(node, a_fence_that_waits_for_it_makes_it_one)
 {
     connected();
-    pm_node_fence_lost(&stand.core, 0, 2);  // alive: no
+    pm_node_fence_lost(&stand.core, 0, 2); // alive: no
     stand_run_ms(1500);
     event(PM_EVENT_FINALIZED, 1);
     exits(1, 0);
-    pm_node_fence_lost(&stand.core, 0, 3);  // finalized: no
+    pm_node_fence_lost(&stand.core, 0, 3); // finalized: no
     exits(0, 0);
     stand_run_ms(300);
     cr_assert_eq(stand.report.failures.n, 0);
@@ -353,7 +370,7 @@ Test(node, a_fence_that_fails_just_before_its_exit_makes_it_one)
     connected();
     event(PM_EVENT_FINALIZED, 1);
     exits(1, 0);
-    pm_node_fence_lost(&stand.core, 0, 2);  // the connection ends before the process is reaped
+    pm_node_fence_lost(&stand.core, 0, 2); // the connection ends before the process is reaped
     exits(0, 0);
     cr_assert_not(marked(PM_MARK_ENDED), "the step would end before the failure is known");
     stand_run_ms(260);
@@ -375,7 +392,8 @@ Test(node, a_fence_that_failed_long_before_its_exit_does_not)
 Test(node, abort_is_reported_before_the_exit_and_the_exit_is_part_of_it)
 {
     connected();
-    stand_event(&(struct pm_event){.type = PM_EVENT_ABORT, .rank = 3, .status = 7, .text = "no hope"});
+    stand_event(
+        &(struct pm_event){.type = PM_EVENT_ABORT, .rank = 3, .status = 7, .text = "no hope"});
     const struct pm_failure *f = reported();
     cr_assert_eq(f->cause, PM_CAUSE_ABORT);
     cr_assert_eq(f->wait_status, EXITED(7));
@@ -393,10 +411,10 @@ Test(node, a_lost_shim_is_a_lost_place)
     cr_assert_eq(reported()->cause, PM_CAUSE_SHIM_LOST);
     wanted.phase = PM_PHASE_HALT;
     cr_assert(stand_wanted(&wanted));
-    cr_assert_eq(reported()->cause, PM_CAUSE_SHIM_LOST);  // not handled by a halt
+    cr_assert_eq(reported()->cause, PM_CAUSE_SHIM_LOST); // not handled by a halt
 }
 
-// --- halting ---------------------------------------------------------------------------------------
+// --- halting -----------------------------------------------------------------------------------
 
 static void notice_of(uint32_t rank)
 {
@@ -422,7 +440,7 @@ Test(node, survivors_get_event_then_term_then_kill)
     cr_assert_eq(a->signal, TERMED);
     none(PM_ACTION_KILL_RANK);
     exits(0, TERMED);
-    cr_assert_eq(only(PM_ACTION_KILL_RANK)->local, 0);  // its descendants go with it
+    cr_assert_eq(only(PM_ACTION_KILL_RANK)->local, 0); // its descendants go with it
     stand_run_ms(4999);
     only(PM_ACTION_KILL_RANK);
     stand_run_ms(2);
@@ -434,7 +452,7 @@ Test(node, survivors_get_event_then_term_then_kill)
     event(PM_EVENT_RANK_GONE, 1);
     cr_assert(marked(PM_MARK_HALTED));
     cr_assert_eq(only(PM_ACTION_DROP_SERVER)->epoch, 0);
-    cr_assert_eq(stand.report.failures.n, 0);  // we caused those exits
+    cr_assert_eq(stand.report.failures.n, 0); // we caused those exits
 }
 
 Test(node, the_signal_does_not_wait_for_a_server_that_is_silent)
@@ -533,14 +551,14 @@ Test(node, an_agent_that_slept_itself_does_not_judge)
     cr_assert_eq(stand.report.failures.n, 2);
 }
 
-// --- the user's stop and the end -------------------------------------------------------------------
+// --- the user's stop and the end ---------------------------------------------------------------
 
 Test(node, after_slurms_signal_exits_are_no_failures)
 {
     running();
     stand_event(&(struct pm_event){.type = PM_EVENT_SIGNALLED, .signal = 10});
     stand_run_ms(10);
-    cr_assert_eq(stand.report.user_signal, 0);  // SIGUSR1 is the program's own business
+    cr_assert_eq(stand.report.user_signal, 0); // SIGUSR1 is the program's own business
     stand_event(&(struct pm_event){.type = PM_EVENT_SIGNALLED, .signal = TERMED});
     exits(0, TERMED);
     exits(1, EXITED(1));
@@ -610,7 +628,7 @@ Test(node, an_outcast_dies)
     only(PM_ACTION_DIE);
 }
 
-// --- servers ---------------------------------------------------------------------------------------
+// --- servers -----------------------------------------------------------------------------------
 
 Test(node, a_server_that_nobody_used_is_replaced_in_silence_but_not_for_ever)
 {
@@ -662,7 +680,7 @@ Test(node, the_standby_server_is_replaced_while_halting)
     cr_assert_eq(stand_count(PM_ACTION_PREPARE_SERVER, NULL), 2);
 }
 
-// --- rank and notify mode --------------------------------------------------------------------------
+// --- rank and notify mode ----------------------------------------------------------------------
 
 Test(node, a_rank_starts_again_alone_after_its_tree_is_gone)
 {
@@ -730,7 +748,7 @@ Test(node, each_dead_rank_gives_one_event_even_without_details)
     cr_assert_eq(pm_set_count(&stand.lost_ranks), 5);
 }
 
-// --- the tree --------------------------------------------------------------------------------------
+// --- the tree ----------------------------------------------------------------------------------
 
 static void child_reports(uint32_t first, uint32_t last, uint32_t failures)
 {
@@ -739,7 +757,8 @@ static void child_reports(uint32_t first, uint32_t last, uint32_t failures)
     report.epoch = wanted.epoch;
     cr_assert_eq(pm_set_add_span(&report.joined, first, last), 0);
     for (uint32_t i = 0; i < failures; i++) {
-        struct pm_failure f = {.node = 2, .rank = 4 + i, .epoch = wanted.epoch, .cause = PM_CAUSE_EXIT};
+        struct pm_failure f = {
+            .node = 2, .rank = 4 + i, .epoch = wanted.epoch, .cause = PM_CAUSE_EXIT};
         cr_assert_eq(pm_failures_add(&report.failures, &f), 0);
     }
     cr_assert(stand_report(&report));
@@ -761,7 +780,7 @@ Test(node, news_of_children_are_gathered_for_a_moment)
     cr_assert_eq(pm_set_count(&stand.report.joined), 3);
     child_reports(3, 3, 0);
     stand_run_ms(100);
-    cr_assert_eq(stand.n_reports, before + 2);  // nothing new, nothing sent
+    cr_assert_eq(stand.n_reports, before + 2); // nothing new, nothing sent
 }
 
 Test(node, failures_of_a_child_leave_when_they_are_handled)
@@ -774,7 +793,7 @@ Test(node, failures_of_a_child_leave_when_they_are_handled)
     want(PM_PHASE_START);
     stand_run_ms(10);
     cr_assert_eq(reported()->rank, 6);
-    pm_node_on_child_gone(&stand.core, 0);  // stand frames come from node 0
+    pm_node_on_child_gone(&stand.core, 0); // stand frames come from node 0
     event(PM_EVENT_CONNECTED, 0);
     stand_run_ms(10);
     cr_assert_eq(stand.report.failures.n, 0);

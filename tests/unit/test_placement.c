@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The map rank -> node: coded in a few bytes for what Slurm usually does, exact for everything else, and
-// no world for a map with a hole or an overlap.
+// The map rank -> node: coded in a few bytes for what Slurm usually does, exact for everything
+// else, and no world for a map with a hole or an overlap.
 #include <criterion/criterion.h>
 #include <stdlib.h>
 
@@ -196,7 +196,7 @@ static int read_of(const uint64_t *numbers, size_t n, uint32_t max_ranks)
 }
 
 // items, then rank, length, node, repeats
-#define READ(max, ...) \
+#define READ(max, ...)                                                                             \
     read_of((const uint64_t[]){__VA_ARGS__}, sizeof((const uint64_t[]){__VA_ARGS__}) / 8, max)
 
 Test(placement, bad_bytes_are_refused_before_they_cost_memory)
@@ -209,8 +209,8 @@ Test(placement, bad_bytes_are_refused_before_they_cost_memory)
     cr_assert_neq(READ(100, 1, UINT64_MAX, 1, 0, 1), 0);
     cr_assert_neq(READ(100, 1, 0, 1, PM_NODES_MAX, 1), 0);
     cr_assert_neq(READ(100, 1, 0, 1, 0, 1ull << 40), 0);
-    cr_assert_neq(READ(100, 2, 0, 1, 0, 1, 0, 1, 0, 1), 0);  // the same run again
+    cr_assert_neq(READ(100, 2, 0, 1, 0, 1, 0, 1, 0, 1), 0); // the same run again
     cr_assert_neq(READ(100, 2, 0, 1, 0, 1), 0);
-    cr_assert_neq(READ(100, 1, 0, 1, 0, 1, 5), 0);  // trailing
+    cr_assert_neq(READ(100, 1, 0, 1, 0, 1, 5), 0); // trailing
     cr_assert_neq(READ(100, 1ull << 31, 0), 0);
 }

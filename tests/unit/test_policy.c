@@ -20,8 +20,8 @@ static struct pm_options options(enum pm_mode mode)
 
 static struct pm_failure failure(enum pm_cause cause, int32_t wait_status)
 {
-    return (struct pm_failure){.rank = 17, .pid = 8123, .cause = cause, .wait_status = wait_status,
-                               .uptime_ms = 724000};
+    return (struct pm_failure){
+        .rank = 17, .pid = 8123, .cause = cause, .wait_status = wait_status, .uptime_ms = 724000};
 }
 
 struct row {
@@ -38,20 +38,13 @@ struct row {
 #define S PM_VERDICT_STOP
 
 static const struct row rows[] = {
-    {PM_CAUSE_EXIT, EXITED(0), false, I, I, I},
-    {PM_CAUSE_EXIT, EXITED(1), false, W, R, N},
-    {PM_CAUSE_EXIT, EXITED(1), true, W, W, N},
-    {PM_CAUSE_EXIT, EXITED(93), false, S, S, S},
-    {PM_CAUSE_SIGNAL, 9, false, W, R, N},
-    {PM_CAUSE_SIGNAL, 11, true, W, W, N},
-    {PM_CAUSE_SIGNAL, 10, false, S, S, S},
-    {PM_CAUSE_OOM, 9, false, W, R, N},
-    {PM_CAUSE_ABORT, EXITED(7), true, W, W, N},
-    {PM_CAUSE_NO_FINALIZE, 0, true, W, W, N},
-    {PM_CAUSE_EXEC, EXITED(2), false, S, S, S},
-    {PM_CAUSE_HANG, 0, true, W, W, N},
-    {PM_CAUSE_SHIM_LOST, 0, false, S, S, S},
-    {PM_CAUSE_AGENT_LOST, 0, false, S, S, S},
+    {PM_CAUSE_EXIT, EXITED(0), false, I, I, I}, {PM_CAUSE_EXIT, EXITED(1), false, W, R, N},
+    {PM_CAUSE_EXIT, EXITED(1), true, W, W, N},  {PM_CAUSE_EXIT, EXITED(93), false, S, S, S},
+    {PM_CAUSE_SIGNAL, 9, false, W, R, N},       {PM_CAUSE_SIGNAL, 11, true, W, W, N},
+    {PM_CAUSE_SIGNAL, 10, false, S, S, S},      {PM_CAUSE_OOM, 9, false, W, R, N},
+    {PM_CAUSE_ABORT, EXITED(7), true, W, W, N}, {PM_CAUSE_NO_FINALIZE, 0, true, W, W, N},
+    {PM_CAUSE_EXEC, EXITED(2), false, S, S, S}, {PM_CAUSE_HANG, 0, true, W, W, N},
+    {PM_CAUSE_SHIM_LOST, 0, false, S, S, S},    {PM_CAUSE_AGENT_LOST, 0, false, S, S, S},
     {PM_CAUSE_NODE_LOST, 0, false, S, S, S},
 };
 
@@ -135,10 +128,12 @@ Test(policy, status_is_plain_sruns_or_1_when_our_machinery_was_lost)
         int32_t wait_status;
         int32_t status;
     } wanted[] = {
-        {PM_CAUSE_EXIT, EXITED(17), 17},  {PM_CAUSE_SIGNAL, 11, 139},    {PM_CAUSE_OOM, 9, 137},
-        {PM_CAUSE_SIGNAL, 11 | 0x80, 139}, {PM_CAUSE_ABORT, EXITED(7), 7}, {PM_CAUSE_EXEC, EXITED(2), 2},
-        {PM_CAUSE_PMIX_SERVER, 0, 1},     {PM_CAUSE_SHIM_LOST, 0, 1},    {PM_CAUSE_NODE_LOST, 9, 1},
-        {PM_CAUSE_NO_FINALIZE, 0, 1},     {PM_CAUSE_ABORT, 0, 1},
+        {PM_CAUSE_EXIT, EXITED(17), 17}, {PM_CAUSE_SIGNAL, 11, 139},
+        {PM_CAUSE_OOM, 9, 137},          {PM_CAUSE_SIGNAL, 11 | 0x80, 139},
+        {PM_CAUSE_ABORT, EXITED(7), 7},  {PM_CAUSE_EXEC, EXITED(2), 2},
+        {PM_CAUSE_PMIX_SERVER, 0, 1},    {PM_CAUSE_SHIM_LOST, 0, 1},
+        {PM_CAUSE_NODE_LOST, 9, 1},      {PM_CAUSE_NO_FINALIZE, 0, 1},
+        {PM_CAUSE_ABORT, 0, 1},
     };
     for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
         struct pm_failure f = failure(wanted[i].cause, wanted[i].wait_status);
@@ -146,7 +141,7 @@ Test(policy, status_is_plain_sruns_or_1_when_our_machinery_was_lost)
     }
 }
 
-// --- sentences -------------------------------------------------------------------------------------
+// --- sentences ---------------------------------------------------------------------------------
 
 static const char *sentence(const struct pm_failure *f, const struct pm_history *h,
                             const struct pm_options *o, struct pm_story story)
@@ -172,51 +167,72 @@ Test(policy, sentences_of_world_mode)
 {
     struct pm_options o = options(PM_MODE_WORLD);
     struct pm_failure f = failure(PM_CAUSE_SIGNAL, 9);
-    SENTENCE(f, "rank 17 (node042, pid 8123) killed by signal 9 after 12m04s; restarting 64 ranks on 8 nodes (restart 1 of 3)");
-    SENTENCE_OF(f, "rank 17 (node042, pid 8123) killed by signal 9 after 12m04s, and 3 more failures; restarting 1 rank on 1 node in 2 s (restart 1 of 3)",
-             .more = 3, .nranks = 1, .nnodes = 1, .backoff_ms = 2000);
+    SENTENCE(f, "rank 17 (node042, pid 8123) killed by signal 9 after 12m04s; restarting 64 ranks "
+                "on 8 nodes (restart 1 of 3)");
+    SENTENCE_OF(f,
+                "rank 17 (node042, pid 8123) killed by signal 9 after 12m04s, and 3 more failures; "
+                "restarting 1 rank on 1 node in 2 s (restart 1 of 3)",
+                .more = 3, .nranks = 1, .nnodes = 1, .backoff_ms = 2000);
     o.restart_window_ms = 600000;
-    SENTENCE(f, "rank 17 (node042, pid 8123) killed by signal 9 after 12m04s; restarting 64 ranks on 8 nodes (restart 1 of 3 within 10m00s)");
+    SENTENCE(f, "rank 17 (node042, pid 8123) killed by signal 9 after 12m04s; restarting 64 ranks "
+                "on 8 nodes (restart 1 of 3 within 10m00s)");
     o.restart_window_ms = 0;
     f = failure(PM_CAUSE_OOM, 9);
-    SENTENCE(f, "rank 17 (node042, pid 8123) killed by signal 9 for lack of memory (oom) after 12m04s; restarting 64 ranks on 8 nodes (restart 1 of 3); Slurm itself will still report OUT_OF_MEMORY for this step");
+    SENTENCE(f, "rank 17 (node042, pid 8123) killed by signal 9 for lack of memory (oom) after "
+                "12m04s; restarting 64 ranks on 8 nodes (restart 1 of 3); Slurm itself will still "
+                "report OUT_OF_MEMORY for this step");
     f = failure(PM_CAUSE_EXIT, EXITED(93));
-    SENTENCE(f, "rank 17 (node042, pid 8123) exited with code 93 after 12m04s; stopping: exit code 93 is in --pm-fatal-exit");
+    SENTENCE(f, "rank 17 (node042, pid 8123) exited with code 93 after 12m04s; stopping: exit code "
+                "93 is in --pm-fatal-exit");
     f = failure(PM_CAUSE_SIGNAL, 10);
-    SENTENCE(f, "rank 17 (node042, pid 8123) killed by signal 10 after 12m04s; stopping: signal 10 is in --pm-fatal-exit");
+    SENTENCE(f, "rank 17 (node042, pid 8123) killed by signal 10 after 12m04s; stopping: signal 10 "
+                "is in --pm-fatal-exit");
     f = failure(PM_CAUSE_EXEC, EXITED(2));
     pm_text_copy(f.text, sizeof(f.text), "execve(): prog: No such file or directory");
-    SENTENCE(f, "rank 17 (node042, pid 8123) could not be started (exit code 2): execve(): prog: No such file or directory; stopping: a program that cannot be started is not tried again");
+    SENTENCE(
+        f, "rank 17 (node042, pid 8123) could not be started (exit code 2): execve(): prog: No "
+           "such file or directory; stopping: a program that cannot be started is not tried again");
     f = failure(PM_CAUSE_ABORT, EXITED(7));
-    SENTENCE(f, "rank 17 (node042, pid 8123) called abort with status 7 after 12m04s; restarting 64 ranks on 8 nodes (restart 1 of 3)");
+    SENTENCE(f, "rank 17 (node042, pid 8123) called abort with status 7 after 12m04s; restarting "
+                "64 ranks on 8 nodes (restart 1 of 3)");
     f = failure(PM_CAUSE_NO_FINALIZE, 0);
-    SENTENCE(f, "rank 17 (node042, pid 8123) ended without PMIx_Finalize and a collective waits for it (no-finalize) after 12m04s; restarting 64 ranks on 8 nodes (restart 1 of 3)");
+    SENTENCE(f,
+             "rank 17 (node042, pid 8123) ended without PMIx_Finalize and a collective waits for "
+             "it (no-finalize) after 12m04s; restarting 64 ranks on 8 nodes (restart 1 of 3)");
 }
 
 Test(policy, sentences_of_losses)
 {
     struct pm_options o = options(PM_MODE_WORLD);
     struct pm_failure f = failure(PM_CAUSE_SHIM_LOST, 0);
-    SENTENCE(f, "rank 17 (node042, pid 8123) lost its shim (shim-lost) after 12m04s; stopping: shim-lost: its place in the step cannot come back");
+    SENTENCE(f, "rank 17 (node042, pid 8123) lost its shim (shim-lost) after 12m04s; stopping: "
+                "shim-lost: its place in the step cannot come back");
     f = failure(PM_CAUSE_AGENT_LOST, 0);
     f.rank = PM_RANK_NONE;
-    SENTENCE(f, "node042 lost its agent (agent-lost); stopping: agent-lost: its place in the step cannot come back");
+    SENTENCE(f, "node042 lost its agent (agent-lost); stopping: agent-lost: its place in the step "
+                "cannot come back");
     f.cause = PM_CAUSE_NODE_LOST;
-    SENTENCE(f, "node042 is lost (node-lost); stopping: node-lost: its place in the step cannot come back");
+    SENTENCE(
+        f,
+        "node042 is lost (node-lost); stopping: node-lost: its place in the step cannot come back");
     f.cause = PM_CAUSE_PMIX_SERVER;
     pm_text_copy(f.text, sizeof(f.text), "it does not answer");
-    SENTENCE(f, "node042 lost its PMIx server (pmix-server): it does not answer; restarting 64 ranks on 8 nodes (restart 1 of 3)");
+    SENTENCE(f, "node042 lost its PMIx server (pmix-server): it does not answer; restarting 64 "
+                "ranks on 8 nodes (restart 1 of 3)");
 }
 
 Test(policy, sentences_of_rank_and_notify_mode)
 {
     struct pm_options o = options(PM_MODE_RANK);
     struct pm_failure f = failure(PM_CAUSE_EXIT, EXITED(4));
-    SENTENCE(f, "rank 17 (node042, pid 8123) exited with code 4 after 12m04s; restarting this rank (restart 1 of 3)");
+    SENTENCE(f, "rank 17 (node042, pid 8123) exited with code 4 after 12m04s; restarting this rank "
+                "(restart 1 of 3)");
     f.connected = true;
-    SENTENCE(f, "rank 17 (node042, pid 8123) exited with code 4 after 12m04s; it had connected to PMIx: restarting 64 ranks on 8 nodes (restart 1 of 3)");
+    SENTENCE(f, "rank 17 (node042, pid 8123) exited with code 4 after 12m04s; it had connected to "
+                "PMIx: restarting 64 ranks on 8 nodes (restart 1 of 3)");
     o.mode = PM_MODE_NOTIFY;
-    SENTENCE(f, "rank 17 (node042, pid 8123) exited with code 4 after 12m04s; the other ranks are told and go on");
+    SENTENCE(f, "rank 17 (node042, pid 8123) exited with code 4 after 12m04s; the other ranks are "
+                "told and go on");
 }
 
 Test(policy, a_long_sentence_is_cut_not_overrun)

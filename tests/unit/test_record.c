@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The two records: they survive the wire, their union has no order and no memory, and what breaks their
-// limits is refused.
+// The two records: they survive the wire, their union has no order and no memory, and what breaks
+// their limits is refused.
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
@@ -174,7 +174,7 @@ Test(record, sixteen_failures_are_kept_and_the_rest_is_counted)
     pm_failures_clear(&list);
 }
 
-// --- wanted ----------------------------------------------------------------------------------------
+// --- wanted ------------------------------------------------------------------------------------
 
 static struct pm_wanted random_wanted(void)
 {
@@ -256,31 +256,32 @@ Test(record, the_newest_notices_are_kept)
 Test(record, a_failure_leaves_the_report_when_it_is_handled)
 {
     struct pm_wanted w = {.epoch = 1, .phase = PM_PHASE_START};
-    struct pm_failure f = {.node = 2, .rank = 5, .epoch = 1, .incarnation = 1, .cause = PM_CAUSE_EXIT};
+    struct pm_failure f = {
+        .node = 2, .rank = 5, .epoch = 1, .incarnation = 1, .cause = PM_CAUSE_EXIT};
     cr_assert(!pm_wanted_handles(&w, &f));
     cr_assert_eq(pm_wanted_again(&w, 5), 0);
-    cr_assert(pm_wanted_handles(&w, &f));  // started again alone
+    cr_assert(pm_wanted_handles(&w, &f)); // started again alone
     f.incarnation = 2;
     cr_assert(!pm_wanted_handles(&w, &f));
     cr_assert_eq(pm_set_add(&w.dead, 5), 0);
-    cr_assert(pm_wanted_handles(&w, &f));  // stays dead
+    cr_assert(pm_wanted_handles(&w, &f)); // stays dead
     f.rank = 6;
     w.phase = PM_PHASE_HALT;
-    cr_assert(pm_wanted_handles(&w, &f));  // part of the decision to halt
+    cr_assert(pm_wanted_handles(&w, &f)); // part of the decision to halt
     w.phase = PM_PHASE_START;
     f.epoch = 0;
-    cr_assert(pm_wanted_handles(&w, &f));  // history
+    cr_assert(pm_wanted_handles(&w, &f)); // history
     f.epoch = 2;
     cr_assert(!pm_wanted_handles(&w, &f));
     f = (struct pm_failure){.node = 2, .rank = 5, .cause = PM_CAUSE_SHIM_LOST};
     w.phase = PM_PHASE_HALT;
-    cr_assert(!pm_wanted_handles(&w, &f));  // a lost place is no matter of an epoch
+    cr_assert(!pm_wanted_handles(&w, &f)); // a lost place is no matter of an epoch
     cr_assert_eq(pm_set_add(&w.lost, 2), 0);
     cr_assert(pm_wanted_handles(&w, &f));
     pm_wanted_done(&w);
 }
 
-// --- wire data that is wrong -----------------------------------------------------------------------
+// --- wire data that is wrong -------------------------------------------------------------------
 
 Test(record, every_cut_and_every_flipped_byte_is_survived)
 {

@@ -7,7 +7,7 @@
 
 #include "tests/unit/life_stand.h"
 
-#define KILLED 9
+#define KILLED       9
 #define EXITED(code) ((code) << 8)
 
 static void expect_state(enum pm_state state)
@@ -104,7 +104,7 @@ static void ended(void)
 
 TestSuite(supervisor, .fini = ended, .timeout = 20);
 
-// --- FORMING ---------------------------------------------------------------------------------------
+// --- FORMING -----------------------------------------------------------------------------------
 
 Test(supervisor, starts_when_all_nodes_have_joined)
 {
@@ -133,7 +133,8 @@ Test(supervisor, names_late_nodes_then_ends_the_step_with_125)
     stand_coordinator(4, 2, NULL);
     stand_join(0, 2);
     stand_run_ms(5100);
-    expect_said("node3 has not joined: is pm_supervise in its plugstack.conf, and can it reach login1:40123?");
+    expect_said("node3 has not joined: is pm_supervise in its plugstack.conf, and can it reach "
+                "login1:40123?");
     expect_state(PM_STATE_FORMING);
     stand_run_ms(10000);
     expect_state(PM_STATE_STOPPING);
@@ -160,7 +161,8 @@ Test(supervisor, passes_on_why_a_node_cannot_start)
     struct pm_report report;
     pm_report_init(&report);
     report.cannot_node = 3;
-    pm_text_copy(report.cannot_text, sizeof(report.cannot_text), "cannot start the agent: no such file");
+    pm_text_copy(report.cannot_text, sizeof(report.cannot_text),
+                 "cannot start the agent: no such file");
     cr_assert(stand_report(&report));
     expect_state(PM_STATE_STOPPING);
     expect_said("pm-supervise: node3: cannot start the agent: no such file\n");
@@ -248,7 +250,7 @@ Test(supervisor, waits_a_moment_for_the_port_of_rank_0)
     cr_assert_eq(stand.wanted.port, 0);
 }
 
-// --- STARTING --------------------------------------------------------------------------------------
+// --- STARTING ----------------------------------------------------------------------------------
 
 Test(supervisor, runs_when_all_ranks_have_started)
 {
@@ -302,7 +304,7 @@ Test(supervisor, failed_exec_is_never_restarted_and_keeps_its_status)
     cr_assert_eq(stand.exit_status, 2);
 }
 
-// --- RUNNING ---------------------------------------------------------------------------------------
+// --- RUNNING -----------------------------------------------------------------------------------
 
 Test(supervisor, finishes_with_0_when_all_ranks_ended_well)
 {
@@ -503,7 +505,8 @@ Test(supervisor, stops_when_a_node_is_lost)
     running(NULL);
     node_dies(2, PM_CAUSE_NODE_LOST);
     expect_state(PM_STATE_STOPPING);
-    expect_said("pm-supervise: node2 is lost (node-lost); stopping: node-lost: its place in the step cannot come back\n");
+    expect_said("pm-supervise: node2 is lost (node-lost); stopping: node-lost: its place in the "
+                "step cannot come back\n");
     stand_mark(PM_MARK_HALTED, 0, 0, 1);
     cr_assert_eq(stand.wanted.phase, PM_PHASE_STOP);
     stand_mark(PM_MARK_HALTED, 0, 3, 3);
@@ -556,7 +559,8 @@ Test(supervisor, abort_gives_its_status_when_it_stops)
     struct pm_failure failure = stand_failure(1, PM_CAUSE_ABORT, EXITED(7));
     pm_text_copy(failure.text, sizeof(failure.text), "out of luck");
     stand_fail(&failure);
-    expect_said("called abort with status 7 (out of luck) after 12m04s; stopping: --pm-max-restarts=0");
+    expect_said(
+        "called abort with status 7 (out of luck) after 12m04s; stopping: --pm-max-restarts=0");
     stand_mark(PM_MARK_HALTED, 0, 0, 3);
     srun_exits(0);
     cr_assert_eq(stand.exit_status, 7);
@@ -566,8 +570,9 @@ Test(supervisor, tells_that_slurm_reports_oom_all_the_same)
 {
     running(NULL);
     fail_rank(1, PM_CAUSE_OOM, KILLED);
-    expect_said("for lack of memory (oom) after 12m04s; restarting 8 ranks on 4 nodes (restart 1 of 3); "
-                "Slurm itself will still report OUT_OF_MEMORY for this step\n");
+    expect_said(
+        "for lack of memory (oom) after 12m04s; restarting 8 ranks on 4 nodes (restart 1 of 3); "
+        "Slurm itself will still report OUT_OF_MEMORY for this step\n");
 }
 
 Test(supervisor, ranks_without_finalize_are_told_and_nothing_restarts)
@@ -613,7 +618,7 @@ Test(supervisor, wait_option_stops_after_the_first_end)
     cr_assert_eq(stand.exit_status, 143);
 }
 
-// --- rank and notify modes -------------------------------------------------------------------------
+// --- rank and notify modes ---------------------------------------------------------------------
 
 static void running_in(enum pm_mode mode, uint64_t backoff_ms)
 {
@@ -701,7 +706,7 @@ Test(supervisor, notify_mode_of_many_ranks_does_not_flood_stderr)
     cr_assert_eq(pm_set_count(&stand.wanted.dead), 100);
 }
 
-// --- HALTING, PLACING ------------------------------------------------------------------------------
+// --- HALTING, PLACING --------------------------------------------------------------------------
 
 Test(supervisor, failures_while_halting_join_the_decision)
 {
@@ -752,7 +757,7 @@ Test(supervisor, a_rank_that_cannot_be_reaped_stops)
     cr_assert(pm_set_has(&stand.dead, 3));
     cr_assert_eq(stand_count(PM_ACTION_SAY, NULL), 2);
     stand_mark(PM_MARK_HALTED, 0, 0, 2);
-    cr_assert_eq(stand.wanted.phase, PM_PHASE_END);  // nobody waits for it
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END); // nobody waits for it
 }
 
 Test(supervisor, user_stops_while_halting)
@@ -809,7 +814,7 @@ Test(supervisor, placing_has_a_bound)
     expect_state(PM_STATE_STOPPING);
 }
 
-// --- FINISHING, STOPPING, DONE ---------------------------------------------------------------------
+// --- FINISHING, STOPPING, DONE -----------------------------------------------------------------
 
 Test(supervisor, a_node_lost_while_finishing_is_no_failure)
 {
@@ -918,12 +923,12 @@ Test(supervisor, done_is_done)
     cr_assert_eq(stand.out.n, 0);
 }
 
-// --- time ------------------------------------------------------------------------------------------
+// --- time --------------------------------------------------------------------------------------
 
 Test(supervisor, a_timer_that_comes_much_too_late_is_wound_up_again)
 {
     halting(NULL);
-    stand.core.now_ns += 60000 * PM_MS;  // Ctrl-Z on srun
+    stand.core.now_ns += 60000 * PM_MS; // Ctrl-Z on srun
     stand_event(&(struct pm_event){.type = PM_EVENT_TIMER});
     expect_state(PM_STATE_HALTING);
     stand_mark(PM_MARK_HALTED, 0, 0, 3);
@@ -943,7 +948,7 @@ Test(supervisor, timers_stand_still_while_the_coordinator_doubts_itself)
     expect_state(PM_STATE_STOPPING);
 }
 
-// --- records ---------------------------------------------------------------------------------------
+// --- records -----------------------------------------------------------------------------------
 
 Test(supervisor, a_new_child_gets_map_and_wanted_state)
 {
