@@ -433,6 +433,16 @@ void pm_server_expect_notified(struct agent *a, uint32_t epoch, uint64_t id)
         s->notice = id;
 }
 
+void pm_server_rank_born(struct agent *a, const struct shim *shim)
+{
+    struct pm_writer w = {0};
+    pm_write_u8(&w, PM_SERVER_BORN);
+    pm_write_u32(&w, a->config.local_ranks[shim->local]);
+    pm_write_u32(&w, shim->rank_pid);
+    pm_server_send(a, shim->epoch, &w);
+    pm_writer_done(&w);
+}
+
 void pm_server_rank_ended(struct agent *a, uint32_t epoch, uint32_t rank)
 {
     const struct server *s = pm_server_of(a, epoch);

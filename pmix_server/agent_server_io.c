@@ -79,6 +79,10 @@ static void on_ready(struct server *s, struct pm_reader *r)
     s->state = SERVER_READY;
     s->pinged_ns = 0;
     event_del(s->start_timer);
+    // A replacement takes over ranks that run.
+    for (uint32_t i = 0; i < s->agent->config.n_local; i++)
+        if (s->agent->shims[i].rank_pid && s->agent->shims[i].epoch == s->epoch)
+            pm_server_rank_born(s->agent, &s->agent->shims[i]);
     pm_agent_start_held(s->agent, s->epoch);
     post(s, &(struct pm_event){.type = PM_EVENT_SERVER_READY});
 }

@@ -151,6 +151,7 @@ static void on_started(struct shim *s, struct pm_reader *r)
     s->rank_pid = event.pid;
     s->rank_start = pm_tree_start_time(event.pid);
     pm_oom_open(event.pid, s->oom_path, &s->oom_count);
+    pm_server_rank_born(s->agent, s);
     post(s, &event);
     pm_server_rank_started(s->agent);
 }

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "pmix_server/pmix/codes.h"
+#include "pmix_server/pmix/exits.h"
 #include "pmix_server/pmix/fetch.h"
 #include "pmix_server/pmix/hygiene.h"
 #include "pmix_server/pmix/infos.h"
@@ -129,6 +130,14 @@ static void on_died(struct pm_reader *r, struct pm_stream_frame *frame)
     pm_fetch_rank_ended(rank);
 }
 
+static void on_born(struct pm_reader *r, struct pm_stream_frame *frame)
+{
+    uint32_t rank = pm_read_u32(r);
+    uint32_t pid = pm_read_u32(r);
+    if (!pm_reader_end(r) && pm_ranks_is_local(rank))
+        pm_exits_watch(rank, pid);
+}
+
 struct request {
     void (*handle)(struct pm_reader *r, struct pm_stream_frame *frame);
     bool needs_nspace;
@@ -142,6 +151,7 @@ static const struct request requests[PM_SERVER_MAX] = {
     [PM_SERVER_FETCH_CANCEL] = {on_fetch_cancel, true},
     [PM_SERVER_NOTIFY] = {on_notify, true},
     [PM_SERVER_PING] = {on_ping, false},
+    [PM_SERVER_BORN] = {on_born, true},
     [PM_SERVER_DIED] = {on_died, true},
 };
 

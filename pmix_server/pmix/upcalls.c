@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "pmix_server/pmix/codes.h"
+#include "pmix_server/pmix/exits.h"
 #include "pmix_server/pmix/pending.h"
 #include "pmix_server/pmix/ranks.h"
 #include "pmix_server/pmix/stream.h"
@@ -204,6 +205,7 @@ static pmix_status_t fence(const pmix_proc_t procs[], size_t n, const pmix_info_
         rc = PMIX_ERR_NOMEM;
     if (id) {
         // libpmix does not count those who were lost before the fence began.
+        pm_exits_look(&set);
         wishes.failed |= pm_ranks_any(PM_RANK_LOST, &set);
         if (wishes.failed && pm_ranks_are_local(&set))
             answer_ourselves(PM_SERVER_FENCE_DONE, id, PM_STATUS_LOST);

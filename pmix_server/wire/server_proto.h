@@ -35,6 +35,7 @@ enum pm_server_msg {
     PM_SERVER_NOTIFY,       // u64 id, i32 cause (enum pm_cause of core/core.h; the server maps it to a PMIx code),
                             // u32 dead rank (of any node), i32 wait status, str text; answered by NOTIFIED u64 id
     PM_SERVER_PING,         // u64 n; answered by PONG from the PMIx progress thread's health check
+    PM_SERVER_BORN,         // u32 local rank, u32 pid: its process, so that the server sees it end before its connection
     PM_SERVER_DIED,         // u32 local rank: its process ended and will not be started again in this epoch (so that
                             // what waits for it can end). Not for a rank that is restarted alone
     // server -> agent
