@@ -106,6 +106,7 @@ static void digest_fence(const struct pm_fence *f, uint64_t now_ns, struct pm_di
     pm_digest_set(d, &f->have);
     pm_digest_set(d, &f->sent);
     pm_digest_set(d, &f->late);
+    pm_digest_set(d, &f->from);
     for (uint32_t i = 0; i < f->n_chunks; i++) {
         pm_digest_u64(d, f->chunks[i].node);
         pm_digest_bytes(d, f->chunks[i].data, f->chunks[i].len);
@@ -255,12 +256,8 @@ void pm_collective_frame(struct pm_core *core, uint32_t link, uint32_t from, uin
 // A child that comes back may be another process that knows none of our sets.
 static void forget_child(struct pm_core *core, uint32_t child)
 {
-    struct pm_collective *c = core->collective;
-    for (uint32_t i = 0; i < c->n_signatures; i++) {
-        if (pm_set_remove(&c->signatures[i]->known_children, child) < 0)
-            pm_collective_nomem(core);
-    }
-    c->tree++;
+    pm_fence_forget_child(core, child);
+    core->collective->tree++;
     pm_fence_on_tree(core);
 }
 

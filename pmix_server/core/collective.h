@@ -76,6 +76,7 @@ struct pm_fence {
     uint64_t hold_ns;     // agents: when a part goes up without the rest; UINT64_MAX: never
     struct pm_set have; // contributors known here
     struct pm_set sent; // of them, those the present parent was told
+    struct pm_set from; // children that contributed or asked, and are owed the result
     struct pm_set late; // decided, but these nodes asked again: the answer must come from above
     struct pm_chunk *chunks;
     uint32_t n_chunks;
@@ -205,6 +206,8 @@ void pm_fence_frame_down(struct pm_core *core, uint32_t from, struct pm_reader *
 void pm_fence_timer(struct pm_core *core);
 void pm_fence_on_parent(struct pm_core *core);
 void pm_fence_on_tree(struct pm_core *core);
+// It is gone or new: what it knew and what it was owed begins anew.
+void pm_fence_forget_child(struct pm_core *core, uint32_t child);
 void pm_fence_epoch_over(struct pm_core *core, uint32_t epoch);
 
 // --- fence_root.c (coordinator)
@@ -219,8 +222,9 @@ void pm_fence_rank_lost(struct pm_core *core, uint32_t rank);
 struct pm_fence_key pm_fence_key_of(const struct pm_signature *s, uint64_t seq, bool has_ranks);
 void pm_fence_emit_done(struct pm_core *core, uint32_t epoch, uint64_t id,
                         const struct pm_answer *a);
-// Sends the answer to the children that have targets below (no targets: every participant).
-void pm_fence_spread(struct pm_core *core, struct pm_signature *s, uint64_t seq,
+// Sends the answer to the children that have targets below (no targets: every participant), as far
+// as this node knows, and to those that are owed it.
+void pm_fence_spread(struct pm_core *core, struct pm_signature *s, const struct pm_fence *f,
                      const struct pm_answer *a, const struct pm_set *targets);
 // Answers `nodes` below the child that asked for them.
 void pm_fence_reply(struct pm_core *core, uint32_t child, const struct pm_fence_key *asked,

@@ -203,9 +203,12 @@ static void read_up(struct pm_core *core, struct pm_reader *r, struct up *up)
         pm_fence_skip_chunks(r, &up->nodes);
 }
 
-static void take_contributions(struct pm_core *core, struct pm_fence *f, struct up *up)
+static void take_contributions(struct pm_core *core, struct pm_fence *f, uint32_t from,
+                               struct up *up)
 {
     f->flags |= up->flags;
+    if (pm_set_add(&f->from, from) < 0)
+        pm_collective_nomem(core);
     // Who repeats itself has a new way up; the result may have passed while it had none, so ask
     // again.
     if (!core->coordinator && pm_set_subtract(&f->sent, &up->nodes) < 0)
@@ -233,7 +236,7 @@ static void answer_late(struct pm_core *core, struct pm_signature *s, struct pm_
         pm_fence_reply(core, from, &up->key, &a, &up->nodes);
         return;
     }
-    if (pm_set_union(&f->late, &up->nodes) < 0)
+    if (pm_set_union(&f->late, &up->nodes) < 0 || pm_set_add(&f->from, from) < 0)
         pm_collective_nomem(core);
     send_up(core, s, f, &f->late, 0);
 }
@@ -262,7 +265,7 @@ static void handle_up(struct pm_core *core, uint32_t from, struct up *up)
         pm_fence_reply(core, from, &up->key, &error, &up->nodes);
         return;
     }
-    take_contributions(core, f, up);
+    take_contributions(core, f, from, up);
     progress(core, s, f);
 }
 
@@ -305,18 +308,20 @@ static void handle_down(struct pm_core *core, struct down *down)
     bool is_first = !f || !f->decided;
     bool is_for_all = pm_set_empty(&down->targets);
     if (!is_first && is_for_all && pm_set_empty(&f->late))
-        return; // heard before, by another way
-    // Whoever is known to wait below gets the answer too, whoever it was sent for.
-    const struct pm_set *waiting = !f ? NULL : is_first ? &f->have : &f->late;
-    if (waiting && !(is_first && is_for_all) && pm_set_union(&down->targets, waiting) < 0)
-        pm_collective_nomem(core);
-    pm_fence_spread(core, s, down->key.seq, &down->answer, &down->targets);
+        return;                                       // heard before, by another way
+    struct pm_fence passing = {.seq = down->key.seq}; // without memory or room it still goes on
     if (!f)
         f = pm_signature_add_fence(core, s, down->key.seq);
     if (!f)
-        return;
+        f = &passing;
+    // Whoever is known to wait below gets the answer too, whoever it was sent for.
+    const struct pm_set *waiting = is_first ? &f->have : &f->late;
+    if (!(is_first && is_for_all) && pm_set_union(&down->targets, waiting) < 0)
+        pm_collective_nomem(core);
+    pm_fence_spread(core, s, f, &down->answer, &down->targets);
     pm_set_clear(&f->late);
-    if (is_first)
+    pm_set_clear(&f->from);
+    if (is_first && f != &passing)
         pm_fence_complete(core, s, f, &down->answer);
 }
 
@@ -369,19 +374,31 @@ void pm_fence_on_parent(struct pm_core *core)
     }
 }
 
-// No contributor is at or below this node any more. Each of them tells its new parent by itself.
-static bool is_orphan(struct pm_core *core, struct pm_signature *s, const struct pm_fence *f)
+// Nobody who contributed is left: each of them tells its new parent by itself.
+static bool is_orphan(const struct pm_core *core, const struct pm_fence *f)
 {
-    return !core->coordinator && core->world_known && !f->has_local &&
-           !pm_set_intersects(&f->have, pm_signature_nodes(core, s));
+    return !core->coordinator && !f->has_local && pm_set_empty(&f->from);
 }
 
 static void visit_tree(struct pm_core *core, struct pm_signature *s, struct pm_fence *f)
 {
-    if (is_orphan(core, s, f))
+    if (is_orphan(core, f))
         pm_signature_remove_fence(core, s, f);
     else
         progress(core, s, f);
+}
+
+void pm_fence_forget_child(struct pm_core *core, uint32_t child)
+{
+    struct pm_collective *c = core->collective;
+    for (uint32_t i = 0; i < c->n_signatures; i++) {
+        struct pm_signature *s = c->signatures[i];
+        int rc = pm_set_remove(&s->known_children, child);
+        for (struct pm_fence *f = s->fences; f && rc == 0; f = f->next)
+            rc = pm_set_remove(&f->from, child);
+        if (rc < 0)
+            pm_collective_nomem(core);
+    }
 }
 
 void pm_fence_on_tree(struct pm_core *core)

@@ -27,6 +27,7 @@ struct pm_fence *pm_fence_free(struct pm_fence *f)
     pm_set_done(&f->have);
     pm_set_done(&f->sent);
     pm_set_done(&f->late);
+    pm_set_done(&f->from);
     free(f->data);
     free(f);
     return NULL;
@@ -54,7 +55,7 @@ static bool append_chunk(struct pm_fence *f, uint32_t node, const void *data, ui
 static bool clone_content(struct pm_fence *copy, const struct pm_fence *f)
 {
     if (pm_set_copy(&copy->have, &f->have) < 0 || pm_set_copy(&copy->sent, &f->sent) < 0 ||
-        pm_set_copy(&copy->late, &f->late) < 0)
+        pm_set_copy(&copy->late, &f->late) < 0 || pm_set_copy(&copy->from, &f->from) < 0)
         return false;
     for (uint32_t i = 0; i < f->n_chunks; i++) {
         if (!append_chunk(copy, f->chunks[i].node, f->chunks[i].data, f->chunks[i].len))
@@ -76,7 +77,7 @@ struct pm_fence *pm_fence_clone(const struct pm_fence *f)
         return NULL;
     *copy = *f;
     copy->next = NULL;
-    copy->have = copy->sent = copy->late = (struct pm_set){0};
+    copy->have = copy->sent = copy->late = copy->from = (struct pm_set){0};
     copy->chunks = NULL;
     copy->n_chunks = copy->cap_chunks = 0;
     copy->bytes = 0;

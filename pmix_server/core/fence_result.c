@@ -51,19 +51,20 @@ static bool is_wanted_by(struct pm_core *core, struct pm_signature *s, const str
     return pm_set_has(targets, child) || (below && pm_set_intersects(targets, below));
 }
 
-// Sends the answer to the children that have targets below (no targets: every participant).
-void pm_fence_spread(struct pm_core *core, struct pm_signature *s, uint64_t seq,
+// What is known of who hangs below a child comes late after a change; that a child has asked does
+// not.
+void pm_fence_spread(struct pm_core *core, struct pm_signature *s, const struct pm_fence *f,
                      const struct pm_answer *a, const struct pm_set *targets)
 {
     struct pm_writer frames[2] = {0}; // without and with the set of ranks
     uint32_t n;
     const uint32_t *children = pm_children(core, &n);
     for (uint32_t i = 0; i < n; i++) {
-        if (!is_wanted_by(core, s, targets, children[i]))
+        if (!pm_set_has(&f->from, children[i]) && !is_wanted_by(core, s, targets, children[i]))
             continue;
         bool with_ranks = !pm_set_has(&s->known_children, children[i]);
         struct pm_writer *w = &frames[with_ranks];
-        const struct pm_fence_key key = pm_fence_key_of(s, seq, with_ranks);
+        const struct pm_fence_key key = pm_fence_key_of(s, f->seq, with_ranks);
         if (w->len == 0)
             write_down(w, &key, a, targets);
         // A child that is gone asks again when it is back.
@@ -206,6 +207,7 @@ void pm_fence_complete(struct pm_core *core, struct pm_signature *s, struct pm_f
     pm_fence_drop_data(f);
     pm_set_done(&f->have);
     pm_set_done(&f->sent);
+    pm_set_done(&f->from);
     trim_memo(core, s, f);
     trim_memo_bytes(c, f);
     // Last: what node.c makes of it may come back here.

@@ -85,9 +85,8 @@ void pm_fence_decide(struct pm_core *core, struct pm_signature *s, struct pm_fen
     }
     if (status != PM_STATUS_OK)
         explain(core, s, f, &a);
-    uint64_t seq = f->seq;
     static const struct pm_set everybody; // no targets: all
-    pm_fence_spread(core, s, seq, &a, &everybody);
+    pm_fence_spread(core, s, f, &a, &everybody);
     pm_fence_complete(core, s, f, &a);
 }
 

@@ -145,7 +145,7 @@ static void rebuild(struct net *net)
 {
     for (uint32_t i = 0; i <= net->n; i++)
         net->n_children[i] = 0;
-    for (uint32_t i = 0; i < net->n; i++)
+    for (uint32_t i = 0; i < net->n && !net->is_blind; i++)
         pm_set_clear(&net->subtree[i]);
     for (uint32_t i = 0; i < net->n; i++) {
         if (net->parent[i] != NET_DETACHED) {
@@ -154,7 +154,7 @@ static void rebuild(struct net *net)
                 need(realloc(net->children[p], (net->n_children[p] + 1) * sizeof(uint32_t)));
             net->children[p][net->n_children[p]++] = i;
         }
-        for (uint32_t up = i; up < net->n; up = net->parent[up])
+        for (uint32_t up = i; up < net->n && !net->is_blind; up = net->parent[up])
             pm_set_add(&net->subtree[up], i);
     }
 }

@@ -49,6 +49,7 @@ struct net {
     uint32_t *n_children;
     struct pm_set dead;
     uint64_t now_ns;
+    bool is_blind;    // nobody hears of changes below its own children any more
     uint64_t shuffle; // 0: in order, else the state of the generator
     struct net_frame *queue;
     size_t n_queue, cap_queue;

@@ -519,11 +519,12 @@ static void chaos_check_equal(const struct chaos *c, uint32_t k)
     }
 }
 
-static void chaos_run(uint64_t seed, bool with_losses)
+static void chaos_run(uint64_t seed, bool with_losses, bool is_blind)
 {
     struct chaos c = {.sets = {span(0, 39), span(0, 19), span(10, 29), span(33, 34)}};
     c.net = net_new(CHAOS_NODES, 2, 2 + (uint32_t)(seed % 3));
     c.net->shuffle = seed * 77;
+    c.net->is_blind = is_blind;
     for (uint32_t left = 2000; left > 0; left--) {
         chaos_act(&c);
         if (with_losses && left < 1500 && net_random(c.net, 500) == 0)
@@ -547,22 +548,28 @@ static void chaos_run(uint64_t seed, bool with_losses)
 }
 
 // PM_SEEDS=N: as many random schedules.
-static void chaos_run_all(bool with_losses)
+static void chaos_run_all(bool with_losses, bool is_blind)
 {
     const char *seeds = getenv("PM_SEEDS");
     uint64_t n_seeds = seeds ? strtoull(seeds, NULL, 10) : 200;
     for (current_seed = 1; current_seed <= n_seeds; current_seed++)
-        chaos_run(current_seed, with_losses);
+        chaos_run(current_seed, with_losses, is_blind);
 }
 
 Test(collective, decided_once_and_answered_once_under_random_changes)
 {
-    chaos_run_all(false);
+    chaos_run_all(false, false);
 }
 
 Test(collective, same_answer_for_all_under_random_changes_and_losses)
 {
-    chaos_run_all(true);
+    chaos_run_all(true, false);
+}
+
+Test(collective, nothing_depends_on_knowing_who_hangs_below_under_random_changes)
+{
+    chaos_run_all(false, true);
+    chaos_run_all(true, true);
 }
 
 Test(collective, memo_is_bounded_and_what_it_forgot_ends_with_an_error)
