@@ -240,6 +240,7 @@ static struct sum measure(uint32_t n, uint32_t n_worlds)
 // Page faults of the first touch are no cost of the cores: have the pages, and keep them.
 static void warm_up(size_t bytes)
 {
+    mallopt(M_PERTURB, 0); // meson asks for it, and it would cost more than what is measured
     mallopt(M_MMAP_THRESHOLD, 1 << 30);
     mallopt(M_TRIM_THRESHOLD, INT32_MAX);
     void *p = malloc(bytes);
