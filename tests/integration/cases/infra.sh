@@ -29,9 +29,9 @@ test_shim_killed_stops_the_step_as_shim_lost() {
 }
 test_slurmstepd_killed_stops_the_step() {
     start_long
-    # The step's own slurmstepd, not the one of the extern step.
+    # The step's own slurmstepd, not the one of the extern step, and not the shims that it forked.
     local pid
-    pid=$(cluster exec node3 sh -c "ps -eo pid=,args= | grep '[s]lurmstepd: \[[0-9]*\.0\]' | awk '{print \$1}'")
+    pid=$(cluster exec node3 sh -c "ps -eo pid=,args= | grep '[s]lurmstepd: \[[0-9]*\.0\]' | awk '{print \$1; exit}'")
     cluster exec node3 kill -KILL "$pid"
     wait_step
     [[ $status != 0 ]] || fail "status is 0"

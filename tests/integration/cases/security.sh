@@ -24,7 +24,7 @@ every_kind() {
     local kind
     for kind in garbage wrong-key http flood; do visit node4 "$kind" "$1" "$2" 3; done
     visit node4 half "$1" "$2" 20
-    visit node4 silent "$1" "$2" 100 12
+    visit node4 silent "$1" "$2" 70 12
 }
 test_strangers_at_the_coordinators_port_change_nothing() {
     start_long
@@ -114,27 +114,27 @@ test_key_of_the_step_is_nowhere_to_be_seen() {
     done
     end_alice
 }
-# uid, groups, CPUs, fds, limits and signal state of agent and servers; ours is the user's step, not root's daemon.
+# Ours is a part of the user's step, not a daemon of root's.
 test_agent_and_server_run_as_the_user_in_a_clean_process() {
     as_alice_start
     local node pid step_cpus
     for node in node1 node3; do
+        cluster exec "$node" sh -c 'for p in $(ps -eo pid=,comm= | awk "\$2 ~ /^(slurmstepd|slurmd|pmix_probe)/ {print \$1}"); do
+            for fd in /proc/$p/fd/*; do readlink $fd; done; done' | sort -u >foreign
         step_cpus=$(cluster exec "$node" sh -c 'grep Cpus_allowed_list /proc/self/status | cut -f2')
         for pid in $(node_pids "$node" pm-agent) $(node_pids "$node" pm-pmix-server); do
             cluster exec "$node" sh -c "
                 cd /proc/$pid || exit
                 echo \"comm \$(cat comm)\"
-                grep -E '^(Uid|Gid|Cpus_allowed_list|SigBlk|NoNewPrivs|CapEff):' status
+                grep -E '^(Uid|Gid|Cpus_allowed_list|CapEff):' status
                 for fd in 0 1 2; do echo \"fd \$fd \$(readlink fd/\$fd)\"; done
-                for fd in fd/*; do readlink \$fd; done | sed 's/[0-9][0-9]*/N/g' | sort | uniq -c
-                grep -E '^Max (core|open)' limits
-                ls fd | sort -n | tail -n 1" >process
+                for fd in fd/*; do readlink \$fd; done" >process
             grep -qE $'^Uid:\t61001\t61001\t61001\t61001$' process || fail "not alice's: $(cat process)"
             grep -qE $'^Gid:\t61001\t61001\t61001\t61001$' process || fail "not alice's group: $(cat process)"
             grep -qE $'^CapEff:\t0000000000000000$' process || fail "it has capabilities: $(cat process)"
-            grep -qE $'^SigBlk:\t0000000000000000$' process || grep -q '^comm pm-' process || fail "blocked signals: $(cat process)"
             [[ $(grep -cE '^fd [012] /dev/null$' process) == 3 ]] || fail "its stdio is not /dev/null: $(cat process)"
-            ! grep -E ' pipe:| /dev/pts| .*slurm.*(log|spool)| .*\.out$' process || fail "a foreign fd: $(cat process)"
+            grep -E '^(pipe|socket):|/slurm' process | sort -u | comm -12 - foreign >shared
+            [[ ! -s shared ]] || fail "it shares fds with slurmstepd or ranks: $(cat shared process)"
             grep -qF "Cpus_allowed_list:	$step_cpus" process || fail "not on all CPUs of the step ($step_cpus): $(cat process)"
         done
     done
@@ -148,7 +148,7 @@ test_servers_folder_is_the_users_alone() {
     ! grep -vE '^700 61001 ' folders || fail "a folder of the step is open to others: $(cat folders)"
     end_alice
 }
-# Roots's part of the plugin: slurmstepd must be as plain Slurm leaves it.
+# Root's part of the plugin: slurmstepd must be as plain Slurm leaves it.
 test_slurmstepd_holds_no_listener_and_no_key() {
     start_long
     local pid
