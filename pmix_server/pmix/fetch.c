@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "pmix_server/pmix/clock.h"
+#include "pmix_server/pmix/delta.h"
 #include "pmix_server/pmix/ranks.h"
 #include "pmix_server/pmix/stream.h"
 
@@ -55,6 +56,8 @@ static void blob_arrived(pmix_status_t status, char *data, size_t len, void *cal
 {
     struct fetch *fetch = callback_data;
     bool ok = status == PMIX_SUCCESS;
+    if (ok)
+        pm_delta_rank_fetched(fetch->rank);
     if (claim(fetch))
         send_fetched(fetch->id, ok ? PM_STATUS_OK : PM_STATUS_NOT_FOUND, data, ok ? len : 0);
     free(fetch);

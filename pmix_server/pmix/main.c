@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "pmix_server/pmix/codes.h"
+#include "pmix_server/pmix/delta.h"
 #include "pmix_server/pmix/exits.h"
 #include "pmix_server/pmix/fetch.h"
 #include "pmix_server/pmix/hygiene.h"
@@ -65,6 +66,7 @@ static void on_done(struct pm_reader *r, struct pm_stream_frame *frame)
     void *callback_data;
     if (pm_reader_end(r) || !pm_pending_take(id, &callback, &callback_data))
         return;
+    pm_delta_fence_done(id, status == PM_STATUS_OK);
     callback(pm_codes_of_status(status), (const char *)data, len, callback_data, free,
              frame->memory);
     frame->memory = NULL;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "pmix_server/pmix/codes.h"
+#include "pmix_server/pmix/delta.h"
 #include "pmix_server/pmix/exits.h"
 #include "pmix_server/pmix/pending.h"
 #include "pmix_server/pmix/ranks.h"
@@ -184,7 +185,10 @@ static void send_fence(uint64_t id, const struct wishes *wishes, const struct pm
     pm_write_u8(&w, wishes->failed);
     pm_write_set(&w, set);
     // A bare barrier comes with a few bytes of framing as well: only collecting fences carry data.
-    pm_write_bytes(&w, data, wishes->collect ? len : 0);
+    if (wishes->collect)
+        pm_delta_write(id, pm_set_count(set) == served->nranks, data, len, &w);
+    else
+        pm_write_bytes(&w, NULL, 0);
     pm_stream_send(&w);
 }
 
