@@ -175,7 +175,7 @@ static void stop(struct agent *a)
     for (uint32_t i = 0; a->shims && !a->ends_sent && i < a->config.n_local; i++)
         pm_tree_kill(&a->shims[i]);  // whoever is left: its shim may be stopped
     pm_servers_done(a);
-    pm_janitor_done(a);
+    pm_folder_done(a);
     pm_shims_done(a);
     a->peers = pm_peers_free(a->peers);
     a->loop = pm_loop_free(a->loop);
@@ -195,14 +195,15 @@ static void stop(struct agent *a)
 
 int main(int argc, char **argv)
 {
-    static struct agent a = {.lease_fd = -1, .janitor_pipe = -1};
+    static struct agent a = {.lease_fd = -1, .folder_lock = -1};
     char error[PM_ERROR_CAP] = "";
     if (argc > 1 || !getenv("PM_AGENT_VERSION")) {
         fprintf(stderr, "pm-agent: is started by Slurm through pm_supervise.so, not by hand\n");
         return EXIT_REFUSED;
     }
     process_setup();
-    if (base_open(&a) < 0)
+    a.legacy = pm_janitor_fork();
+    if (!a.legacy || base_open(&a) < 0)
         return EXIT_REFUSED;
     if (sodium_init() < 0 || pm_agent_config_read(&a.config, error) < 0) {
         (void)pm_shims_open(&a);

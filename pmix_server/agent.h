@@ -54,6 +54,15 @@ void pm_agent_config_done(struct pm_agent_config *c);
 void pm_oom_open(uint32_t pid, char *path, uint64_t *ret_count);
 uint64_t pm_oom_read(const char *path);
 
+// What has to be removed if this agent dies; in memory that it shares with its janitor.
+struct pm_agent_legacy {
+    char folder[PM_AGENT_PATH_CAP];  // of the step; "": not made
+    uint32_t job;
+    uint32_t step;
+    uint32_t epoch;     // newest
+    uint32_t n_epochs;  // begun so far
+};
+
 struct agent;
 struct packet;
 struct server;
@@ -127,10 +136,9 @@ struct agent {
     unsigned drain_turn;
     uint64_t last_watch_ns;
     // agent_folder.c
-    char folder[PM_AGENT_PATH_CAP];  // of the step; "": not made
+    struct pm_agent_legacy *legacy;
+    int folder_lock;
     unsigned n_folders;
-    pid_t janitor;      // 0: there is none
-    int janitor_pipe;   // epochs go in; its end tells the janitor to clean up
     // agent_port.c
     uint16_t last_port;
     // agent_log.c
@@ -200,16 +208,15 @@ void pm_folder_sweep_epoch(const struct pm_agent_config *c, uint32_t epoch);
 // Removes what agents of this user left that were killed with their janitor (scancel --signal=KILL).
 void pm_folder_sweep_stale(const struct pm_agent_config *c);
 
+// Makes a new 0700 folder inside the step's own one (made first, if it is not there). Writes its
+// path. 0 or negative errno.
+int pm_folder_new(struct agent *a, char *path, size_t cap);
+void pm_folder_done(struct agent *a);  // the step's folder, and what the last epochs left
+
 // --- agent_janitor.c --------------------------------------------------------------------------------------
-// Makes a new 0700 folder inside the step's own one (made first, with its janitor, if it is not
-// there). Writes its path. 0 or negative errno.
-int pm_janitor_folder(struct agent *a, char *path, size_t cap);
-// What ranks of this epoch leave is to be swept, too.
-void pm_janitor_note_epoch(struct agent *a, uint32_t epoch);
-// Tells the janitor to clean up now; pm_agent_end_if_clean() is called when it has done so.
-void pm_janitor_dismiss(struct agent *a);
-// The same, and waits for it, for 500 ms at most.
-void pm_janitor_done(struct agent *a);
+// Splits this process: the parent stays behind to clean up, the child returns and is the agent. NULL:
+// no memory. To be called before anything else is set up.
+struct pm_agent_legacy *pm_janitor_fork(void);
 
 // --- agent_port.c: a port that was free a moment ago, for the next MASTER_PORT --------------------------
 void pm_port_offer(struct agent *a);

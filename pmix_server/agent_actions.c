@@ -236,6 +236,7 @@ static void send_ends(struct agent *ag)
     if (ag->ends_sent)
         return;
     ag->ends_sent = true;
+    pm_folder_done(ag);
     for (uint32_t i = 0; i < ag->config.n_local; i++) {
         struct shim *s = &ag->shims[i];
         struct pm_writer w = {0};
@@ -255,10 +256,7 @@ static void on_end_timer(evutil_socket_t fd, short what, void *arg) { send_ends(
 
 void pm_agent_end_if_clean(struct agent *ag)
 {
-    if (!ag->ending || !LIST_EMPTY(&ag->servers))
-        return;
-    pm_janitor_dismiss(ag);
-    if (!ag->janitor)
+    if (ag->ending && LIST_EMPTY(&ag->servers))
         send_ends(ag);
 }
 

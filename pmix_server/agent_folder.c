@@ -145,3 +145,38 @@ void pm_folder_sweep_stale(const struct pm_agent_config *c)
     if (dir)
         closedir(dir);
 }
+
+static int step_folder(struct agent *a)
+{
+    const struct pm_agent_config *c = &a->config;
+    struct pm_agent_legacy *legacy = a->legacy;
+    char name[64], path[PM_AGENT_PATH_CAP];
+    snprintf(name, sizeof(name), "pm-supervise.%u.%u.%u", c->uid, c->job, c->step);
+    int lock = pm_folder_make(c->tmpdir, name, path, sizeof(path));
+    if (lock < 0)
+        return lock;
+    a->folder_lock = lock;
+    legacy->job = c->job;
+    legacy->step = c->step;
+    memcpy(legacy->folder, path, sizeof(path));
+    return 0;
+}
+
+int pm_folder_new(struct agent *a, char *path, size_t cap)
+{
+    int r = a->legacy->folder[0] ? 0 : step_folder(a);
+    if (r < 0)
+        return r;
+    int n = snprintf(path, cap, "%s/s%u", a->legacy->folder, a->n_folders++);
+    if (n < 0 || (size_t)n >= cap)
+        return -ENAMETOOLONG;
+    return mkdir(path, 0700) < 0 ? -errno : 0;
+}
+
+void pm_folder_done(struct agent *a)
+{
+    if (!a->legacy || !a->legacy->folder[0])
+        return;
+    pm_folder_remove(a->legacy->folder);
+    a->legacy->folder[0] = '\0';
+}

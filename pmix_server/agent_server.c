@@ -225,7 +225,7 @@ static int server_start(struct agent *a, const uint32_t *epoch, struct server *o
         memcpy(s->folder, old->folder, sizeof(s->folder));
         old->keep_folder = true;
     } else {
-        r = pm_janitor_folder(a, s->folder, sizeof(s->folder));
+        r = pm_folder_new(a, s->folder, sizeof(s->folder));
     }
     if (r == 0)
         r = server_fork(s, old ? old->port : 0);
@@ -279,7 +279,8 @@ void pm_server_prepare(struct agent *a, uint32_t epoch)
 {
     struct server *old = find(a, true, epoch), *standby = find(a, false, 0);
     int r = 0;
-    pm_janitor_note_epoch(a, epoch);
+    a->legacy->epoch = epoch;
+    a->legacy->n_epochs++;
     if (old && old->state == SERVER_DEAD) {
         bool same_place = old->port && old->n_connected == 0;
         r = server_start(a, &epoch, same_place ? old : NULL);

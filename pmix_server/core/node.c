@@ -180,9 +180,15 @@ static void settle(struct pm_core *core)
     pm_node_report(core);
 }
 
+// After the end nothing is done any more, but what becomes of the ranks still goes into the node's log.
+static bool still_matters(const struct pm_node *n, const struct pm_event *event)
+{
+    return !n->ended || event->type == PM_EVENT_RANK_EXITED || event->type == PM_EVENT_RANK_GONE;
+}
+
 void pm_node_event(struct pm_core *core, const struct pm_event *event)
 {
-    if (!core->node->ended && pm_node_fact(core, event))
+    if (still_matters(core->node, event) && pm_node_fact(core, event) && !core->node->ended)
         settle(core);
 }
 
