@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -64,8 +65,8 @@ static void check_child(void)
 {
     const char *version = getenv("SLURM_PM_STEP_VERSION");
     if (!version || strcmp(version, PM_VERSION) != 0)
-        give_up("pm_supervise.so is version " PM_VERSION ", " COORDINATOR " is version %s; install "
-                "the same build of both", version ? version : "unknown");
+        give_up("pm_supervise.so is version %s, " COORDINATOR " is version %s; install "
+                "the same build of both", PM_VERSION, version ? version : "unknown");
 }
 
 int pm_srun_user_init(spank_t spank)
@@ -87,7 +88,10 @@ int pm_srun_user_init(spank_t spank)
         pm_write_u32(&w, nnodes);
         pm_write_u32(&w, ntasks);
         pm_write_str(&w, mpi ? mpi : "");
-        (void)!send(fd, w.data, w.len, MSG_NOSIGNAL);
+        // The coordinator made us die with it. From here on a step exists, whose agents notice its death,
+        // end their ranks and clean up; srun's own way would be SIGKILL for all of them at once.
+        if (send(fd, w.data, w.len, MSG_NOSIGNAL) >= 0)
+            (void)prctl(PR_SET_PDEATHSIG, 0);
     }
     pm_writer_done(&w);
     close(fd);

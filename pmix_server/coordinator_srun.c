@@ -2,8 +2,9 @@
 //
 // The real srun as our child: start, signals, report, end.
 //
-// Signals. The terminal's (INT, QUIT, TSTP, TTIN, TTOU) reach srun directly, as it is in our process
-// group; we only pass on those that another process sent to us alone. TERM and HUP mean "stop for good".
+// Signals. Those of the keyboard (INT, QUIT, TSTP, TTIN, TTOU) reach srun directly, as it is in our process
+// group: passed on they would count twice, and two Ctrl-C within a second end the step. TERM and HUP mean
+// "stop for good"; the rest is passed on.
 // When srun is stopped by the terminal (Ctrl-Z) we stop too, so that the shell sees its job stopped.
 #include <errno.h>
 #include <stdio.h>
@@ -19,25 +20,19 @@
 #include "pmix_server/wire/buf.h"
 
 #define REPORT_MAX 512
+#define REPORT_END_MS 2000
 
 extern char **environ;
 
-enum passing {
-    PASS_NO = 0,
-    PASS_SENT,    // if a process sent it; the terminal's reaches srun anyway
-    PASS_ALWAYS,
-};
+enum treatment { KEEP = 0, PASS, STOP };
 
 static const struct {
     int signal;
-    enum passing passing;
-    bool stop;
+    enum treatment treatment;
 } treatments[] = {
-    {SIGINT, PASS_SENT, false},    {SIGQUIT, PASS_SENT, false},   {SIGTSTP, PASS_SENT, false},
-    {SIGTTIN, PASS_NO, false},     {SIGTTOU, PASS_NO, false},     {SIGTERM, PASS_ALWAYS, true},
-    {SIGHUP, PASS_ALWAYS, true},   {SIGUSR1, PASS_ALWAYS, false}, {SIGUSR2, PASS_ALWAYS, false},
-    {SIGALRM, PASS_ALWAYS, false}, {SIGCONT, PASS_ALWAYS, false}, {SIGPIPE, PASS_NO, false},
-    {SIGCHLD, PASS_NO, false},
+    {SIGINT, KEEP},  {SIGQUIT, KEEP}, {SIGTSTP, KEEP}, {SIGTTIN, KEEP}, {SIGTTOU, KEEP},
+    {SIGTERM, STOP}, {SIGHUP, STOP},  {SIGUSR1, PASS}, {SIGUSR2, PASS}, {SIGALRM, PASS},
+    {SIGCONT, PASS}, {SIGPIPE, KEEP}, {SIGCHLD, KEEP},
 };
 
 #define TREATMENTS (sizeof(treatments) / sizeof(*treatments))
@@ -53,10 +48,11 @@ void pm_srun_inherit(struct inherited *in)
 // instead, in order and in bounded time; srun gets the signal if there is no step yet, and the second time.
 static bool stop_wanted(struct coordinator *c, int sig)
 {
-    bool first = !c->stop_wanted;
+    bool untold = c->launched && !c->stop_wanted;
     c->stop_wanted = true;
-    pm_loop_post(c->loop, &(struct pm_event){.type = PM_EVENT_STOP, .signal = sig});
-    return !c->launched || !first;
+    pm_loop_post(c->loop, &(struct pm_event){.type = PM_EVENT_STOP, .signal = sig,
+                                             .flag_untold = untold});
+    return !untold;
 }
 
 static void on_signal(const struct signalfd_siginfo *info, void *arg)
@@ -70,10 +66,8 @@ static void on_signal(const struct signalfd_siginfo *info, void *arg)
     for (size_t i = 0; i < TREATMENTS; i++) {
         if (treatments[i].signal != sig)
             continue;
-        bool sent = info->ssi_code <= 0;
-        bool pass = treatments[i].passing == PASS_ALWAYS || (treatments[i].passing == PASS_SENT && sent);
-        if (treatments[i].stop)
-            pass = stop_wanted(c, sig);
+        enum treatment treatment = treatments[i].treatment;
+        bool pass = treatment == STOP ? stop_wanted(c, sig) : treatment == PASS;
         if (c->srun && pass)
             kill(c->srun, sig);
     }
@@ -125,14 +119,31 @@ static void cannot_supervise(struct coordinator *c, const char *text)
     pm_coordinator_finish(c, PM_EXIT_CANNOT_START);
 }
 
+static void on_report_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct coordinator *c = arg;
+    if (c->srun && !c->launched && !c->has_verdict)
+        cannot_supervise(c, "srun has a step, but the plugin in it cannot tell which");
+}
+
+// Usually srun ends, and is reaped in a moment. If it lives on, there is a step that we know nothing of.
+static void report_ended(struct coordinator *c)
+{
+    struct timeval tv = pm_timeval_of_ms(REPORT_END_MS);
+    if (event_base_once(c->base, -1, EV_TIMEOUT, on_report_timer, c, &tv))
+        on_report_timer(-1, EV_TIMEOUT, c);
+}
+
 static void on_report(evutil_socket_t fd, short what, void *arg)
 {
     struct coordinator *c = arg;
     uint8_t packet[REPORT_MAX];
     char mpi[64], error[PM_ERROR_CAP];
     ssize_t n = recv(fd, packet, sizeof(packet), MSG_DONTWAIT);
-    if (n <= 0)
-        return;  // EOF: srun ends, or ended
+    if (n <= 0) {
+        report_ended(c);
+        return;
+    }
     struct pm_reader r = pm_reader_of(packet, (size_t)n);
     struct pm_event event = {.type = PM_EVENT_LAUNCHED};
     c->job = event.job = pm_read_u32(&r);

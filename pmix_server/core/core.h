@@ -94,7 +94,8 @@ enum pm_event_type {
     PM_EVENT_CANNOT_START,  // text: this node cannot be part of the step (agent knows why)
     // Coordinator: local facts
     PM_EVENT_LAUNCHED,   // job, step, nnodes, ntasks: srun has its step, nodes start to join from now
-    PM_EVENT_STOP,       // signal: the user wants the step to end (SIGTERM, SIGINT ... to us)
+    PM_EVENT_STOP,       // signal: the user wants the step to end (SIGTERM, SIGHUP ... to us); flag_untold:
+                         // it was not passed on to srun, so nobody has told the ranks
     PM_EVENT_SRUN_EXITED,  // wait_status
     PM_EVENT_JOB_STATE,  // job_state: answer to PM_ACTION_ASK_JOB_STATE
     PM_EVENT_MAX,
@@ -132,6 +133,7 @@ struct pm_event {
     bool flag_oom;
     bool flag_collect;
     bool flag_failed;
+    bool flag_untold;
     uint64_t id;
     uint64_t timeout_ms;
     const struct pm_set *set;

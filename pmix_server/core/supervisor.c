@@ -167,6 +167,7 @@ void pm_supervisor_digest(const struct pm_supervisor *s, uint64_t now_ns, struct
                               s->streak,
                               s->backoff_ms,
                               s->user_stop,
+                              s->ranks_untold,
                               s->start_failures,
                               s->last_port,
                               s->srun_exited,
@@ -404,6 +405,7 @@ void pm_supervisor_event(struct pm_core *core, const struct pm_event *event)
         on_launched(core, event);
         break;
     case PM_EVENT_STOP:
+        s->ranks_untold |= event->flag_untold && !s->user_stop;
         pm_supervisor_user_stop(core, event->signal);
         break;
     case PM_EVENT_SRUN_EXITED:

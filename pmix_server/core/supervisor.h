@@ -105,6 +105,7 @@ struct pm_supervisor {
     enum pm_end_stage end;
     int32_t status; // our verdict
     bool user_stop;
+    bool ranks_untold;  // of the user's stop: neither Slurm nor srun signals them, so we do
     int32_t user_signal;
     bool users_verdict;   // the user stopped the step: what srun says counts
     bool step_is_foreign; // ranks may run without us: end the step itself, not only our shims

@@ -3,8 +3,8 @@
 // The end of the step: in stages, each with a bound, so that it ends whatever is lost meanwhile;
 // and the step's verdict, which is what srun's caller sees.
 //
-// After the user's stop the ranks have their signal from Slurm already, so they get none from us,
-// only a bound. After a failure they get event, SIGTERM, grace and SIGKILL. Then shims and agents
+// After the user's stop the ranks usually have their signal from Slurm already; they then get none from
+// us, only a bound. After a failure they get event, SIGTERM, grace and SIGKILL. Then shims and agents
 // end, then srun; if srun does not, it is told to end the step; if that does not help, we exit
 // without it.
 #include "pmix_server/core/supervisor.h"
@@ -111,7 +111,7 @@ void pm_supervisor_enter_stopping(struct pm_core *core, enum pm_state from)
     }
     if (from == PM_STATE_FORMING || from == PM_STATE_PLACING) {
         pm_supervisor_end_next(core, PM_END_SHIMS);
-    } else if (s->user_stop && from != PM_STATE_HALTING) {
+    } else if (s->user_stop && !s->ranks_untold && from != PM_STATE_HALTING) {
         wait_for_ranks(core, PM_PHASE_DRAIN, PM_USER_STOP_MS + core->config.options.grace_ms);
     } else {
         pm_collective_epoch_over(core, s->wanted.epoch);
