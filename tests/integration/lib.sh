@@ -127,11 +127,13 @@ assert_clean() {
     [[ -z $left || -n ${skip_drain:-} ]] || fail "nodes are drained or down: $left"
 }
 
+# Names of check_log's checks that what the case does makes meaningless.
+except=
 assert_invariants() {
     compgen -G "$case_dir/log.*.json" >/dev/null || return 0
     local log
     for log in "$case_dir"/log.*.json; do
-        "$pm_root/tests/integration/check_log" "$log" "$case_dir/nodes" >"$case_dir/invariants" 2>&1 ||
+        "$pm_root/tests/integration/check_log" "--except=$except" "$log" "$case_dir/nodes" >"$case_dir/invariants" 2>&1 ||
             fail "invariants: $(tail -n 5 "$case_dir/invariants")"
     done
 }

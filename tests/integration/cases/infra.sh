@@ -38,12 +38,14 @@ test_slurmstepd_killed_stops_the_step() {
     assert_log '.kind == "failure" and (.cause == "shim-lost" or .cause == "agent-lost" or .cause == "node-lost")'
 }
 test_coordinator_killed_leaves_nothing_on_any_node() {
+    except=states_follow_the_table,every_child_is_reaped
     start_long
     cluster exec login kill -KILL $(cluster exec login ps -eo pid=,comm= | awk '$2 == "pm-coordinator" {print $1}')
     wait_step
     [[ $status != 0 ]] || fail "status is 0"
 }
 test_coordinator_and_srun_killed_leaves_nothing_on_any_node() {
+    except=states_follow_the_table,every_child_is_reaped
     start_long
     cluster exec login kill -KILL $(cluster exec login ps -eo pid=,comm= | awk '$2 == "pm-coordinator" || $2 == "srun" {print $1}')
     wait_step
@@ -73,6 +75,8 @@ test_cut_for_less_than_half_the_timeout_goes_unnoticed() {
 # --- pauses: 3 times the node timeout each ------------------------------------------------------------
 
 test_scontrol_suspend_and_resume() {
+    # The agents are frozen with the ranks, and write down that a lease had ended when they are thawed.
+    except=live_leases_are_not_stopped
     supervise_bg --pm-supervise --pm-node-timeout=2s -N4 -n8 "$programs/fault" --run 9000
     wait_running
     local job
