@@ -5,15 +5,12 @@
 // A server is started, given a namespace, watched, and killed; never finalized and never waited for.
 // The standby one is started when the node has nothing better to do: after the last local rank has
 // connected to the present one, or 2 s after the start, at the lowest priority if that can be undone.
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -25,67 +22,6 @@
 #define STANDBY_MS 2000
 #define STANDBY_TRIES 3
 #define WATCH_MIN_MS 2000
-#define ENV_MAX 16
-
-extern char **environ;
-
-// --- exec --------------------------------------------------------------------------------------------
-
-// Everything else is left out: PMIX_*, OMPI_* and SLURM_* of the job would configure our server.
-static const char *const kept_variables[] = {"HOME=", "LANG=", "LD_LIBRARY_PATH=", "PATH=",
-                                             "ASAN_OPTIONS=", "UBSAN_OPTIONS=", "LSAN_OPTIONS="};
-
-static void build_env(const struct server *s, char own[2][PM_AGENT_PATH_CAP + 32], char **env)
-{
-    size_t n = 0;
-    for (char **e = environ; *e; e++) {
-        for (size_t i = 0; i < sizeof(kept_variables) / sizeof(*kept_variables); i++) {
-            if (!strncmp(*e, kept_variables[i], strlen(kept_variables[i])))
-                env[n++] = *e;
-        }
-    }
-    snprintf(own[0], sizeof(own[0]), "TMPDIR=%s", s->folder);
-    snprintf(own[1], sizeof(own[1]), "SLURMD_NODENAME=%s", s->agent->config.node_name);
-    env[n++] = own[0];
-    env[n++] = own[1];
-    env[n] = NULL;
-}
-
-// SCHED_IDLE cannot be left again without RLIMIT_NICE or a capability: try it on ourselves (a fork).
-static void lower_priority(void)
-{
-    struct sched_param zero = {0};
-    if (sched_setscheduler(0, SCHED_IDLE, &zero) == 0 &&
-        sched_setscheduler(0, SCHED_OTHER, &zero) == 0)
-        sched_setscheduler(0, SCHED_IDLE, &zero);
-}
-
-__attribute__((noreturn)) static void become_server(const struct server *s, int fd, uint16_t port)
-{
-    char path[PM_AGENT_PATH_CAP], text[16], own[2][PM_AGENT_PATH_CAP + 32];
-    char *env[ENV_MAX], name[] = "pm-pmix-server";
-    char *argv[] = {name, (char *)s->folder, port ? text : NULL, NULL};
-    snprintf(path, sizeof(path), "%s/pm-pmix-server", s->agent->config.libexec);
-    snprintf(text, sizeof(text), "%u", port);
-    build_env(s, own, env);
-    sigprocmask(SIG_SETMASK, pm_signals_old_mask(s->agent->signals), NULL);
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (!s->has_epoch)
-        lower_priority();
-    // The listener of the shims sits on 3; it is close-on-exec and goes with the dup.
-    if (getppid() != 1 && dup2(fd, PM_SERVER_FD) == PM_SERVER_FD)
-        execve(path, argv, env);
-    int error = errno;
-    struct pm_writer w = {0};
-    char why[PM_AGENT_PATH_CAP + 128];
-    snprintf(why, sizeof(why), "cannot run %s: %s", path, strerror(error));
-    pm_write_u32(&w, (uint32_t)(1 + 4 + strlen(why)));
-    pm_write_u8(&w, PM_SERVER_FAILED);
-    pm_write_str(&w, why);
-    if (!w.error)
-        (void)!write(fd, w.data, w.len);
-    _exit(127);
-}
 
 // --- life --------------------------------------------------------------------------------------------
 
@@ -197,7 +133,7 @@ static int server_fork(struct server *s, uint16_t port)
         r = pm_server_io_open(s, fds[0]);
     s->pid = r == 0 ? fork() : 0;
     if (r == 0 && s->pid == 0)
-        become_server(s, fds[1], port);
+        pm_server_become(s, fds[1], port);
     if (r == 0 && s->pid < 0) {
         r = -errno;
         s->pid = 0;
@@ -247,29 +183,13 @@ static struct server *find(struct agent *a, bool has_epoch, uint32_t epoch)
     return NULL;
 }
 
-// Every thread of it: libpmix has started its own by now.
-static void raise_priority(pid_t pid)
-{
-    struct sched_param zero = {0};
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-    DIR *tasks = opendir(path);
-    for (struct dirent *d; tasks && (d = readdir(tasks));) {
-        pid_t tid = (pid_t)atol(d->d_name);
-        if (tid > 0)
-            sched_setscheduler(tid, SCHED_OTHER, &zero);
-    }
-    if (tasks)
-        closedir(tasks);
-}
-
 static void promote(struct server *s, uint32_t epoch)
 {
     struct timeval tv = pm_timeval_of_ms(START_MS);
     s->has_epoch = true;
     s->epoch = epoch;
     if (s->idle_priority && s->pid)
-        raise_priority(s->pid);
+        pm_server_raise_priority(s->pid);
     evtimer_add(s->start_timer, &tv);
     if (s->state == SERVER_INITED)
         pm_server_send_nspace(s);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One pm-pmix-server process as its agent sees it. Shared by agent_server*.c only: agent_server.c owns its life,
-// agent_server_io.c what is said.
+// One pm-pmix-server process as its agent sees it. Shared by agent_server*.c only: agent_server.c
+// owns its life, agent_server_exec.c its start, agent_server_io.c what is said.
 #ifndef PM_AGENT_SERVER_H
 #define PM_AGENT_SERVER_H
 
@@ -59,6 +59,12 @@ struct server {
 // Ends it: SIGKILL, and SERVER_LOST with `why` if an epoch depends on it.
 void pm_server_lose(struct server *s, const char *why);
 void pm_server_maybe_standby(struct agent *a);
+
+// --- agent_server_exec.c
+// In the fork: becomes the server that talks on fd, or says why not and exits. port 0: any.
+__attribute__((noreturn)) void pm_server_become(const struct server *s, int fd, uint16_t port);
+// A standby server that is needed now leaves SCHED_IDLE.
+void pm_server_raise_priority(pid_t pid);
 
 // --- agent_server_io.c
 int pm_server_io_open(struct server *s, int fd);  // takes fd over, also on failure
