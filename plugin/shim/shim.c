@@ -235,7 +235,10 @@ static void become_shim(struct shim *s)
     (void)sigprocmask(SIG_BLOCK, &all, &s->old_mask);
     (void)prctl(PR_SET_NAME, "pm-shim");
     (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
-    (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
+    // A signal that means nothing else to us: read_signals looks for the parent at every one. (It
+    // also comes when only the thread ends that forked us; SIGTERM would then be taken for Slurm's.)
+    (void)signal(SIGCHLD, SIG_DFL);
+    (void)prctl(PR_SET_PDEATHSIG, SIGCHLD);
     if (getppid() != s->parent)
         pm_shim_parent_gone(s);
     if (!pm_tree_supported())
