@@ -49,6 +49,10 @@ test_coordinator_and_srun_killed_leaves_nothing_on_any_node() {
     start_long
     cluster exec login kill -KILL $(cluster exec login ps -eo pid=,comm= | awk '$2 == "pm-coordinator" || $2 == "srun" {print $1}')
     wait_step
+    assert_clean
+    # Nobody is left who could tell slurmctld that the job is over.
+    cluster run sh -c 'squeue -h -o %i | xargs -r scancel'
+    wait_until 10 "the nodes to be free" sh -c "[ -z \"\$('$dc' --dir '$pm_cluster' run squeue -h)\" ]"
 }
 test_power_off_of_a_node_stops_the_step_as_node_lost() {
     skip_clean=node4 skip_drain=yes
