@@ -55,7 +55,7 @@ static int take_option(int val, const char *text, int remote)
 int pm_plugin_options_register(spank_t spank, bool inert)
 {
     is_inert = inert;
-    for (int i = 0; pm_option_specs[i].name && i < MAX_OPTIONS; i++) {
+    for (int i = 0; i < MAX_OPTIONS && pm_option_specs[i].name; i++) {
         const struct pm_option_spec *spec = &pm_option_specs[i];
         snprintf(entries[i].name, NAME_CAP, "pm-%s", spec->name);
         snprintf(entries[i].usage, USAGE_CAP, "%s%s%s%s", spec->help,
@@ -111,7 +111,7 @@ static int set_from_command_line(struct pm_options *o, int i, char *error)
 
 int pm_plugin_options_resolve(struct pm_options *ret, int ac, char **av, char *error)
 {
-    char further[PM_ERROR_CAP];
+    char further[PM_ERROR_CAP] = "";
     int rc = 0;
     pm_options_default(ret);
     // Weakest first. Everything is read even after an error: only then is it known whether
@@ -120,7 +120,7 @@ int pm_plugin_options_resolve(struct pm_options *ret, int ac, char **av, char *e
         int bad = set_from_plugstack(ret, av[i], rc ? further : error);
         rc = rc ? rc : bad;
     }
-    for (int i = 0; pm_option_specs[i].name && i < MAX_OPTIONS; i++) {
+    for (int i = 0; i < MAX_OPTIONS && pm_option_specs[i].name; i++) {
         int bad = set_from_environment(ret, pm_option_specs[i].name, rc ? further : error);
         rc = rc ? rc : bad;
         bad = entries[i].given ? set_from_command_line(ret, i, rc ? further : error) : 0;

@@ -110,9 +110,9 @@ static char *read_all(const char *path, size_t *ret_len)
 {
     size_t cap = 4096, len = 0;
     char *buf = malloc(cap);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = buf ? open(path, O_RDONLY | O_CLOEXEC) : -1;
     ssize_t n = fd < 0 ? -1 : 1;
-    while (buf && n > 0) {
+    while (n > 0) {
         if (len == cap) {
             char *bigger = realloc(buf, cap *= 2);
             if (!bigger)

@@ -71,10 +71,16 @@ static struct pm_step *copy_step(char *const *env, const char *libexec)
         .listener = -1,
         .oom_fd = -1,
     };
-    if (!step->key || !step->address || !step->launch || !step->version || !step->conf ||
-        !step->libexec)
-        return NULL;
-    return step;
+    if (step->key && step->address && step->launch && step->version && step->conf && step->libexec)
+        return step;
+    free(step->key);
+    free(step->address);
+    free(step->launch);
+    free(step->version);
+    free(step->conf);
+    free(step->libexec);
+    free(step);
+    return NULL;
 }
 
 static void restore_borrowed(spank_t spank, char *const *env)

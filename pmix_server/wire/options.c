@@ -405,7 +405,7 @@ const char *pm_mode_name(uint32_t mode)
 static const char *shown(const char *text, char *buf, size_t cap)
 {
     size_t n = 0;
-    for (; text[n] && n < cap - 4; n++)
+    for (; n < cap - 4 && text[n]; n++)
         buf[n] = (unsigned char)text[n] < ' ' || text[n] == 127 ? '?' : text[n];
     strcpy(buf + n, text[n] ? "..." : "");
     return buf;
