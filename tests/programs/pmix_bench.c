@@ -168,10 +168,10 @@ static struct samples run_fences(long rounds, bool collect)
 
 // Only the fence is timed, not the put; the key's bytes differ from round to round and do not
 // shrink when compressed.
-// `key`: "bench.data" for one and the same key, else one of its own per round; then what a rank has
-// published grows, and a server sends all of it in each fence.
+// `new_keys`: a key of its own per round; then what a rank has published grows, and a server hands
+// all of it to its host in each fence.
 static struct samples run_data_fences(const struct bench *bench, long rounds, size_t size,
-                                      const char *key)
+                                      bool new_keys)
 {
     struct samples samples = samples_new(rounds);
     unsigned char *bytes = malloc(size);
@@ -186,7 +186,7 @@ static struct samples run_data_fences(const struct bench *bench, long rounds, si
             bytes[at] = (unsigned char)state;
         }
         char name[64];
-        snprintf(name, sizeof name, key, i);
+        snprintf(name, sizeof name, "bench.%zu.%ld", size, new_keys ? i : -1);
         put_bytes(name, bytes, size);
         samples.ns[samples.count++] = timed_fence(true);
     }
@@ -236,10 +236,10 @@ static void run_phases(const struct settings *set, struct bench *bench)
     put_bytes("bench.get", bytes, sizeof bytes);
     bench->barrier = run_fences(set->rounds, false);
     bench->get = run_gets(bench, set->gets);
-    bench->kib1 = run_data_fences(bench, set->rounds, 1024, "bench.data");
-    bench->kib16 = run_data_fences(bench, set->rounds, 16384, "bench.data");
-    bench->kib1_new = run_data_fences(bench, set->rounds, 1024, "bench.1k.%ld");
-    bench->kib16_new = run_data_fences(bench, set->rounds, 16384, "bench.16k.%ld");
+    bench->kib1 = run_data_fences(bench, set->rounds, 1024, false);
+    bench->kib16 = run_data_fences(bench, set->rounds, 16384, false);
+    bench->kib1_new = run_data_fences(bench, set->rounds, 1024, true);
+    bench->kib16_new = run_data_fences(bench, set->rounds, 16384, true);
 }
 
 // --- the report ---

@@ -31,6 +31,12 @@ static void setup(void)
         .command = (char *)"./solve -n 5", .n_cpusets = 2, .cpusets = cpusets};
 }
 
+static void teardown(void)
+{
+    for (size_t i = 0; i < NODES; i++)
+        pm_set_done(&sets[i]);
+}
+
 static int read_back(const struct pm_writer *w, size_t len, struct pm_nspace_info *ret)
 {
     struct pm_reader r = pm_reader_of(w->data, len);
@@ -50,7 +56,7 @@ static void expect_refused(const char *why)
     pm_writer_done(&w);
 }
 
-Test(nspace, reads_back_what_was_written, .init = setup)
+Test(nspace, reads_back_what_was_written, .init = setup, .fini = teardown)
 {
     struct pm_writer w = {0};
     struct pm_nspace_info got = {0};
@@ -71,7 +77,7 @@ Test(nspace, reads_back_what_was_written, .init = setup)
     pm_writer_done(&w);
 }
 
-Test(nspace, unknown_texts_and_cpusets_may_be_left_out, .init = setup)
+Test(nspace, unknown_texts_and_cpusets_may_be_left_out, .init = setup, .fini = teardown)
 {
     struct pm_writer w = {0};
     struct pm_nspace_info got = {0};
@@ -84,7 +90,7 @@ Test(nspace, unknown_texts_and_cpusets_may_be_left_out, .init = setup)
     pm_writer_done(&w);
 }
 
-Test(nspace, broken_promises_are_refused, .init = setup)
+Test(nspace, broken_promises_are_refused, .init = setup, .fini = teardown)
 {
     info.name[0] = '\0';
     expect_refused("an empty name");
@@ -113,7 +119,7 @@ Test(nspace, broken_promises_are_refused, .init = setup)
     expect_refused("one CPU set for two ranks");
 }
 
-Test(nspace, cut_and_damaged_messages_leave_nothing, .init = setup)
+Test(nspace, cut_and_damaged_messages_leave_nothing, .init = setup, .fini = teardown)
 {
     struct pm_writer w = {0};
     struct pm_nspace_info got = {0};
