@@ -99,7 +99,11 @@ static int set_from_environment(struct pm_options *o, const char *name, char *er
     char variable[SOURCE_CAP];
     variable_of(name, variable, sizeof variable);
     const char *text = getenv(variable);
-    return text && *text ? pm_options_set(o, variable, name, text, error) : 0;
+    int rc = text && *text ? pm_options_set(o, variable, name, text, error) : 0;
+    // Who sets it wants supervision: a step must not run without it for a typing error.
+    if (rc < 0 && strcmp(name, "supervise") == 0)
+        o->mode = PM_MODE_WORLD;
+    return rc;
 }
 
 static int set_from_command_line(struct pm_options *o, int i, char *error)

@@ -135,6 +135,18 @@ test_environment_variable_turns_it_on() {
     assert_status 0
     assert_out_count 4 '^fault: start'
 }
+test_typing_error_in_the_environment_never_runs_a_step_unsupervised() {
+    run env SLURM_PM_SUPERVISE=wrold srun -N1 -n1 echo ran
+    assert_status 125
+    assert_err '^pm-supervise: SLURM_PM_SUPERVISE=wrold: takes world, rank, notify or off$'
+    assert_out_count 0 ran
+    # Off is off, and what is wrong elsewhere does not matter then.
+    run env SLURM_PM_SUPERVISE=wrold srun --pm-supervise=off -N1 -n1 echo ran
+    assert_status 0
+    run env SLURM_PM_GRACE=wrong srun -N1 -n1 echo ran
+    assert_status 0
+    refute_err pm-supervise
+}
 test_export_none() {
     supervise --pm-supervise --export=NONE -N2 -n2 "$programs/fault" --rank 1 --exit 7 --run 100
     assert_status 0
