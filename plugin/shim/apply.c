@@ -50,6 +50,8 @@ static void choose_entries(struct pm_shim_start *start, char *const *list)
             continue;
         entry++;
         char *equals = strchr(entry, '=');
+        if (!equals)
+            continue;  // pm_start_read() lets none through
         *equals = '\0';
         bool brought = pm_env_find(list, entry) != NULL;
         *equals = '=';
@@ -60,6 +62,8 @@ static void choose_entries(struct pm_shim_start *start, char *const *list)
 static int set_entry(const struct pm_env_ops *ops, char *entry)
 {
     char *equals = strchr(entry, '=');
+    if (!equals)
+        return -EINVAL;
     *equals = '\0';
     int rc = ops->set(ops->context, entry, equals + 1);
     *equals = '=';

@@ -4,6 +4,7 @@
 // equal bytes and a search is a binary one.
 #include "pmix_server/wire/set.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,10 +21,12 @@ void pm_set_clear(struct pm_set *s)
     s->n = 0;
 }
 
-static int reserve(struct pm_set *s, uint32_t n)
+static int reserve(struct pm_set *s, size_t n)
 {
     if (n <= s->cap)
         return 0;
+    if (n > UINT32_MAX / 2)
+        return -E2BIG;
     uint32_t cap = s->cap ? s->cap : 4;
     while (cap < n)
         cap *= 2;
@@ -57,7 +60,7 @@ int pm_set_add_span(struct pm_set *s, uint32_t first, uint32_t last)
     while (to < s->n && (s->spans[to].first <= last || s->spans[to].first - 1 == last))
         to++;
     if (from == to) {
-        int rc = reserve(s, s->n + 1);
+        int rc = reserve(s, (size_t)s->n + 1);
         if (rc < 0)
             return rc;
     } else {
@@ -97,6 +100,7 @@ static void append(struct pm_set *s, uint32_t first, uint32_t last)
         if (last > end->last)
             end->last = last;
     } else {
+        assert(s->spans && s->n < s->cap);
         s->spans[s->n++] = (struct pm_span){first, last};
     }
 }
@@ -106,7 +110,7 @@ int pm_set_union(struct pm_set *into, const struct pm_set *from)
     struct pm_set all = {0};
     if (from->n == 0)
         return 0;
-    int rc = reserve(&all, into->n + from->n);
+    int rc = reserve(&all, (size_t)into->n + from->n);
     if (rc < 0)
         return rc;
     for (uint32_t i = 0, j = 0; i < into->n || j < from->n;) {
@@ -122,7 +126,9 @@ int pm_set_union(struct pm_set *into, const struct pm_set *from)
 int pm_set_subtract(struct pm_set *into, const struct pm_set *other)
 {
     struct pm_set rest = {0};
-    int rc = reserve(&rest, into->n + other->n);  // each span of `other` splits at most one
+    if (into->n == 0 || other->n == 0)
+        return 0;
+    int rc = reserve(&rest, (size_t)into->n + other->n);  // each span of `other` splits at most one
     if (rc < 0)
         return rc;
     for (uint32_t i = 0, j = 0; i < into->n; i++) {
