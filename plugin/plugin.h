@@ -61,6 +61,11 @@ int pm_stepd_post_opt(spank_t spank, int ac, char **av);
 int pm_stepd_task_init_privileged(void);
 int pm_stepd_post_fork(void);
 
+// sweep.c: as root only until it has become the user ----------------------------------------------
+
+// Removes what a step that was killed all at once has left on this node.
+int pm_sweep_exit(spank_t spank);
+
 // task.c: as the user ---------------------------------------------------------------------------
 
 // Puts the shim between slurmstepd and the program. Returns in the process that goes on to exec

@@ -61,6 +61,13 @@ int slurm_spank_task_post_fork(spank_t spank, int ac, char **av)
     return pm_stepd_post_fork();
 }
 
+int slurm_spank_exit(spank_t spank, int ac, char **av)
+{
+    (void)ac;
+    (void)av;
+    return spank_context() == S_CTX_REMOTE ? pm_sweep_exit(spank) : 0;
+}
+
 int slurm_spank_task_init(spank_t spank, int ac, char **av)
 {
     (void)ac;

@@ -2,7 +2,8 @@
 //
 // pm-agent: started by local task 0's shim with the step's listener on fd 3 and the step key in a pipe
 // on fd 4; everything else is in PM_AGENT_* (agent_config.c). Ends by its links only: signals that Slurm
-// sends to the step are for the ranks.
+// sends to the step are for the ranks. `pm-agent --sweep` (plugin/sweep.c) only removes what agents of this
+// user left that were killed.
 //
 // Wiring only: decisions are the core's, see pmix_server/core/. It has no stdio, so what it has to say goes
 // through the tree to srun, and before it has joined, through the shims that it refuses.
@@ -22,6 +23,7 @@
 
 #define REFUSE_MS 10000  // how long shims that come late are told why
 #define EXIT_REFUSED 125
+#define AGENT_KEEP (16u << 20)  // bytes of free memory, until the next tick of the watchdog
 
 static const int ignored_signals[] = {SIGINT,  SIGTERM, SIGHUP,  SIGUSR1, SIGUSR2, SIGQUIT, SIGALRM,
                                       SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGXCPU};
@@ -165,7 +167,7 @@ static void work(struct agent *a)
         pm_agent_refuse(a, error);
         return;
     }
-    pm_folder_sweep_stale(&a->config);
+    pm_folder_sweep_stale(a->config.uid, a->config.tmpdir);
     pm_agent_log_open(a);
     pm_port_offer(a);
 }
@@ -197,11 +199,16 @@ int main(int argc, char **argv)
 {
     static struct agent a = {.lease_fd = -1, .folder_lock = -1};
     char error[PM_ERROR_CAP] = "";
+    if (argc == 2 && !strcmp(argv[1], "--sweep")) {
+        pm_folder_sweep_stale(geteuid(), "/tmp");
+        return 0;
+    }
     if (argc > 1 || !getenv("PM_AGENT_VERSION")) {
         fprintf(stderr, "pm-agent: is started by Slurm through pm_supervise.so, not by hand\n");
         return EXIT_REFUSED;
     }
     process_setup();
+    pm_memory_keep(AGENT_KEEP);
     a.legacy = pm_janitor_fork();
     if (!a.legacy || base_open(&a) < 0)
         return EXIT_REFUSED;

@@ -194,6 +194,9 @@ void pm_server_rank_born(struct agent *a, const struct shim *shim);  // tells it
 void pm_server_rank_ended(struct agent *a, uint32_t epoch, uint32_t rank);
 // One message to the server of `epoch`; dropped if there is none. False: there is none.
 bool pm_server_send(struct agent *a, uint32_t epoch, const struct pm_writer *w);
+// The same, with `data` behind what `head` holds.
+bool pm_server_send_data(struct agent *a, uint32_t epoch, const struct pm_writer *head,
+                         const void *data, size_t len);
 // Number of the notice after which NOTIFIED is to be posted.
 void pm_server_expect_notified(struct agent *a, uint32_t epoch, uint64_t id);
 
@@ -203,10 +206,10 @@ void pm_server_expect_notified(struct agent *a, uint32_t epoch, uint64_t id);
 // or negative errno.
 int pm_folder_make(const char *parent, const char *name, char *path, size_t cap);
 void pm_folder_remove(const char *path);  // with all that is in it, never through links
-// Removes shared memory files that Open MPI left on this node in this epoch of this step.
-void pm_folder_sweep_epoch(const struct pm_agent_config *c, uint32_t epoch);
-// Removes what agents of this user left that were killed with their janitor (scancel --signal=KILL).
-void pm_folder_sweep_stale(const struct pm_agent_config *c);
+// Removes shared memory files that Open MPI left on this node in n epochs, from `epoch` on, of a step.
+void pm_folder_sweep_epochs(uint32_t job, uint32_t step, uint32_t epoch, uint32_t n);
+// Removes what agents of this user left in `tmpdir` that were killed with their janitor.
+void pm_folder_sweep_stale(uint32_t uid, const char *tmpdir);
 
 // Makes a new 0700 folder inside the step's own one (made first, if it is not there). Writes its
 // path. 0 or negative errno.

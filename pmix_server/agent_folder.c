@@ -21,6 +21,7 @@
 #include "pmix_server/io/util.h"
 
 #define DEPTH_MAX 32
+#define SWEEP_EPOCHS 4096  // of a step whose last epoch is not known
 
 // The name is given after the lock is taken: every folder of that name without a lock has no owner.
 static int lock_and_name(const char *made, const char *wanted)
@@ -91,32 +92,47 @@ static uint32_t ompi_jobid(const char *nspace)
     return hash & ~0x8000u;
 }
 
-// "vader_segment.HOST.UID.JOBID.": Open MPI 4; "sm_segment.": Open MPI 5.
-static bool is_segment(const char *name, const char *const *heads, size_t n)
+// The namespace's number in "vader_segment.HOST.UID.NUMBER.RANK" (Open MPI 4) or "sm_segment..." (Open
+// MPI 5), if it is of this host and user.
+static bool segment_number(const char *name, const char *host, uint32_t uid, uint32_t *ret)
 {
-    for (size_t i = 0; i < n; i++) {
-        if (!strncmp(name, heads[i], strlen(heads[i])))
+    static const char *const kinds[] = {"vader_segment.", "sm_segment."};
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+        if (strncmp(name, kinds[i], strlen(kinds[i])) != 0)
+            continue;
+        const char *at = name + strlen(kinds[i]);
+        size_t len = strlen(host);
+        unsigned owner;
+        if (strncmp(at, host, len) != 0)
+            len = strcspn(host, ".");
+        return !strncmp(at, host, len) && sscanf(at + len, ".%u.%x.", &owner, ret) == 2 &&
+               owner == uid;
+    }
+    return false;
+}
+
+static bool is_number_of(uint32_t number, const char *step_name, uint32_t epoch, uint32_t n)
+{
+    char nspace[64];
+    for (uint32_t i = 0; i < n; i++) {
+        snprintf(nspace, sizeof(nspace), "%s.%u", step_name, epoch + i);
+        if (ompi_jobid(nspace) == number)
             return true;
     }
     return false;
 }
 
-void pm_folder_sweep_epoch(const struct pm_agent_config *c, uint32_t epoch)
+void pm_folder_sweep_epochs(uint32_t job, uint32_t step, uint32_t epoch, uint32_t n)
 {
-    char nspace[64], host[256] = "", heads[4][384];
-    const char *const list[] = {heads[0], heads[1], heads[2], heads[3]};
-    snprintf(nspace, sizeof(nspace), "pm.%u.%u.%u", c->job, c->step, epoch);
+    char step_name[48], host[256] = "";
+    uint32_t number;
+    snprintf(step_name, sizeof(step_name), "pm.%u.%u", job, step);
     gethostname(host, sizeof(host) - 1);
-    uint32_t id = ompi_jobid(nspace);
-    for (int i = 0; i < 4; i++) {
-        int host_len = i & 1 ? (int)strcspn(host, ".") : (int)strlen(host);
-        snprintf(heads[i], sizeof(heads[i]), "%s_segment.%.*s.%u.%x.", i & 2 ? "sm" : "vader",
-                 host_len, host, c->uid, id);
-    }
     DIR *shm = opendir("/dev/shm");
     for (struct dirent *d; shm && (d = readdir(shm));) {
-        if (is_segment(d->d_name, list, 4))
-            unlinkat(dirfd(shm), d->d_name, 0);  // in a sticky folder: only if it is our user's
+        if (segment_number(d->d_name, host, geteuid(), &number) &&
+            is_number_of(number, step_name, epoch, n))
+            unlinkat(dirfd(shm), d->d_name, 0);
     }
     if (shm)
         closedir(shm);
@@ -131,16 +147,18 @@ static bool is_stale(int parent, const char *name, uint32_t uid)
            flock(fd, LOCK_EX | LOCK_NB) == 0;
 }
 
-void pm_folder_sweep_stale(const struct pm_agent_config *c)
+void pm_folder_sweep_stale(uint32_t uid, const char *tmpdir)
 {
-    char prefix[64], path[PM_AGENT_PATH_CAP];
-    snprintf(prefix, sizeof(prefix), "pm-supervise.%u.", c->uid);
-    DIR *dir = opendir(c->tmpdir);
+    char path[PM_AGENT_PATH_CAP];
+    unsigned owner, job, step;
+    DIR *dir = opendir(tmpdir);
     for (struct dirent *d; dir && (d = readdir(dir));) {
-        int n = snprintf(path, sizeof(path), "%s/%s", c->tmpdir, d->d_name);
-        if (!strncmp(d->d_name, prefix, strlen(prefix)) && n > 0 && (size_t)n < sizeof(path) &&
-            is_stale(dirfd(dir), d->d_name, c->uid))
-            pm_folder_remove(path);
+        int n = snprintf(path, sizeof(path), "%s/%s", tmpdir, d->d_name);
+        if (sscanf(d->d_name, "pm-supervise.%u.%u.%u.", &owner, &job, &step) != 3 || owner != uid ||
+            n < 0 || (size_t)n >= sizeof(path) || !is_stale(dirfd(dir), d->d_name, uid))
+            continue;
+        pm_folder_remove(path);
+        pm_folder_sweep_epochs(job, step, 0, SWEEP_EPOCHS);
     }
     if (dir)
         closedir(dir);

@@ -49,13 +49,11 @@ static int await(pid_t agent)
 
 static void clean(const struct pm_agent_legacy *legacy)
 {
-    const struct pm_agent_config config = {.job = legacy->job, .step = legacy->step,
-                                           .uid = geteuid()};
     if (legacy->folder[0])
         pm_folder_remove(legacy->folder);
     // Ranks of the last epoch and of the one before it may have left something.
-    for (unsigned i = 0; i < legacy->n_epochs && i < 2 && i <= legacy->epoch; i++)
-        pm_folder_sweep_epoch(&config, legacy->epoch - i);
+    if (legacy->n_epochs)
+        pm_folder_sweep_epochs(legacy->job, legacy->step, legacy->epoch ? legacy->epoch - 1 : 0, 2);
 }
 
 __attribute__((noreturn)) static void be_janitor(pid_t agent, const struct pm_agent_legacy *legacy)

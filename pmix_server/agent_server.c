@@ -235,7 +235,7 @@ void pm_server_drop(struct agent *a, uint32_t epoch)
     struct server *s = find(a, true, epoch);
     if (s)
         drop(s);
-    pm_folder_sweep_epoch(&a->config, epoch);
+    pm_folder_sweep_epochs(a->config.job, a->config.step, epoch, 1);
 }
 
 // --- standby -----------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ static void ping(struct server *s, uint64_t now)
     s->pinged_ns = now;
     pm_write_u8(&w, PM_SERVER_PING);
     pm_write_u64(&w, s->ping);
-    pm_server_write(s, &w);
+    pm_server_write(s, &w, NULL, 0);
     pm_writer_done(&w);
 }
 
@@ -323,6 +323,7 @@ static void on_watchdog(evutil_socket_t fd, short what, void *arg)
     struct server *s;
     LIST_FOREACH(s, &a->servers, entry)
         watch(s, now, late);
+    pm_memory_trim();
 }
 
 // --- the agent's side --------------------------------------------------------------------------------
@@ -339,12 +340,18 @@ char *const *pm_server_env(const struct server *s, uint32_t local, uint32_t *ret
     return s->envs[local].entries;
 }
 
-bool pm_server_send(struct agent *a, uint32_t epoch, const struct pm_writer *w)
+bool pm_server_send_data(struct agent *a, uint32_t epoch, const struct pm_writer *head,
+                         const void *data, size_t len)
 {
     struct server *s = pm_server_of(a, epoch);
     if (s)
-        pm_server_write(s, w);
+        pm_server_write(s, head, data, len);
     return s != NULL;
+}
+
+bool pm_server_send(struct agent *a, uint32_t epoch, const struct pm_writer *w)
+{
+    return pm_server_send_data(a, epoch, w, NULL, 0);
 }
 
 void pm_server_expect_notified(struct agent *a, uint32_t epoch, uint64_t id)
