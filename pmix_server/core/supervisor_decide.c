@@ -263,7 +263,8 @@ static void do_stop(struct pm_core *core, struct pm_story *story, const struct p
     (void)history;
     struct pm_supervisor *s = core->supervisor;
     s->cause = *story->failure;
-    s->status = pm_policy_status(story->failure);
+    // Before all have joined nothing was supervised yet, whatever the reason.
+    s->status = s->state == PM_STATE_FORMING ? PM_EXIT_CANNOT_SUPERVISE : pm_policy_status(story->failure);
     remember(core, story->failure);
     tell(core, story);
     (void)pm_supervisor_fire(core, PM_IN_STOP);

@@ -207,7 +207,7 @@ Test(supervisor, stops_when_a_node_is_lost_while_forming)
     expect_state(PM_STATE_STOPPING);
     expect_said("agent-lost");
     srun_exits(0);
-    cr_assert_eq(stand.exit_status, 1);
+    cr_assert_eq(stand.exit_status, 125);
 }
 
 Test(supervisor, user_stops_while_forming)
