@@ -189,8 +189,8 @@ static void send_done(struct agent *ag, enum pm_server_msg type, const struct pm
     pm_write_u8(&w, (uint8_t)type);
     pm_write_u64(&w, a->id);
     pm_write_i32(&w, a->status);
-    pm_write_bytes(&w, a->data, a->len);
-    pm_server_send(ag, a->epoch, &w);
+    pm_write_u32(&w, (uint32_t)a->len);  // `data` as pm_write_bytes() would write it
+    pm_server_send_data(ag, a->epoch, &w, a->data, a->len);
     pm_writer_done(&w);
 }
 

@@ -69,7 +69,8 @@ void pm_server_raise_priority(pid_t pid);
 // --- agent_server_io.c
 int pm_server_io_open(struct server *s, int fd);  // takes fd over, also on failure
 void pm_server_io_close(struct server *s);
-void pm_server_write(struct server *s, const struct pm_writer *w);  // adds the length
+// A message: its length is put before `head`, `data` follows as it is.
+void pm_server_write(struct server *s, const struct pm_writer *head, const void *data, size_t len);
 void pm_server_read(struct server *s);
 void pm_server_send_nspace(struct server *s);
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "pmix_server/agent_server.h"
@@ -20,6 +21,7 @@
 #define ENV_TEXT_MAX 65536u
 #define SET_SPANS_MAX 1048576u
 #define CPU_TEXT_CAP 1024
+#define SOCKET_BYTES (4 << 20)
 
 // --- what a server says ------------------------------------------------------------------------------
 
@@ -298,26 +300,49 @@ static void flush(struct server *s)
 
 static void on_writable(evutil_socket_t fd, short what, void *arg) { flush(arg); }
 
-void pm_server_write(struct server *s, const struct pm_writer *w)
+// How much of the parts the socket takes now; 0 also on an error, which comes up again.
+static size_t send_parts(const struct server *s, struct iovec *parts, size_t n)
+{
+    struct msghdr msg = {.msg_iov = parts, .msg_iovlen = n};
+    ssize_t sent = sendmsg(s->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL);
+    return sent > 0 ? (size_t)sent : 0;
+}
+
+static void queue_rest(struct server *s, const struct iovec *parts, size_t n, size_t sent)
+{
+    for (size_t i = 0; i < n; i++) {
+        size_t done = sent < parts[i].iov_len ? sent : parts[i].iov_len;
+        pm_write_raw(&s->out, (const uint8_t *)parts[i].iov_base + done, parts[i].iov_len - done);
+        sent -= done;
+    }
+    if (s->out.error)
+        pm_server_lose(s, "the agent is out of memory");
+    else if (s->out_at < s->out.len)
+        event_add(s->writable, NULL);
+}
+
+void pm_server_write(struct server *s, const struct pm_writer *head, const void *data, size_t len)
 {
     if (s->fd < 0 || s->state == SERVER_DEAD)
         return;
-    bool idle = s->out_at == s->out.len;
-    if (s->out.len - s->out_at > OUT_MAX || w->error || w->len > PM_SERVER_FRAME_MAX) {
+    if (s->out.len - s->out_at > OUT_MAX || head->error || head->len + len > PM_SERVER_FRAME_MAX) {
         pm_server_lose(s, "it does not read what it is sent");
         return;
     }
-    pm_write_u32(&s->out, (uint32_t)w->len);
-    pm_write_raw(&s->out, w->data, w->len);
-    if (s->out.error)
-        pm_server_lose(s, "the agent is out of memory");
-    else if (idle)
-        flush(s);
+    struct pm_writer length = {0};
+    pm_write_u32(&length, (uint32_t)(head->len + len));
+    struct iovec parts[] = {{length.data, length.len}, {head->data, head->len}, {(void *)data, len}};
+    size_t sent = s->out_at == s->out.len && !length.error ? send_parts(s, parts, 3) : 0;
+    s->out.error = s->out.error ? s->out.error : length.error;
+    queue_rest(s, parts, 3, sent);
+    pm_writer_done(&length);
 }
 
 int pm_server_io_open(struct server *s, int fd)
 {
     s->fd = fd;
+    // As much as the system allows: a large result is handed over with fewer turns.
+    (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){SOCKET_BYTES}, sizeof(int));
     s->readable = event_new(s->agent->base, fd, EV_READ | EV_PERSIST, on_readable, s);
     s->writable = event_new(s->agent->base, fd, EV_WRITE, on_writable, s);
     return !s->readable || !s->writable || event_add(s->readable, NULL) ? -ENOMEM : 0;
@@ -403,7 +428,7 @@ void pm_server_send_nspace(struct server *s)
     pm_write_u8(&w, PM_SERVER_NSPACE);
     pm_write_nspace(&w, &info);
     s->state = SERVER_SERVING;
-    pm_server_write(s, &w);
+    pm_server_write(s, &w, NULL, 0);
     pm_writer_done(&w);
     free_cpusets(&info);
 }

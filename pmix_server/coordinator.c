@@ -24,6 +24,7 @@
 
 #define NOFILE_WANTED 65536u
 #define END_TIMEOUT_MS 5000
+#define COORDINATOR_KEEP (64u << 20)  // bytes of free memory
 
 struct arguments {
     const char *exe;
@@ -227,6 +228,7 @@ int main(int argc, char **argv)
     STAILQ_INIT(&c.early);
     pm_srun_inherit(&c.inherited);
     prctl(PR_SET_DUMPABLE, 0);  // the key of the step is in our memory
+    pm_memory_keep(COORDINATOR_KEEP);
     if (argp_parse(&argp, argc, argv, 0, NULL, &a))
         return PM_EXIT_CANNOT_START;
     if (sodium_init() < 0)

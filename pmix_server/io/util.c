@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <time.h>
@@ -58,3 +59,11 @@ int pm_fd_write_all(int fd, const void *data, size_t len)
     }
     return 0;
 }
+
+void pm_memory_keep(size_t keep)
+{
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);  // the largest there is
+    mallopt(M_TRIM_THRESHOLD, (int)keep);
+}
+
+void pm_memory_trim(void) { malloc_trim(0); }

@@ -46,5 +46,11 @@ int pm_fd_cloexec(int fd, int on);
 int pm_fd_nonblock(int fd);
 // All of `len` bytes or a negative errno; for regular files, stderr and short pipes.
 int pm_fd_write_all(int fd, const void *data, size_t len);
+// The result of a fence is of some 100 KiB to MiB, is copied a few times within milliseconds, and
+// comes again with the next fence: free memory up to `keep` bytes stays ours, so that its pages are
+// not zeroed anew each time. Before the first large malloc().
+void pm_memory_keep(size_t keep);
+// Gives back what pm_memory_keep() has kept. For a slow timer.
+void pm_memory_trim(void);
 
 #endif
