@@ -106,6 +106,44 @@ pause_login() {
 test_sigstop_of_the_coordinator() { pause_login STOP one; }
 test_ctrl_z() { pause_login TSTP all; }
 
+# --- the coordinator out of reach -----------------------------------------------------------------------
+
+node_log_has() { cat "$case_dir"/nodes/* | jq -e -s "any(.[]; $1)" >/dev/null; }
+# No node hears of the coordinator: ranks are stopped when their lease ends, and go on when it is renewed.
+test_cut_of_the_coordinators_host_stops_ranks_for_a_while() {
+    supervise_bg --pm-supervise --pm-node-timeout=2s -N4 -n8 "$programs/fault" --lines 100000 --line-us 50000 --run 100 --rank 0-7 --wait-file "$case_dir/end" --exit 0
+    wait_until 15 "8 ranks" sh -c "[ \$(grep -c '^fault: start' '$case_dir/out') = 8 ]"
+    wait_running
+    cluster cut login
+    wait_until 10 "ranks to be stopped" node_log_has '.kind == "pause"'
+    sleep 0.5
+    local node
+    for node in $(nodes); do
+        [[ -z $(cluster exec "$node" ps -eo stat=,comm= | awk '$2 == "fault" && $1 !~ /^T/') ]] || fail "a rank of $node runs without a lease"
+    done
+    cluster heal login
+    wait_until 20 "ranks to go on" node_log_has '.kind == "resume"'
+    touch end
+    wait_step
+    assert_status 0
+    assert_log_count 0 '.kind == "failure"'
+}
+test_orphans_are_killed_when_the_coordinator_does_not_come_back() {
+    # Nothing reaches the coordinator's log before the link is healed, and by then all is over.
+    except=every_child_is_reaped,states_follow_the_table
+    supervise_bg --pm-supervise --pm-node-timeout=2s --pm-orphan-timeout=3s -N4 -n8 "$programs/fault" --run 60000
+    wait_until 15 "8 ranks" sh -c "[ \$(grep -c '^fault: start' '$case_dir/out') = 8 ]"
+    wait_running
+    cluster cut login
+    local node
+    for node in $(nodes); do
+        wait_until 15 "the orphans of $node to die" sh -c "! '$dc' --dir '$pm_cluster' exec $node ps -eo comm= | grep -qx fault"
+    done
+    cluster heal login
+    wait_step
+    [[ $status != 0 ]] || fail "status is 0"
+}
+
 # --- starting -------------------------------------------------------------------------------------------
 
 # It runs between the fork of an incarnation and its exec, so its failure is that of the exec.
