@@ -3,7 +3,8 @@
 // The real srun as our child: start, signals, report, end.
 //
 // Signals. Those of the keyboard (INT, QUIT, TSTP, TTIN, TTOU) reach srun directly, as it is in our process
-// group: passed on they would count twice, and two Ctrl-C within a second end the step. TERM and HUP mean
+// group: passed on they would count twice, and two Ctrl-C within a second end the step. The same signals
+// from kill(1) are meant for the srun that the user knows, which is us, and are passed on. TERM and HUP mean
 // "stop for good"; the rest is passed on.
 // When srun is stopped by the terminal (Ctrl-Z) we stop too, so that the shell sees its job stopped.
 #include <errno.h>
@@ -24,15 +25,16 @@
 
 extern char **environ;
 
-enum treatment { KEEP = 0, PASS, STOP };
+enum treatment { KEEP = 0, KEYBOARD, QUIT, PASS, WAKE, STOP };
 
 static const struct {
     int signal;
     enum treatment treatment;
 } treatments[] = {
-    {SIGINT, KEEP},  {SIGQUIT, KEEP}, {SIGTSTP, KEEP}, {SIGTTIN, KEEP}, {SIGTTOU, KEEP},
-    {SIGTERM, STOP}, {SIGHUP, STOP},  {SIGUSR1, PASS}, {SIGUSR2, PASS}, {SIGALRM, PASS},
-    {SIGCONT, PASS}, {SIGPIPE, KEEP}, {SIGCHLD, KEEP},
+    {SIGINT, KEYBOARD},  {SIGQUIT, QUIT},     {SIGTSTP, KEYBOARD}, {SIGTTIN, KEYBOARD},
+    {SIGTTOU, KEYBOARD}, {SIGTERM, STOP},     {SIGHUP, STOP},      {SIGUSR1, PASS},
+    {SIGUSR2, PASS},     {SIGALRM, PASS},     {SIGCONT, WAKE},     {SIGPIPE, KEEP},
+    {SIGCHLD, KEEP},
 };
 
 #define TREATMENTS (sizeof(treatments) / sizeof(*treatments))
@@ -46,13 +48,49 @@ void pm_srun_inherit(struct inherited *in)
 
 // srun answers TERM and HUP with SIGKILL for the whole step. A step that runs is ended by the core
 // instead, in order and in bounded time; srun gets the signal if there is no step yet, and the second time.
+// To QUIT srun answers the same, and that is what the user wants: the core only hears of it.
 static bool stop_wanted(struct coordinator *c, int sig)
 {
-    bool untold = c->launched && !c->stop_wanted;
+    bool untold = c->launched && !c->stop_wanted && sig != SIGQUIT;
     c->stop_wanted = true;
     pm_loop_post(c->loop, &(struct pm_event){.type = PM_EVENT_STOP, .signal = sig,
                                              .flag_untold = untold});
     return !untold;
+}
+
+// The shell's `fg` continues the whole process group; then srun runs again already.
+static bool srun_is_stopped(const struct coordinator *c)
+{
+    char path[32], text[256] = "";
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)c->srun);
+    FILE *f = fopen(path, "re");
+    if (!f)
+        return false;
+    size_t n = fread(text, 1, sizeof(text) - 1, f);
+    fclose(f);
+    text[n] = '\0';
+    const char *end_of_name = strrchr(text, ')');
+    return end_of_name && !strncmp(end_of_name, ") T", 3);
+}
+
+static bool is_for_srun(struct coordinator *c, enum treatment treatment,
+                        const struct signalfd_siginfo *info)
+{
+    switch (treatment) {
+    case QUIT:
+        (void)stop_wanted(c, SIGQUIT);
+        return info->ssi_code != SI_KERNEL;
+    case KEYBOARD:
+        return info->ssi_code != SI_KERNEL;
+    case PASS:
+        return true;
+    case WAKE:
+        return srun_is_stopped(c);
+    case STOP:
+        return stop_wanted(c, (int)info->ssi_signo);
+    default:
+        return false;
+    }
 }
 
 static void on_signal(const struct signalfd_siginfo *info, void *arg)
@@ -66,9 +104,7 @@ static void on_signal(const struct signalfd_siginfo *info, void *arg)
     for (size_t i = 0; i < TREATMENTS; i++) {
         if (treatments[i].signal != sig)
             continue;
-        enum treatment treatment = treatments[i].treatment;
-        bool pass = treatment == STOP ? stop_wanted(c, sig) : treatment == PASS;
-        if (c->srun && pass)
+        if (is_for_srun(c, treatments[i].treatment, info) && c->srun)
             kill(c->srun, sig);
     }
 }

@@ -96,6 +96,27 @@ test_ctrl_c_twice_stops_for_good() {
     [[ $status == 130 || $status == 137 ]] || fail "exit status is $status, not that of SIGINT or SIGKILL"
     assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
 }
+# kill(1) means the srun that the user knows; a keyboard's signals reach the real one by themselves.
+test_signals_for_srun_alone_are_answered_as_by_plain_srun() {
+    except=every_child_is_reaped
+    start_long
+    cluster exec login kill -INT "$(srun_pids pm-coordinator)"
+    wait_err '^srun: interrupt \(one more within 1 sec to abort\)'
+    cluster exec login kill -QUIT "$(srun_pids pm-coordinator)"
+    wait_step
+    assert_status 137
+    assert_err '^pm-supervise: the step is being stopped \(signal 3\); no more restarts'
+}
+test_ctrl_z_and_fg_stop_and_continue_srun_once() {
+    mkdir -p nodes && chmod 1777 nodes
+    status=0
+    timeout -k 5 "$step_timeout" "$pm_root/tests/integration/at_terminal" '\$ ' \
+        "srun ${log_options[*]} --pm-supervise -N2 -n2 $programs/fault --run 4000\\r" \
+        '(?s)(fault: start rank.*?){2}' '\x1a' 'Stopped' 'fg\r' 'srun: got SIGCONT' '' '\$ ' 'exit $?\r' -- \
+        "$dc" --dir "$pm_cluster" run env PS1='$ ' bash --norc -i >out 2>err || status=$?
+    assert_status 0
+    assert_out_count 1 'srun: got SIGCONT'
+}
 test_wait_ends_the_step_after_the_first_rank_ended() {
     supervise --pm-supervise --wait=1 -N2 -n2 bash -c '[ $SLURM_PROCID = 0 ] || sleep 60'
     ((SECONDS < 30)) || fail "the step went on for $SECONDS s"
