@@ -24,7 +24,9 @@ static void end_shims(struct pm_core *core)
     struct pm_supervisor *s = core->supervisor;
     pm_supervisor_want(core, PM_PHASE_END);
     pm_membership_stop(core);
-    pm_supervisor_arm(core, s->status == PM_EXIT_CANNOT_SUPERVISE ? PM_CANNOT_END_MS : PM_END_MS);
+    // srun never hears of the end of tasks whose slurmstepd or node is lost.
+    bool waits_in_vain = s->status == PM_EXIT_CANNOT_SUPERVISE || !pm_set_empty(&s->wanted.lost);
+    pm_supervisor_arm(core, waits_in_vain ? PM_CANNOT_END_MS : PM_END_MS);
     if (s->step_is_foreign)
         pm_supervisor_end_next(core, PM_END_STEP);
 }
