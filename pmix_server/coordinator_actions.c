@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "pmix_server/coordinator.h"
 #include "pmix_server/io/util.h"
@@ -15,7 +16,9 @@ void pm_coordinator_say(struct coordinator *c, const char *text)
 {
     bool has_prefix = !strncmp(text, PREFIX, strlen(PREFIX));
     PM_CLEANUP_FREE char *line = NULL;
-    if (asprintf(&line, "%s%s%s", has_prefix ? "" : PREFIX, text, c->argv.pty ? "\r\n" : "\n") < 0) {
+    // Without a terminal srun disregards --pty.
+    bool raw = c->argv.pty && isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
+    if (asprintf(&line, "%s%s%s", has_prefix ? "" : PREFIX, text, raw ? "\r\n" : "\n") < 0) {
         line = NULL;
         return;
     }

@@ -56,6 +56,12 @@ test_pty() {
     assert_status 0
     grep -q $'pm-supervise: rank 0 .*\r$' out || fail "our line does not end in CR LF on a terminal"
 }
+test_pty_without_a_terminal_is_disregarded_as_by_srun() {
+    supervise --pm-supervise --pty -N1 -n1 "$programs/fault" --exit 7 --run 100
+    assert_status 0
+    assert_err '^pm-supervise: epoch 1 running after'
+    ! grep -q $'\r' err || fail "lines end in CR LF"
+}
 
 # --- stopping -------------------------------------------------------------------------------------
 
