@@ -170,7 +170,6 @@ void pm_shim_send(struct shim *s, const struct pm_writer *w);
 void pm_shim_send_type(struct shim *s, enum pm_shim_msg type);  // packets without content
 void pm_shims_refuse(struct agent *a);
 void pm_shims_set_lease(struct agent *a, uint64_t end_ns, uint32_t epoch);
-bool pm_shims_flushed(const struct agent *a);
 void pm_shims_drain(struct agent *a);
 
 // --- agent_tree.c: a rank whose shim is gone ------------------------------------------------------------

@@ -17,7 +17,7 @@
 
 #define DIE_MS 1000    // how long the ranks may take to be reaped before the agent ends anyway
 #define CLEAN_MS 500   // how long the end waits for servers to be reaped
-#define END_MS 5000    // and for the shims to read that they are to end
+#define END_MS 15000   // and for the shims to kill what is left of their ranks
 
 static void do_dial(struct pm_action *a, void *arg)
 {
@@ -247,9 +247,9 @@ static void send_ends(struct agent *ag)
         pm_shim_send(s, &w);
         pm_writer_done(&w);
     }
-    // Not waiting for the shims: slurmstepd looks once whether the step is empty when the last task has
-    // ended, and if this agent is still there, again a whole second later.
-    pm_agent_leave(ag, pm_shims_flushed(ag) ? 0 : END_MS);
+    // Each shim closes its link when it is done; local task 0's then waits for this agent, so that nobody
+    // is left when the last task ends (else slurmstepd looks again only a whole second later).
+    pm_agent_leave(ag, ag->n_connected ? END_MS : 0);
 }
 
 static void on_end_timer(evutil_socket_t fd, short what, void *arg) { send_ends(arg); }

@@ -416,15 +416,6 @@ void pm_shims_refuse(struct agent *a)
     }
 }
 
-bool pm_shims_flushed(const struct agent *a)
-{
-    for (uint32_t i = 0; i < a->config.n_local; i++) {
-        if (!STAILQ_EMPTY(&a->shims[i].queue))
-            return false;
-    }
-    return true;
-}
-
 void pm_shims_set_lease(struct agent *a, uint64_t end_ns, uint32_t epoch)
 {
     if (a->lease) {

@@ -182,7 +182,11 @@ static bool settle(struct shim *s)
     }
     uint64_t now_ns = pm_shim_clock_ns();
     if (s->ending && (!s->open || now_ns >= s->end_deadline_ns)) {
-        // slurmstepd looks whether the step is empty, and if not, again a second later.
+        // The agent ends when the last link is closed. slurmstepd looks whether the step is empty, and
+        // if not, again a second later: so the agent goes first.
+        if (s->link >= 0)
+            close(s->link);
+        s->link = -1;
         pm_shim_await_agent(s);
         pm_shim_end_with(s->last_status);
     }
