@@ -5,7 +5,7 @@
 // Not judged: nodes of a suspended job, and a mass silence (more than max(floor, 25 %) of the
 // nodes, or all of our own children, for 3T/4). Then Slurm is asked for the job's state, and what
 // is still silent when the orphan timeout is over is declared. One or two silent nodes are always
-// theirs, not ours; but if they are all there is, the job's state is asked first. A refused dial is
+// theirs, not ours, unless they are all there is and Slurm says that the job is suspended. A refused dial is
 // proof and not silence: it is not counted here.
 #include "pmix_server/core/membership.h"
 
@@ -61,7 +61,9 @@ static void ask_job_state(struct pm_core *core)
 static void say_isolated(struct pm_core *core, uint64_t silent)
 {
     struct pm_judge *j = &core->membership->judge;
-    if (j->isolated) {
+    if (j->isolated && j->job_state == PM_JOB_SUSPENDED) {
+        pm_say(core, "pm-supervise: the job is suspended; waiting until it is resumed");
+    } else if (j->isolated) {
         char time[32];
         pm_duration_format(core->config.options.orphan_timeout_ms, time, sizeof(time));
         pm_say(core,
@@ -102,7 +104,8 @@ bool pm_judge_trust(struct pm_core *core)
         j->waiting = false;
         j->asked_ns = 0;
     }
-    set_isolated(core, doubt && silence.nodes > ALWAYS_A_LOSS, silence.nodes);
+    bool mass = silence.nodes > ALWAYS_A_LOSS || j->job_state == PM_JOB_SUSPENDED;
+    set_isolated(core, doubt && (mass || j->isolated), silence.nodes);
     uint64_t now = core->now_ns;
     if (j->job_state == PM_JOB_GONE)
         return true;

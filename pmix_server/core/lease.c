@@ -53,6 +53,7 @@ static void renew(struct pm_core *core, uint64_t end_ns)
     bool ended = l->end_ns != 0 && !l->held;
     l->end_ns = end_ns;
     l->held = true;
+    l->orphan_end_ns = end_ns + m->orphan_ns;
     l->progress_ns = core->now_ns;
     publish(core);
     if (ended)
@@ -97,7 +98,7 @@ void pm_lease_clock(struct pm_core *core)
         l->held = false;
         pm_node_on_lease(core, false);
     }
-    if (l->end_ns != 0 && !l->held && core->now_ns >= l->end_ns + m->orphan_ns)
+    if (l->end_ns != 0 && !l->held && core->now_ns >= l->orphan_end_ns)
         pm_seek_outcast(core, "the coordinator has not been heard of for the orphan timeout");
 }
 
@@ -191,5 +192,5 @@ uint64_t pm_lease_deadline_ns(const struct pm_membership *m)
 {
     if (m->lease.end_ns == 0 || m->outcast)
         return UINT64_MAX;
-    return m->lease.held ? m->lease.end_ns : m->lease.end_ns + m->orphan_ns;
+    return m->lease.held ? m->lease.end_ns : m->lease.orphan_end_ns;
 }

@@ -170,22 +170,33 @@ static void link_down(struct pm_core *core, const struct pm_event *event)
 
 // --- time --------------------------------------------------------------------------------------
 
+// We were stopped for a while (SIGSTOP, a suspended job): nobody is to blame for that time, and a
+// job that was suspended for longer than the orphan timeout is no orphan.
+static void woke_up(struct pm_core *core)
+{
+    struct pm_membership *m = core->membership;
+    uint64_t slept_ns = core->now_ns - m->tick_ns;
+    m->tick_ns = core->now_ns;
+    for (uint32_t i = 0; i < m->n_links; i++)
+        m->links[i].heard_ns = core->now_ns;
+    for (uint32_t i = 0; i < m->n_children; i++) {
+        struct pm_child *c = &m->children[i];
+        c->heard_ns = core->now_ns;
+        c->unseen_ns = c->unseen_ns ? core->now_ns : 0;
+    }
+    m->lease.progress_ns = core->now_ns;
+    if (m->lease.end_ns != 0)
+        m->lease.orphan_end_ns += slept_ns;
+    m->seek.start_ns += slept_ns;
+    if (core->coordinator)
+        pm_judge_restart(core);
+}
+
 void pm_membership_clock(struct pm_core *core)
 {
     struct pm_membership *m = core->membership;
-    if (m->tick_ns != UINT64_MAX && core->now_ns > m->tick_ns + m->t_ns / 8) {
-        m->tick_ns = core->now_ns;
-        for (uint32_t i = 0; i < m->n_links; i++)
-            m->links[i].heard_ns = core->now_ns;
-        for (uint32_t i = 0; i < m->n_children; i++) {
-            struct pm_child *c = &m->children[i];
-            c->heard_ns = core->now_ns;
-            c->unseen_ns = c->unseen_ns ? core->now_ns : 0;
-        }
-        m->lease.progress_ns = core->now_ns;
-        if (core->coordinator)
-            pm_judge_restart(core);
-    }
+    if (m->tick_ns != UINT64_MAX && core->now_ns > m->tick_ns + m->t_ns / 8)
+        woke_up(core);
     if (!core->coordinator && !m->outcast)
         pm_lease_clock(core);
 }

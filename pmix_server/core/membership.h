@@ -148,6 +148,7 @@ struct pm_lease {
     uint32_t seen;              // newest grant seen
     uint64_t sent_ns[PM_PINGS]; // send time of ping seq at [seq % PM_PINGS]
     uint64_t progress_ns;       // when end_ns last moved
+    uint64_t orphan_end_ns;     // not renewed until then: orphaned; time that we slept is added
 };
 
 // Coordinator: a lost or silent node and what hung below it.

@@ -342,7 +342,7 @@ Test(doubt, a_stopped_coordinator_declares_nobody_when_it_goes_on, .init = setup
     check_pause_of_the_coordinator(40, 3);
 }
 
-static void check_suspend(uint32_t nnodes, uint32_t fanout)
+static void check_suspend(uint32_t nnodes, uint32_t fanout, uint64_t gap_ms)
 {
     form(nnodes, fanout);
     harness_job_state(h, PM_JOB_SUSPENDED);
@@ -352,7 +352,7 @@ static void check_suspend(uint32_t nnodes, uint32_t fanout)
     harness_job_state(h, PM_JOB_RUNNING);
     for (uint32_t i = 0; i < nnodes; i++) {
         harness_resume(h, i);
-        harness_run_ms(h, 20);
+        harness_run_ms(h, gap_ms);
     }
     harness_run_ms(h, 2 * t_ms());
     assert_all_is_well();
@@ -361,12 +361,24 @@ static void check_suspend(uint32_t nnodes, uint32_t fanout)
 
 Test(doubt, a_suspended_job_goes_on_when_it_is_resumed, .init = setup)
 {
-    check_suspend(1, 32);
-    check_suspend(2, 32);
-    check_suspend(4, 32);
-    check_suspend(40, 3);
+    check_suspend(1, 32, 20);
+    check_suspend(2, 32, 20);
+    check_suspend(2, 32, 3000); // Slurm resumes one node after the other
+    check_suspend(4, 32, 20);
+    check_suspend(4, 32, 1500);
+    check_suspend(40, 3, 20);
     options.node_timeout_ms = 1000;
-    check_suspend(4, 32);
+    check_suspend(4, 32, 20);
+}
+
+// Nobody had the time to look for the coordinator: what was slept does not count.
+Test(doubt, a_job_suspended_for_longer_than_the_orphan_timeout_goes_on, .init = setup)
+{
+    options.orphan_timeout_ms = options.node_timeout_ms;
+    check_suspend(1, 32, 20);
+    check_suspend(2, 32, 20);
+    check_suspend(4, 32, 20);
+    check_suspend(40, 3, 20);
 }
 
 Test(doubt, mass_silence_is_our_own_isolation_until_the_orphan_timeout, .init = setup)
