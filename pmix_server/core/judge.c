@@ -273,7 +273,17 @@ void pm_judge_restart(struct pm_core *core)
 
 // --- death -------------------------------------------------------------------------------------
 
-static void remember_dead(struct pm_core *core, uint32_t node, uint64_t over_ns)
+// How long nothing was heard of `node`, ms; 0 if it was not lost for silence.
+static uint64_t silent_ms(struct pm_core *core, uint32_t node, enum pm_cause cause)
+{
+    const struct pm_judge *j = &core->membership->judge;
+    for (uint32_t i = 0; cause == PM_CAUSE_NODE_LOST && i < j->n; i++)
+        if (pm_set_has(&j->list[i].pending, node))
+            return (core->now_ns - j->list[i].since_ns) / PM_MS;
+    return 0;
+}
+
+static void remember_dead(struct pm_core *core, const struct pm_dead *dead)
 {
     struct pm_judge *j = &core->membership->judge;
     if (j->n_dead == j->cap_dead) {
@@ -286,25 +296,17 @@ static void remember_dead(struct pm_core *core, uint32_t node, uint64_t over_ns)
         j->dead = list;
         j->cap_dead = cap;
     }
-    j->dead[j->n_dead++] = (struct pm_dead){node, over_ns};
+    j->dead[j->n_dead++] = *dead;
 }
 
-static void log_lost(struct pm_core *core, uint32_t node, enum pm_cause cause)
+static void log_lost(struct pm_core *core, const struct pm_dead *dead, enum pm_cause cause)
 {
-    const struct pm_membership *m = core->membership;
     struct pm_log *log = pm_log_record(core, "lost");
     log->epoch = pm_supervisor_epoch(core->supervisor);
-    log->node = node;
+    log->node = dead->node;
     log->cause = cause;
-    if (cause != PM_CAUSE_NODE_LOST)
-        return;
-    for (uint32_t i = 0; i < m->judge.n; i++) {
-        const struct pm_suspect *s = &m->judge.list[i];
-        if (pm_set_has(&s->pending, node)) {
-            log->silent_ms = (core->now_ns - s->since_ns) / PM_MS;
-            log->timeout_ms = m->t_ns / PM_MS;
-        }
-    }
+    log->silent_ms = dead->silent_ms;
+    log->timeout_ms = dead->silent_ms ? core->membership->t_ns / PM_MS : 0;
 }
 
 static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause, uint64_t over_ns)
@@ -312,10 +314,11 @@ static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause, ui
     struct pm_membership *m = core->membership;
     if (pm_set_has(&m->dead, node))
         return;
-    log_lost(core, node, cause);
+    const struct pm_dead dead = {node, over_ns, silent_ms(core, node, cause)};
+    log_lost(core, &dead, cause);
     if (pm_set_add(&m->dead, node) < 0)
         pm_out_of_memory(core);
-    remember_dead(core, node, over_ns);
+    remember_dead(core, &dead);
     struct pm_suspect *s = suspect_add(core, node, core->now_ns);
     if (s) {
         s->root_dead = true;
@@ -424,6 +427,15 @@ bool pm_judge_is_suspect(struct pm_membership *m, uint32_t node)
 const struct pm_set *pm_suspect_nodes(const struct pm_core *core)
 {
     return suspect_nodes(&core->membership->judge);
+}
+
+uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)
+{
+    const struct pm_judge *j = &core->membership->judge;
+    for (uint32_t i = 0; i < j->n_dead; i++)
+        if (j->dead[i].node == node)
+            return j->dead[i].silent_ms;
+    return 0;
 }
 
 bool pm_lease_over(const struct pm_core *core, uint32_t node)

@@ -172,7 +172,8 @@ struct pm_suspect {
 
 struct pm_dead {
     uint32_t node;
-    uint64_t over_ns; // its last lease is over
+    uint64_t over_ns;   // its last lease is over
+    uint64_t silent_ms; // 0: it was not declared for silence
 };
 
 struct pm_judge {

@@ -43,8 +43,7 @@ static bool ended_well(const struct question *q)
 static bool place_is_lost(const struct question *q)
 {
     return pm_cause_is_loss(q->failure->cause) &&
-           because(q, "%s: its place in the step cannot come back",
-                   pm_cause_name(q->failure->cause));
+           because(q, "its place in the step cannot come back");
 }
 
 static bool exec_failed(const struct question *q)

@@ -446,10 +446,15 @@ void pm_supervisor_on_child_gone(struct pm_core *core, uint32_t child)
 void pm_supervisor_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cause cause)
 {
     struct pm_supervisor *s = core->supervisor;
-    const struct pm_failure failure = {
+    struct pm_failure failure = {
         .node = node, .rank = PM_RANK_NONE, .epoch = s->wanted.epoch, .cause = cause};
+    uint64_t silent_ms = pm_silent_ms(core, node);
+    char time[32];
     if (s->state == PM_STATE_DONE)
         return;
+    if (silent_ms)
+        (void)snprintf(failure.text, sizeof(failure.text), "nothing was heard of it for %s",
+                       pm_duration_format(silent_ms, time, sizeof(time)));
     if (!pm_supervisor_knows(core, &failure))
         pm_supervisor_failure(core, &failure, 0);
     pm_supervisor_settle(core);

@@ -11,6 +11,8 @@
 
 #include <stdio.h>
 
+#include "pmix_server/wire/shim_proto.h"
+
 #define SIGNAL_TERM 15
 
 static uint64_t stop_bound_ms(const struct pm_core *core)
@@ -157,15 +159,20 @@ static int32_t over_while_forming(struct pm_core *core)
     return PM_EXIT_CANNOT_SUPERVISE;
 }
 
+// 124 is no rank's code but that of shims which lost their agent: on the whole step at once, when we
+// were stopped for longer than the orphan timeout.
 static int32_t over_unexpectedly(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
+    int32_t code = srun_says(s);
     if (s->seen.epoch == s->wanted.epoch &&
         pm_supervisor_all_in(core, &s->seen.marks[PM_MARK_ENDED]))
         return s->status;
-    pm_say(core, "pm-supervise: srun ended by itself (exit code %d) in epoch %u; stopping",
-           srun_says(s), s->wanted.epoch);
-    return srun_says(s) ? srun_says(s) : PM_EXIT_LOST;
+    (void)snprintf(s->stop_line, sizeof(s->stop_line),
+                   "pm-supervise: srun ended by itself (exit code %d) in epoch %u; stopping", code,
+                   s->wanted.epoch);
+    tell_stop(core);
+    return code && code != PM_SHIM_EXIT_AGENT_GONE ? code : PM_EXIT_LOST;
 }
 
 static int32_t verdict(struct pm_core *core, enum pm_state from)

@@ -94,6 +94,13 @@ const struct pm_set *pm_suspect_nodes(const struct pm_core *core)
     (void)core;
     return &stand.suspect;
 }
+uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)
+{
+    (void)core;
+    (void)node;
+    return 0;
+}
+
 bool pm_lease_over(const struct pm_core *core, uint32_t node)
 {
     (void)core;

@@ -313,7 +313,7 @@ Test(death, the_only_other_node_is_a_loss_and_no_isolation, .init = setup)
         for (uint32_t i = 0; i < nnodes; i++)
             harness_power_off(h, i);
         cr_assert_leq(ms_until_stop(3 * t_ms()), t_ms() * 3 / 2);
-        cr_assert(said("node-lost"), "%s", harness_said(h));
+        cr_assert(said("is lost (node-lost): nothing was heard of it for 1"), "%s", harness_said(h));
         cr_assert_eq(harness_stats(h)->actions[PM_ACTION_ASK_JOB_STATE], 1);
         done();
     }

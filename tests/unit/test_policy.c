@@ -205,16 +205,15 @@ Test(policy, sentences_of_losses)
 {
     struct pm_options o = options(PM_MODE_WORLD);
     struct pm_failure f = failure(PM_CAUSE_SHIM_LOST, 0);
-    SENTENCE(f, "rank 17 (node042, pid 8123) lost its shim (shim-lost) after 12m04s; stopping: "
-                "shim-lost: its place in the step cannot come back");
+    SENTENCE(f, "rank 17 (node042, pid 8123) lost its shim (shim-lost) after 12m04s; stopping: its place in the step cannot come back");
     f = failure(PM_CAUSE_AGENT_LOST, 0);
     f.rank = PM_RANK_NONE;
-    SENTENCE(f, "node042 lost its agent (agent-lost); stopping: agent-lost: its place in the step "
+    SENTENCE(f, "node042 lost its agent (agent-lost); stopping: its place in the step "
                 "cannot come back");
     f.cause = PM_CAUSE_NODE_LOST;
     SENTENCE(
         f,
-        "node042 is lost (node-lost); stopping: node-lost: its place in the step cannot come back");
+        "node042 is lost (node-lost); stopping: its place in the step cannot come back");
     f.cause = PM_CAUSE_PMIX_SERVER;
     pm_text_copy(f.text, sizeof(f.text), "it does not answer");
     SENTENCE(f, "node042 lost its PMIx server (pmix-server): it does not answer; restarting 64 "

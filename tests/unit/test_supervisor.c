@@ -505,7 +505,7 @@ Test(supervisor, stops_when_a_node_is_lost)
     running(NULL);
     node_dies(2, PM_CAUSE_NODE_LOST);
     expect_state(PM_STATE_STOPPING);
-    expect_said("pm-supervise: node2 is lost (node-lost); stopping: node-lost: its place in the "
+    expect_said("pm-supervise: node2 is lost (node-lost); stopping: its place in the "
                 "step cannot come back\n");
     stand_mark(PM_MARK_HALTED, 0, 0, 1);
     cr_assert_eq(stand.wanted.phase, PM_PHASE_STOP);
@@ -901,6 +901,15 @@ Test(supervisor, srun_that_ends_by_itself_ends_the_step)
     expect_state(PM_STATE_DONE);
     cr_assert_eq(stand.exit_status, 5);
     expect_said("srun ended by itself");
+}
+
+// What shims exit with that lost their agent is no rank's code.
+Test(supervisor, srun_that_ends_because_all_agents_were_orphaned_is_a_loss)
+{
+    running(NULL);
+    srun_exits(EXITED(124));
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand.exit_status, 1);
 }
 
 Test(supervisor, srun_that_ends_in_the_middle_with_0_is_a_loss)
