@@ -7,6 +7,7 @@
 // as the shim and the child goes on to exec. Never both.
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -179,7 +180,12 @@ static int fork_shim(const struct task *t)
     if (t->local == 0)
         config.agent = start_agent(t);
     pm_stepd_forget(t->step);
-    if (pm_env_apply(pm_shim_run(&config), &ops) < 0)
+    struct pm_shim_start *start = pm_shim_run(&config);
+    // spank_setenv() clears a buffer of 256 KiB for each variable (ENV_BUFSIZE, src/common/env.c), which
+    // costs less in fresh memory.
+    (void)mallopt(M_MMAP_THRESHOLD, 64 << 10);
+    (void)malloc_trim(0);
+    if (pm_env_apply(start, &ops) < 0)
         _exit(PM_SHIM_EXIT_CANNOT_START);
     return 0;
 }

@@ -59,13 +59,16 @@ static void choose_entries(struct pm_shim_start *start, char *const *list)
     }
 }
 
+// What is there already is left alone: setting is dear in slurmstepd.
 static int set_entry(const struct pm_env_ops *ops, char *entry)
 {
     char *equals = strchr(entry, '=');
     if (!equals)
         return -EINVAL;
     *equals = '\0';
-    int rc = ops->set(ops->context, entry, equals + 1);
+    const char *now = pm_env_find(ops->list(ops->context), entry);
+    bool same = now && strcmp(now, equals + 1) == 0;
+    int rc = same ? 0 : ops->set(ops->context, entry, equals + 1);
     *equals = '=';
     return rc;
 }
