@@ -189,6 +189,7 @@ char *const *pm_server_env(const struct server *s, uint32_t local, uint32_t *ret
 // Handles what the servers have said, before a rank's end is judged.
 void pm_servers_drain(struct agent *a);
 void pm_server_rank_started(struct agent *a);   // it may be time for a standby server
+void pm_server_fenced(struct agent *a);         // the same
 void pm_server_rank_born(struct agent *a, const struct shim *shim);  // tells it the rank's pid
 void pm_server_rank_ended(struct agent *a, uint32_t epoch, uint32_t rank);
 // One message to the server of `epoch`; dropped if there is none. False: there is none.

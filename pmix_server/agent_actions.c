@@ -194,7 +194,12 @@ static void send_done(struct agent *ag, enum pm_server_msg type, const struct pm
     pm_writer_done(&w);
 }
 
-static void do_fence_done(struct pm_action *a, void *arg) { send_done(arg, PM_SERVER_FENCE_DONE, a); }
+static void do_fence_done(struct pm_action *a, void *arg)
+{
+    send_done(arg, PM_SERVER_FENCE_DONE, a);
+    if (a->status == PM_STATUS_OK)
+        pm_server_fenced(arg);
+}
 
 static void do_modex_done(struct pm_action *a, void *arg) { send_done(arg, PM_SERVER_MODEX_DONE, a); }
 

@@ -3,8 +3,11 @@
 // The pm-pmix-server processes of this node: one per epoch, one more on standby for the next.
 //
 // A server is started, given a namespace, watched, and killed; never finalized and never waited for.
-// The standby one is started when the node has nothing better to do: after the last local rank has
-// connected to the present one, or 2 s after the start, at the lowest priority if that can be undone.
+// The standby one is started when the node has nothing better to do, at the lowest priority if that can
+// be undone: after the first fence that all local ranks can have been in, since ranks of other nodes may
+// still be on their way to it; else a second after they have connected, or two after their start.
+// It is given its namespace as well: epochs are numbered and the world is fixed, so a restart finds
+// it ready.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -20,6 +23,8 @@
 
 #define START_MS 30000       // exec to READY, or to INITED on standby
 #define STANDBY_MS 2000
+#define CONNECTED_MS 1000    // after the last local rank has connected
+#define FENCED_MS 100        // and a fence has ended: first its ranks go on
 #define STANDBY_TRIES 3
 #define WATCH_MIN_MS 2000
 
@@ -148,14 +153,14 @@ static int server_fork(struct server *s, uint16_t port)
     return r;
 }
 
-// `epoch` NULL: on standby. `old`: the lost server whose place it takes.
-static int server_start(struct agent *a, const uint32_t *epoch, struct server *old)
+// `standby`: `epoch` is still to come. `old`: the lost server whose place it takes.
+static int server_start(struct agent *a, uint32_t epoch, bool standby, struct server *old)
 {
     struct server *s = server_alloc(a);
     if (!s)
         return -ENOMEM;
-    s->has_epoch = epoch != NULL;
-    s->epoch = epoch ? *epoch : 0;
+    s->has_epoch = !standby;
+    s->epoch = epoch;
     int r = 0;
     if (old) {
         memcpy(s->folder, old->folder, sizeof(s->folder));
@@ -183,39 +188,17 @@ static struct server *find(struct agent *a, bool has_epoch, uint32_t epoch)
     return NULL;
 }
 
-static void promote(struct server *s, uint32_t epoch)
+// What it was meant for has come: mostly there is nothing left to do.
+static void promote(struct server *s)
 {
     struct timeval tv = pm_timeval_of_ms(START_MS);
     s->has_epoch = true;
-    s->epoch = epoch;
     if (s->idle_priority && s->pid)
         pm_server_raise_priority(s->pid);
-    evtimer_add(s->start_timer, &tv);
-    if (s->state == SERVER_INITED)
-        pm_server_send_nspace(s);
-}
-
-void pm_server_prepare(struct agent *a, uint32_t epoch)
-{
-    struct server *old = find(a, true, epoch), *standby = find(a, false, 0);
-    int r = 0;
-    a->legacy->epoch = epoch;
-    a->legacy->n_epochs++;
-    if (old && old->state == SERVER_DEAD) {
-        bool same_place = old->port && old->n_connected == 0;
-        r = server_start(a, &epoch, same_place ? old : NULL);
-        server_free(old);
-    } else if (!old && standby && standby->state != SERVER_DEAD) {
-        promote(standby, epoch);
-    } else if (!old) {
-        r = server_start(a, &epoch, NULL);
-    }
-    if (r < 0) {
-        char text[PM_TEXT_CAP];
-        snprintf(text, sizeof(text), "cannot start pm-pmix-server: %s", strerror(-r));
-        pm_loop_post(a->loop, &(struct pm_event){.type = PM_EVENT_SERVER_LOST, .epoch = epoch,
-                                                 .text = text});
-    }
+    if (s->state == SERVER_READY)
+        pm_server_serve(s);
+    else
+        evtimer_add(s->start_timer, &tv);
 }
 
 static void drop(struct server *s)
@@ -228,6 +211,33 @@ static void drop(struct server *s)
         kill(s->pid, SIGKILL);
     if (!s->pid)
         server_free(s);  // else when reaped
+}
+
+void pm_server_prepare(struct agent *a, uint32_t epoch)
+{
+    struct server *old = find(a, true, epoch), *standby = find(a, false, 0);
+    int r = 0;
+    if (standby && standby->epoch != epoch) {
+        drop(standby);
+        standby = NULL;
+    }
+    a->legacy->epoch = epoch;
+    a->legacy->n_epochs++;
+    if (old && old->state == SERVER_DEAD) {
+        bool same_place = old->port && old->n_connected == 0;
+        r = server_start(a, epoch, false, same_place ? old : NULL);
+        server_free(old);
+    } else if (!old && standby && standby->state != SERVER_DEAD) {
+        promote(standby);
+    } else if (!old) {
+        r = server_start(a, epoch, false, NULL);
+    }
+    if (r < 0) {
+        char text[PM_TEXT_CAP];
+        snprintf(text, sizeof(text), "cannot start pm-pmix-server: %s", strerror(-r));
+        pm_loop_post(a->loop, &(struct pm_event){.type = PM_EVENT_SERVER_LOST, .epoch = epoch,
+                                                 .text = text});
+    }
 }
 
 void pm_server_drop(struct agent *a, uint32_t epoch)
@@ -244,7 +254,7 @@ static struct server *serving(struct agent *a)
 {
     struct server *s, *newest = NULL;
     LIST_FOREACH(s, &a->servers, entry) {
-        if (s->state == SERVER_READY && (!newest || s->epoch > newest->epoch))
+        if (s->has_epoch && s->state == SERVER_READY && (!newest || s->epoch > newest->epoch))
             newest = s;
     }
     return newest;
@@ -259,19 +269,27 @@ static bool wanted(const struct agent *a)
 
 static void standby_start(struct agent *a)
 {
-    if (!wanted(a) || find(a, false, 0) || !serving(a))
+    const struct server *now = serving(a);
+    if (!wanted(a) || find(a, false, 0) || !now)
         return;
-    if (server_start(a, NULL, NULL) < 0)
+    if (server_start(a, now->epoch + 1, true, NULL) < 0)
         a->standby_failures++;
 }
 
 static void on_standby_timer(evutil_socket_t fd, short what, void *arg) { standby_start(arg); }
 
-void pm_server_maybe_standby(struct agent *a)
+void pm_server_ranks_connected(struct agent *a)
+{
+    struct timeval tv = pm_timeval_of_ms(CONNECTED_MS);
+    evtimer_add(a->standby_timer, &tv);
+}
+
+void pm_server_fenced(struct agent *a)
 {
     const struct server *s = serving(a);
-    if (s && s->n_connected == a->config.n_local)
-        standby_start(a);
+    struct timeval tv = pm_timeval_of_ms(FENCED_MS);
+    if (s && s->n_connected == a->config.n_local && !find(a, false, 0))
+        evtimer_add(a->standby_timer, &tv);
 }
 
 void pm_server_rank_started(struct agent *a)
@@ -303,8 +321,8 @@ static void ping(struct server *s, uint64_t now)
 static void watch(struct server *s, uint64_t now, bool late)
 {
     uint64_t limit_ns = 2 * watch_period_ms(s->agent) * 1000000u;
-    if (s->state != SERVER_READY)
-        return;
+    if (!s->has_epoch || s->state != SERVER_READY)
+        return;  // on standby it may have no CPU at all
     bool answered = s->pong == s->ping;
     if (!answered && !late && now - s->pinged_ns >= limit_ns)
         pm_server_lose(s, "it does not answer (stuck)");

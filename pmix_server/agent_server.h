@@ -12,7 +12,6 @@
 enum server_state {
     SERVER_NONE = 0,
     SERVER_STARTING,  // libpmix is being initialised
-    SERVER_INITED,    // can take a namespace
     SERVER_SERVING,   // NSPACE is out
     SERVER_READY,
     SERVER_DEAD,      // killed or lost; waits to be reaped
@@ -26,7 +25,7 @@ struct env_list {
 struct server {
     struct agent *agent;
     enum server_state state;
-    bool has_epoch;  // else: on standby
+    bool has_epoch;  // else: on standby, and the core knows nothing of it
     uint32_t epoch;
     pid_t pid;  // 0: reaped
     int fd;
@@ -58,7 +57,7 @@ struct server {
 // --- agent_server.c
 // Ends it: SIGKILL, and SERVER_LOST with `why` if an epoch depends on it.
 void pm_server_lose(struct server *s, const char *why);
-void pm_server_maybe_standby(struct agent *a);
+void pm_server_ranks_connected(struct agent *a);  // all of this node's
 
 // --- agent_server_exec.c
 // In the fork: becomes the server that talks on fd, or says why not and exits. port 0: any.
@@ -73,5 +72,7 @@ void pm_server_io_close(struct server *s);
 void pm_server_write(struct server *s, const struct pm_writer *head, const void *data, size_t len);
 void pm_server_read(struct server *s);
 void pm_server_send_nspace(struct server *s);
+// It is READY and its epoch has begun: ranks that wait for it are started, and the core is told.
+void pm_server_serve(struct server *s);
 
 #endif

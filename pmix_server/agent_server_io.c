@@ -51,11 +51,9 @@ static void on_inited(struct server *s, struct pm_reader *r)
         r->error = -EBADMSG;
         return;
     }
-    s->state = SERVER_INITED;
-    if (s->has_epoch)
-        pm_server_send_nspace(s);
-    else
+    if (!s->has_epoch)
         event_del(s->start_timer);
+    pm_server_send_nspace(s);
 }
 
 static void on_env(struct server *s, struct pm_reader *r)
@@ -76,17 +74,23 @@ static void on_env(struct server *s, struct pm_reader *r)
         list->entries[list->n] = pm_read_strdup(r, ENV_TEXT_MAX);
 }
 
-static void on_ready(struct server *s, struct pm_reader *r)
+void pm_server_serve(struct server *s)
 {
-    s->state = SERVER_READY;
-    s->pinged_ns = 0;
-    event_del(s->start_timer);
     // A replacement takes over ranks that run.
     for (uint32_t i = 0; i < s->agent->config.n_local; i++)
         if (s->agent->shims[i].rank_pid && s->agent->shims[i].epoch == s->epoch)
             pm_server_rank_born(s->agent, &s->agent->shims[i]);
     pm_agent_start_held(s->agent, s->epoch);
     post(s, &(struct pm_event){.type = PM_EVENT_SERVER_READY});
+}
+
+static void on_ready(struct server *s, struct pm_reader *r)
+{
+    s->state = SERVER_READY;
+    s->pinged_ns = 0;
+    event_del(s->start_timer);
+    if (s->has_epoch)
+        pm_server_serve(s);
 }
 
 static void on_connected(struct server *s, struct pm_reader *r)
@@ -98,9 +102,10 @@ static void on_connected(struct server *s, struct pm_reader *r)
     if (!s->connected[local]) {
         s->connected[local] = true;
         s->n_connected++;
+        if (s->n_connected == s->agent->config.n_local)
+            pm_server_ranks_connected(s->agent);
     }
     post(s, &(struct pm_event){.type = PM_EVENT_CONNECTED, .rank = rank});
-    pm_server_maybe_standby(s->agent);
 }
 
 static void on_finalized(struct server *s, struct pm_reader *r)
