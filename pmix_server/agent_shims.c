@@ -150,7 +150,10 @@ static void on_started(struct shim *s, struct pm_reader *r)
     s->incarnation = event.incarnation;
     s->rank_pid = event.pid;
     s->rank_start = pm_tree_start_time(event.pid);
-    pm_oom_open(event.pid, s->oom_path, &s->oom_count);
+    if (s->oom_path[0])
+        s->oom_count = pm_oom_read(s->oom_path);  // its ranks are forked where it is itself
+    else
+        pm_oom_open(event.pid, s->oom_path, &s->oom_count);
     pm_server_rank_born(s->agent, s);
     post(s, &event);
     pm_server_rank_started(s->agent);
