@@ -27,6 +27,7 @@ struct settings {
     long gets;
     const char *stamp_dir;
     long die_rank;
+    long die_after_s;
     long lives;
 };
 
@@ -332,6 +333,7 @@ static void die_or_wait(const struct settings *set, const struct bench *bench)
     if (bench->me.rank != set->die_rank)
         for (;;)
             (void)pause();
+    (void)sleep((unsigned)set->die_after_s);
     stamp(set, bench, "die");
     if (kill(getpid(), SIGKILL) < 0)
         test_die("kill: %s", strerror(errno));
@@ -343,6 +345,7 @@ static const struct argp_option options[] = {
     {"stamps", 's', "DIR", 0,
      "append 'main|init|fence|die BOOTTIME_NS' lines to DIR/epoch-E.rank-R", 0},
     {"die", 'd', "RANK", 0, "after the first fence RANK kills itself and the others wait", 0},
+    {"die-after", 'a', "SECONDS", 0, "time between the first fence and --die (0)", 0},
     {"lives", 'l', "N", 0, "--die holds in the first N incarnations (1)", 0},
     {0},
 };
@@ -362,6 +365,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         return 0;
     case 'd':
         set->die_rank = test_number(text, 0, INT32_MAX, "--die");
+        return 0;
+    case 'a':
+        set->die_after_s = test_number(text, 0, 3600, "--die-after");
         return 0;
     case 'l':
         set->lives = test_number(text, 0, INT32_MAX, "--lives");
