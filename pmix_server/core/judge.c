@@ -120,14 +120,15 @@ void pm_judge_report(struct pm_core *core, const struct pm_report *report)
     uint64_t now = core->now_ns;
     uint64_t silent = report->silent_ns < now ? report->silent_ns : now;
     uint64_t granted = report->granted_ns < now ? now - report->granted_ns : 0;
-    struct pm_suspect *s = suspect_add(core, report->node, now - silent);
+    uint64_t anew = m->judge.anew_ns; // the reporter may not know that we all begin anew
+    struct pm_suspect *s = suspect_add(core, report->node, pm_max_ns(now - silent, anew));
     if (!s)
         return;
     s->attach = report->attach;
     s->kind = report->kind;
     s->granted_ns = granted > s->granted_ns ? granted : s->granted_ns;
-    uint64_t from = s->granted_ns > s->since_ns ? s->granted_ns : s->since_ns;
-    s->deadline_ns = from + m->t_ns > s->deadline_ns ? from + m->t_ns : s->deadline_ns;
+    uint64_t from = pm_max_ns(s->granted_ns, s->since_ns);
+    s->deadline_ns = pm_max_ns(from + m->t_ns, s->deadline_ns);
 }
 
 static void edge_lost(struct pm_core *core, const struct pm_edge *edge)
@@ -259,6 +260,7 @@ void pm_judge_restart(struct pm_core *core)
 {
     struct pm_membership *m = core->membership;
     struct pm_judge *j = &m->judge;
+    j->anew_ns = core->now_ns;
     for (uint32_t i = 0; i < j->n; i++) {
         struct pm_suspect *s = &j->list[i];
         s->since_ns = core->now_ns;

@@ -12,6 +12,11 @@ uint64_t pm_min_ns(uint64_t a, uint64_t b)
     return a < b ? a : b;
 }
 
+uint64_t pm_max_ns(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
 void pm_out_of_memory(struct pm_core *core)
 {
     core->out->error = -ENOMEM;

@@ -181,6 +181,7 @@ struct pm_judge {
     uint32_t n;
     uint32_t cap;
     uint64_t next_ns;    // when judge_tick has something to do
+    uint64_t anew_ns;    // the last time that every suspicion began anew
     struct pm_set nodes; // union of pending
     bool nodes_valid;
     struct pm_dead *dead;
@@ -265,6 +266,7 @@ void pm_child_lost(struct pm_core *core, uint32_t node);
 void pm_child_refuse(struct pm_core *core, uint32_t node);
 void pm_out_of_memory(struct pm_core *core);
 uint64_t pm_min_ns(uint64_t a, uint64_t b);
+uint64_t pm_max_ns(uint64_t a, uint64_t b);
 
 // --- adopt.c
 // ----------------------------------------------------------------------------------------

@@ -355,9 +355,16 @@ void pm_supervisor_settle(struct pm_core *core)
 
 // --- timers ------------------------------------------------------------------------------------
 
+// While we doubt our own view of the world no timer of it counts; but a step that ends has to end,
+// whatever we see of it.
+static bool timers_stand_still(const struct pm_supervisor *s)
+{
+    return s->isolated && s->end == PM_END_NONE;
+}
+
 uint64_t pm_supervisor_deadline_ns(const struct pm_supervisor *s)
 {
-    if (s->state == PM_STATE_DONE || s->isolated)
+    if (s->state == PM_STATE_DONE || timers_stand_still(s))
         return UINT64_MAX;
     uint64_t due = s->deadline_ns;
     uint64_t side = pm_supervisor_side_deadline_ns(s);
@@ -371,7 +378,7 @@ uint64_t pm_supervisor_deadline_ns(const struct pm_supervisor *s)
 static void on_timer(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
-    if (s->isolated)
+    if (timers_stand_still(s))
         return;
     if (core->now_ns >= s->deadline_ns) {
         uint64_t late_ms = (core->now_ns - s->deadline_ns) / PM_MS;
@@ -460,11 +467,10 @@ void pm_supervisor_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cau
     pm_supervisor_settle(core);
 }
 
-// While we doubt our own view of the world no timer of it counts.
 void pm_supervisor_on_isolated(struct pm_core *core, bool isolated)
 {
     struct pm_supervisor *s = core->supervisor;
-    if (s->isolated && !isolated && s->timer_ms && s->deadline_ns != UINT64_MAX)
+    if (timers_stand_still(s) && !isolated && s->timer_ms && s->deadline_ns != UINT64_MAX)
         pm_supervisor_arm(core, s->timer_ms);
     s->isolated = isolated;
 }

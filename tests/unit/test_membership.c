@@ -400,6 +400,27 @@ Test(doubt, mass_silence_is_our_own_isolation_until_the_orphan_timeout, .init = 
     done();
 }
 
+// Also whose parent was cut off itself, comes back by a new link, and only now says for how long it has
+// heard nothing of them.
+Test(doubt, when_it_ends_the_last_silent_ones_have_their_time_again, .init = setup)
+{
+    form(8, 2);
+    pm_judge_restart(coordinator()); // as at the end of every doubt
+    const struct pm_report report = {.node = 7,
+                                     .attach = 1,
+                                     .kind = PM_REPORT_SILENT,
+                                     .silent_ns = 2 * t_ms() * PM_MS,
+                                     .granted_ns = 2 * t_ms() * PM_MS};
+    harness_cut(h, 7);
+    pm_judge_report(coordinator(), &report);
+    cr_assert(pm_set_has(pm_suspect_nodes(coordinator()), 7));
+    harness_run_ms(h, t_ms() * 9 / 10);
+    harness_heal(h, 7);
+    harness_run_ms(h, t_ms());
+    assert_all_is_well();
+    done();
+}
+
 // --- the coordinator is gone
 // -----------------------------------------------------------------------
 

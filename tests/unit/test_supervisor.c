@@ -957,6 +957,18 @@ Test(supervisor, timers_stand_still_while_the_coordinator_doubts_itself)
     expect_state(PM_STATE_STOPPING);
 }
 
+// The nodes were declared lost because we doubted ourselves for long enough: srun has to be ended.
+Test(supervisor, a_step_that_ends_does_so_in_bounded_time_even_in_doubt)
+{
+    running(NULL);
+    pm_supervisor_on_isolated(&stand.core, true);
+    node_dies(0, PM_CAUSE_NODE_LOST);
+    expect_state(PM_STATE_STOPPING);
+    stand_run_ms(60000);
+    cr_assert_eq(stand.exit_status, 1);
+    expect_state(PM_STATE_DONE);
+}
+
 // --- records -----------------------------------------------------------------------------------
 
 Test(supervisor, a_new_child_gets_map_and_wanted_state)
