@@ -178,6 +178,7 @@ static void init_pmix(void)
     pm_infos_add_rank(&infos, PMIX_SERVER_RANK, 0);
     pm_infos_add_str(&infos, PMIX_SERVER_TMPDIR, server.dir);
     pm_infos_add_str(&infos, PMIX_SYSTEM_TMPDIR, server.dir);
+    pm_infos_add_flag(&infos, PMIX_SERVER_SHARE_TOPOLOGY, true);
     pmix_status_t rc = infos.error;
     if (rc == PMIX_SUCCESS)
         rc = PMIx_server_init(pm_upcalls_module(), infos.list, infos.n);
