@@ -289,7 +289,9 @@ test_mpi_exit_without_finalize_fails_the_ranks_that_wait() {
 }
 test_heat_carries_on_from_its_checkpoint() {
     local field=(--size 64x64 --steps 120 --every 10)
-    run srun --mpi=pmix -N4 -n8 "$programs/heat" "${field[@]}" --out "$case_dir/undisturbed"
+    # The result does not depend on the number of ranks; mpi/pmix of 22.05 would not be a good judge, as its fences do
+    # not wait and Open MPI's shared memory then fails now and then.
+    run srun --pm-supervise -N1 -n1 "$programs/heat" "${field[@]}" --out "$case_dir/undisturbed"
     assert_status 0
     supervise_bg --pm-supervise -N4 -n8 "$programs/heat" "${field[@]}" --step-ms 15 --dir "$case_dir/ckpt" --out "$case_dir/result"
     wait_out '^heat: checkpoint 30$' 20
