@@ -27,6 +27,7 @@
 #define FENCED_MS 100        // and a fence has ended: first its ranks go on
 #define STANDBY_TRIES 3
 #define WATCH_MIN_MS 2000
+#define PROVE_MS 1000  // promotion to PONG
 
 // --- life --------------------------------------------------------------------------------------------
 
@@ -104,7 +105,9 @@ void pm_server_lose(struct server *s, const char *why)
 
 static void on_start_timer(evutil_socket_t fd, short what, void *arg)
 {
-    pm_server_lose(arg, "it was not ready after 30 s");
+    const struct server *s = arg;
+    pm_server_lose(arg, s->state == SERVER_PROVING ? "it does not answer (stuck)"
+                                                   : "it was not ready after 30 s");
 }
 
 static struct server *server_alloc(struct agent *a)
@@ -188,17 +191,31 @@ static struct server *find(struct agent *a, bool has_epoch, uint32_t epoch)
     return NULL;
 }
 
-// What it was meant for has come: mostly there is nothing left to do.
-static void promote(struct server *s)
+static void ping(struct server *s, uint64_t now)
 {
-    struct timeval tv = pm_timeval_of_ms(START_MS);
+    struct pm_writer w = {0};
+    s->ping++;
+    s->pinged_ns = now;
+    pm_write_u8(&w, PM_SERVER_PING);
+    pm_write_u64(&w, s->ping);
+    pm_server_write(s, &w, NULL, 0);
+    pm_writer_done(&w);
+}
+
+// What it was meant for has come: mostly there is nothing left to do but to see that it still lives.
+// Nobody has watched it, and ranks that start PMIx with a stuck server fail.
+static void promote(struct server *s, uint64_t now)
+{
+    bool is_ready = s->state == SERVER_READY;
+    struct timeval tv = pm_timeval_of_ms(is_ready ? PROVE_MS : START_MS);
     s->has_epoch = true;
     if (s->idle_priority && s->pid)
         pm_server_raise_priority(s->pid);
-    if (s->state == SERVER_READY)
-        pm_server_serve(s);
-    else
-        evtimer_add(s->start_timer, &tv);
+    evtimer_add(s->start_timer, &tv);
+    if (!is_ready)
+        return;
+    s->state = SERVER_PROVING;
+    ping(s, now);
 }
 
 static void drop(struct server *s)
@@ -228,7 +245,7 @@ void pm_server_prepare(struct agent *a, uint32_t epoch)
         r = server_start(a, epoch, false, same_place ? old : NULL);
         server_free(old);
     } else if (!old && standby && standby->state != SERVER_DEAD) {
-        promote(standby);
+        promote(standby, pm_clock_ns());
     } else if (!old) {
         r = server_start(a, epoch, false, NULL);
     }
@@ -305,17 +322,6 @@ static uint64_t watch_period_ms(const struct agent *a)
 {
     uint64_t ms = a->config.options.node_timeout_ms / 4;
     return ms < WATCH_MIN_MS ? WATCH_MIN_MS : ms;
-}
-
-static void ping(struct server *s, uint64_t now)
-{
-    struct pm_writer w = {0};
-    s->ping++;
-    s->pinged_ns = now;
-    pm_write_u8(&w, PM_SERVER_PING);
-    pm_write_u64(&w, s->ping);
-    pm_server_write(s, &w, NULL, 0);
-    pm_writer_done(&w);
 }
 
 static void watch(struct server *s, uint64_t now, bool late)

@@ -14,6 +14,7 @@ enum server_state {
     SERVER_STARTING,  // libpmix is being initialised
     SERVER_SERVING,   // NSPACE is out
     SERVER_READY,
+    SERVER_PROVING,  // was READY on standby, its epoch has come: has to show that it lives
     SERVER_DEAD,      // killed or lost; waits to be reaped
 };
 

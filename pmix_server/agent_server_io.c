@@ -177,7 +177,15 @@ static void on_notified(struct server *s, struct pm_reader *r)
     post(s, &(struct pm_event){.type = PM_EVENT_NOTIFIED});
 }
 
-static void on_pong(struct server *s, struct pm_reader *r) { s->pong = pm_read_u64(r); }
+static void on_pong(struct server *s, struct pm_reader *r)
+{
+    s->pong = pm_read_u64(r);
+    if (s->state != SERVER_PROVING || s->pong != s->ping)
+        return;
+    s->state = SERVER_READY;
+    event_del(s->start_timer);
+    pm_server_serve(s);
+}
 
 static void on_say(struct server *s, struct pm_reader *r)
 {
