@@ -29,6 +29,7 @@
 #define PM_FENCE_MEMO_AGENT 4u
 #define PM_FENCE_MEMO_BYTES (64u << 20)
 #define PM_FENCE_HOLD_MS 250u       // how long contributions wait for the rest of their subtree
+#define PM_FENCE_BLAME_MS 500u      // how long a failed fence waits for the report of who died
 #define PM_MODEX_PENDING_MAX 65536u // local questions a node keeps
 #define PM_MODEX_RESEND_MS 1000u    // first repetition; doubles up to
 #define PM_MODEX_RESEND_MAX_MS 30000u
@@ -73,7 +74,8 @@ struct pm_fence {
     uint32_t lost_rank;
     uint64_t local_id;
     uint64_t deadline_ns; // smallest timeout; UINT64_MAX: none
-    uint64_t hold_ns;     // agents: when a part goes up without the rest; UINT64_MAX: never
+    uint64_t hold_ns;     // agents: when a part goes up without the rest; coordinator: when it fails
+                          // though nobody has reported a dead rank yet; UINT64_MAX: never
     struct pm_set have; // contributors known here
     struct pm_set sent; // of them, those the present parent was told
     struct pm_set from; // children that contributed or asked, and are owed the result

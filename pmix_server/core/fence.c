@@ -349,7 +349,13 @@ static void visit_timer(struct pm_core *core, struct pm_signature *s, struct pm_
         s->nodes_tree = 0; // who did not come may no longer be below
         forward(core, s, f);
     }
-    pm_collective_arm(core->collective, core->coordinator ? f->deadline_ns : f->hold_ns);
+    if (core->coordinator && core->now_ns >= f->hold_ns) {
+        pm_fence_consider(core, s, f);
+        return;
+    }
+    pm_collective_arm(core->collective, f->hold_ns);
+    if (core->coordinator)
+        pm_collective_arm(core->collective, f->deadline_ns);
 }
 
 void pm_fence_timer(struct pm_core *core)

@@ -110,11 +110,26 @@ static bool is_on_dead_node(struct pm_core *core, struct pm_signature *s)
     return dead && !pm_set_empty(dead) && pm_set_intersects(dead, pm_signature_nodes(core, s));
 }
 
+// A server sees a connection end before the shim sees the exit, and if the fence failed at once, the
+// ranks that fail in turn would be heard of first and be blamed. The report is under way: it ends the
+// fence or the whole epoch.
+static bool is_unexplained(struct pm_core *core, struct pm_fence *f)
+{
+    if (f->hold_ns == UINT64_MAX) {
+        f->hold_ns = core->now_ns + PM_FENCE_BLAME_MS * PM_MS;
+        pm_collective_arm(core->collective, f->hold_ns);
+    }
+    return core->now_ns < f->hold_ns;
+}
+
 void pm_fence_consider(struct pm_core *core, struct pm_signature *s, struct pm_fence *f)
 {
     uint32_t lost = lost_participant(core, s);
-    if (lost != PM_RANK_NONE || (f->flags & PM_FENCE_FAILED) || is_on_dead_node(core, s))
+    bool failed = lost != PM_RANK_NONE || is_on_dead_node(core, s);
+    if (failed || (f->flags & PM_FENCE_FAILED && !is_unexplained(core, f)))
         pm_fence_decide(core, s, f, PM_STATUS_LOST, lost);
+    else if (f->flags & PM_FENCE_FAILED)
+        return;
     else if (f->flags & PM_FENCE_TOO_BIG)
         pm_fence_decide(core, s, f, PM_STATUS_ERROR, PM_RANK_NONE);
     else if (core->world_known && pm_set_covers(&f->have, pm_signature_nodes(core, s)))

@@ -111,6 +111,7 @@ struct pm_node {
     uint32_t n_children;
     bool dirty;
     bool joined_dirty;
+    bool failures_dirty; // the first failure of the epoch does not wait for anything
     uint64_t sent_ns; // 0: nothing yet
     bool cut;         // no parent now: wait for pm_on_parent, not for a timer
     // Lines on their way up

@@ -174,6 +174,7 @@ static void report_failures(struct pm_core *core)
         pm_failures_clear(&all);
         return;
     }
+    n->failures_dirty |= !n->report.failures.n;
     pm_failures_clear(&n->report.failures);
     n->report.failures = all;
     n->dirty = true;
@@ -227,7 +228,7 @@ static bool report_due(const struct pm_core *core)
 {
     const struct pm_node *n = core->node;
     return n->dirty && !n->cut &&
-           (!n->sent_ns || core->now_ns >= n->sent_ns + PM_COALESCE_NS || report_complete(n));
+           (n->failures_dirty || !n->sent_ns || core->now_ns >= n->sent_ns + PM_COALESCE_NS || report_complete(n));
 }
 
 static void report_send(struct pm_core *core)
@@ -239,7 +240,7 @@ static void report_send(struct pm_core *core)
     if (w.error)
         core->out->error = w.error;
     else if (pm_send_parent(core, &w)) {
-        n->dirty = n->joined_dirty = n->cut = false;
+        n->dirty = n->joined_dirty = n->failures_dirty = n->cut = false;
         n->sent_ns = core->now_ns;
     } else {
         n->cut = true;

@@ -250,6 +250,7 @@ Test(collective, local_failure_ends_the_fence_everywhere)
     enter(net, 0, 5, (struct net_fence){.id = 1, .ranks = &all, .collect = true});
     enter(net, 6, 6, (struct net_fence){.id = 1, .ranks = &all, .failed = true});
     net_run(net);
+    net_advance(net, PM_FENCE_BLAME_MS);
     expect(net, 0, 6, 1, PM_STATUS_LOST);
     cr_assert(pm_set_has(&net->told, 12) && pm_set_has(&net->told, 13));
     net_free(net);
@@ -261,7 +262,24 @@ Test(collective, local_failure_does_not_wait_for_the_subtree)
     SET all = span(0, 13);
     enter(net, 0, 0, (struct net_fence){.id = 1, .ranks = &all, .failed = true});
     net_run(net);
+    net_advance(net, PM_FENCE_BLAME_MS);
     expect(net, 0, 0, 1, PM_STATUS_LOST);
+    net_free(net);
+}
+
+// Else ranks that fail because the fence failed are heard of before the one that died.
+Test(collective, local_failure_waits_for_the_report_of_who_died)
+{
+    struct net *net = net_new(7, 2, 2);
+    SET all = span(0, 13);
+    enter(net, 0, 5, (struct net_fence){.id = 1, .ranks = &all, .collect = true});
+    enter(net, 6, 6, (struct net_fence){.id = 1, .ranks = &all, .failed = true});
+    net_run(net);
+    net_advance(net, PM_FENCE_BLAME_MS - 1);
+    expect_none(net, 0, 6, 1);
+    lose(net, 0, 13);
+    net_run(net);
+    expect(net, 0, 6, 1, PM_STATUS_LOST);
     net_free(net);
 }
 

@@ -195,11 +195,12 @@ test_fence_timeout_names_who_is_missing() {
     assert_log '.kind == "fence-error" and (.reason | test("ranks 4-5 on node3"))'
     assert_log_count 0 '.kind == "failure"'
 }
+# The ranks whose fence fails end with an error of their own at once, and must not be blamed for it.
 test_failure_in_the_middle_of_a_fence() {
     local how cause
     for how in exit:9 signal:KILL signal:SEGV; do
         [[ $how == exit* ]] && cause=exit || cause=signal
-        probe --pm-supervise init fence "@3~1/sleep:100" "@3~1/$how" fence:collect:bytes=100:expect=any finalize
+        probe --pm-supervise init fence "@3~1/sleep:100" "@3~1/$how" fence:collect:bytes=100 finalize
         world_restarted $cause 3
         assert_out_count 8 '^pmix_probe: fence .* epoch=1 .* collect=1 .* rc=0 checked=8 '
         assert_invariants
