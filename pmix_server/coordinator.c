@@ -10,6 +10,7 @@
 // 125 if supervision could not start. A step that was never launched ends with srun's own status.
 #include <argp.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -220,12 +221,25 @@ static void stop(struct coordinator *c)
     sodium_memzero(c->key, sizeof(c->key));
 }
 
+// A caller may have closed 0, 1 or 2. None of our own fds may get such a number, for we write to 2; and the
+// real srun finds them closed, as it would have without us.
+static void occupy_stdio(void)
+{
+    int fd;
+    do
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
 int main(int argc, char **argv)
 {
     static struct coordinator c = {.report_fd = -1, .answer_fd = -1};
     struct arguments a = {.libexec = PM_LIBEXEC_DIR};
     char error[PM_ERROR_CAP] = "";
     STAILQ_INIT(&c.early);
+    occupy_stdio();
     pm_srun_inherit(&c.inherited);
     prctl(PR_SET_DUMPABLE, 0);  // the key of the step is in our memory
     pm_memory_keep(COORDINATOR_KEEP);
