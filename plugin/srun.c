@@ -90,8 +90,9 @@ int pm_srun_user_init(spank_t spank)
         pm_write_str(&w, mpi ? mpi : "");
         // The coordinator made us die with it. From here on a step exists, whose agents notice its death,
         // end their ranks and clean up; srun's own way would be SIGKILL for all of them at once.
-        if (send(fd, w.data, w.len, MSG_NOSIGNAL) >= 0)
-            (void)prctl(PR_SET_PDEATHSIG, 0);
+        if (send(fd, w.data, w.len, MSG_NOSIGNAL) < 0)
+            give_up("the coordinator is gone; the step is not launched");
+        (void)prctl(PR_SET_PDEATHSIG, 0);
     }
     pm_writer_done(&w);
     close(fd);

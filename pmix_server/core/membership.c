@@ -188,6 +188,7 @@ static void woke_up(struct pm_core *core)
     if (m->lease.end_ns != 0)
         m->lease.orphan_end_ns += slept_ns;
     m->seek.start_ns += slept_ns;
+    m->seek.refused_ns += m->seek.refused_ns ? slept_ns : 0;
     if (core->coordinator)
         pm_judge_restart(core);
 }

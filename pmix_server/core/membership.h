@@ -133,6 +133,7 @@ struct pm_seek {
     char *redirect_addresses;
     bool urgent; // a CALL came
     uint64_t start_ns;
+    uint64_t refused_ns; // since when the coordinator's address has only refused, 0: it has not
     uint64_t since_ns; // since when we need a parent, 0: we do not
     uint64_t dialed_ns;
     uint64_t next_ns;      // earliest next dial

@@ -11,7 +11,8 @@
 // suspicion costs nothing.
 //
 // The search ends for good, as an outcast, when somebody says that we were declared dead, when the
-// coordinator's address refuses us twice after we had joined (the coordinator is gone), when
+// coordinator's address refuses us twice after we had joined (the coordinator is gone) or, before that,
+// for T without exception (one that is merely busy has a handshake for us now and then), when
 // another build or launch answers before we had joined, or when we could not join in time.
 #include <assert.h>
 #include <errno.h>
@@ -24,6 +25,7 @@
 #define START_PATIENCE_NS (1000 * PM_MS) // with the tree parent
 #define RETRY_NS          (20 * PM_MS)
 #define REDIRECTS_MAX     16
+#define GONE              "the coordinator is gone: its address refuses the connection"
 
 void pm_seek_outcast(struct pm_core *core, const char *why)
 {
@@ -174,7 +176,19 @@ static void coordinator_refused(struct pm_core *core)
     struct pm_seek *s = &core->membership->seek;
     s->next_ns = core->now_ns + RETRY_NS;
     if (s->refusals++ > 0)
-        pm_seek_outcast(core, "the coordinator is gone: its address refuses the connection");
+        pm_seek_outcast(core, GONE);
+}
+
+// Before we had joined.
+static bool refused_for_long(struct pm_core *core)
+{
+    struct pm_membership *m = core->membership;
+    if (m->seek.refused_ns == 0)
+        m->seek.refused_ns = core->now_ns;
+    if (core->now_ns - m->seek.refused_ns < m->t_ns)
+        return false;
+    pm_seek_outcast(core, GONE);
+    return true;
 }
 
 static void failed(struct pm_core *core, uint32_t node, uint8_t end, const char *text)
@@ -188,11 +202,16 @@ static void failed(struct pm_core *core, uint32_t node, uint8_t end, const char 
         pm_seek_outcast(core, s->why);
         return;
     }
-    if (end == PM_LINK_REFUSED && s->joined && node == PM_NODE_COORDINATOR) {
+    bool refused = end == PM_LINK_REFUSED && node == PM_NODE_COORDINATOR;
+    if (refused && s->joined) {
         coordinator_refused(core);
         return;
     }
+    if (refused && refused_for_long(core))
+        return;
     s->refusals = 0;
+    if (node == PM_NODE_COORDINATOR && !refused)
+        s->refused_ns = 0;
     if (node != PM_NODE_COORDINATOR)
         s->avoid = node;
     if (s->joined)
@@ -206,6 +225,7 @@ void pm_seek_link_up(struct pm_core *core, struct pm_link *link)
     struct pm_membership *m = core->membership;
     uint64_t patience = m->t_ns / 4 > 1000 * PM_MS ? m->t_ns / 4 : 1000 * PM_MS;
     m->seek.asked = true;
+    m->seek.refused_ns = 0;
     m->seek.until_ns = core->now_ns + patience;
     send_attach(core, link->id);
 }

@@ -190,6 +190,7 @@ static void digest_seek(const struct pm_seek *s, uint64_t now_ns, struct pm_dige
     pm_digest_time(d, s->since_ns ? s->next_ns : 0, now_ns);
     pm_digest_time(d, s->link ? s->until_ns : 0, now_ns);
     pm_digest_time(d, s->joined ? 0 : s->start_ns, now_ns);
+    pm_digest_time(d, s->refused_ns, now_ns);
 }
 
 static void judge_digest(const struct pm_judge *j, uint64_t now_ns, struct pm_digest *d)

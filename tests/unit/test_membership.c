@@ -433,6 +433,31 @@ Test(orphans, a_coordinator_that_refuses_ends_everything_at_once, .init = setup)
     done();
 }
 
+// Killed before anybody had joined: nobody waits for it until the start timeout.
+Test(orphans, a_coordinator_that_refuses_from_the_start_ends_the_agents_in_time, .init = setup)
+{
+    make(7, 2);
+    harness_launch(h, 0);
+    harness_kill(h, COORDINATOR);
+    harness_run_ms(h, t_ms() - 500);
+    for (uint32_t i = 0; i < 7; i++)
+        cr_assert(!harness_core(h, i)->membership->outcast);
+    harness_run_ms(h, 3000);
+    for (uint32_t i = 0; i < 7; i++)
+        cr_assert(!harness_core(h, i) || harness_core(h, i)->membership->outcast);
+    done();
+}
+
+// A busy coordinator that answers now and then is not gone.
+Test(orphans, refusals_with_an_answer_between_end_nothing, .init = setup)
+{
+    refusals = 12;
+    form(1, 32);
+    cr_assert_eq(refusals, 0);
+    assert_all_is_well();
+    done();
+}
+
 Test(orphans, one_refusal_alone_ends_nothing, .init = setup)
 {
     form(4, 32);

@@ -44,6 +44,21 @@ test_coordinator_killed_leaves_nothing_on_any_node() {
     wait_step
     [[ $status != 0 ]] || fail "status is 0"
 }
+# Before or while the nodes join: neither srun nor an agent waits for it until some timeout of minutes.
+test_coordinator_killed_while_the_step_starts_leaves_nothing() {
+    local delay
+    for delay in 0.02 0.05 0.1; do
+        rm -rf log.* nodes
+        supervise_bg --pm-supervise --pm-node-timeout=2s --pm-orphan-timeout=4s -N4 -n8 "$programs/fault" --run 60000
+        cluster exec login sh -c 'until p=$(ps -eo pid=,comm= | awk "\$2 == \"pm-coordinator\" {print \$1; exit}"); [ "$p" ]; do :; done
+            sleep '$delay'; kill -KILL "$p"'
+        wait_step
+        [[ $status != 0 ]] || fail "status is 0"
+        wait_until 12 "srun to end" sh -c "[ -z \"\$('$dc' --dir '$pm_cluster' exec login ps -eo comm= | grep -x srun)\" ]"
+        assert_clean
+    done
+    rm -rf log.* nodes  # nobody was there to end them
+}
 test_coordinator_and_srun_killed_leaves_nothing_on_any_node() {
     except=states_follow_the_table,every_child_is_reaped
     start_long
