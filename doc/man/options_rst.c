@@ -12,7 +12,7 @@ int main(void)
         bool mode = strcmp(spec->name, "supervise") == 0;
         printf("**--pm-%s**", spec->name);
         if (spec->arginfo)
-            printf("%s\\ =\\ *%s*%s", spec->arg_optional ? "[" : "", spec->arginfo,
+            printf("\\ %s=\\ *%s*\\ %s", spec->arg_optional ? "[" : "", spec->arginfo,
                    spec->arg_optional ? "]" : "");
         printf("\n    %s.", spec->help);
         if (!mode && *spec->default_text)
