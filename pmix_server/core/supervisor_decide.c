@@ -7,6 +7,7 @@
 #include "pmix_server/core/supervisor.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -173,7 +174,7 @@ static void say_line(struct pm_core *core, const char *line, bool always)
 
 static void tell(struct pm_core *core, struct pm_story *story)
 {
-    char host[PM_TEXT_CAP], line[2 * PM_TEXT_CAP];
+    char host[PM_TEXT_CAP], why[PM_TEXT_CAP], line[2 * PM_TEXT_CAP];
     const struct pm_verdict *verdict = story->verdict;
     bool single = verdict->action == PM_VERDICT_NOTIFY ||
                   verdict->action == PM_VERDICT_RESTART_RANK ||
@@ -183,7 +184,12 @@ static void tell(struct pm_core *core, struct pm_story *story)
     story->nnodes = core->supervisor->nnodes;
     if (single)
         story->more = 0;
-    log_failure(core, "decision", story->failure, pm_verdict_name(verdict->action), verdict->why);
+    if (verdict->why[0] || !story->restart)
+        pm_text_copy(why, sizeof(why), verdict->why);
+    else
+        (void)snprintf(why, sizeof(why), "restart %u of %u", story->restart,
+                       core->config.options.max_restarts);
+    log_failure(core, "decision", story->failure, pm_verdict_name(verdict->action), why);
     (void)pm_sentence_decision(story, &core->config.options, line, sizeof(line));
     if (verdict->action == PM_VERDICT_IGNORE)
         pm_say_verbose(core, "%s", line);
