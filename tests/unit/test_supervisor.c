@@ -706,7 +706,57 @@ Test(supervisor, notify_mode_of_many_ranks_does_not_flood_stderr)
     cr_assert_eq(pm_set_count(&stand.wanted.dead), 100);
 }
 
+static void starting(void)
+{
+    stand_coordinator(4, 2, NULL);
+    stand_join(0, 3);
+    expect_state(PM_STATE_STARTING);
+}
+
+Test(supervisor, passes_on_why_a_node_cannot_start_ranks)
+{
+    starting();
+    struct pm_report report;
+    pm_report_init(&report);
+    report.cannot_node = 2;
+    pm_text_copy(report.cannot_text, sizeof(report.cannot_text), "cannot run pm-pmix-server");
+    cr_assert(stand_report(&report));
+    expect_state(PM_STATE_STOPPING);
+    expect_said("pm-supervise: node2: cannot run pm-pmix-server\n");
+    srun_exits(EXITED(125));
+    cr_assert_eq(stand.exit_status, 125);
+}
+
+Test(supervisor, srun_that_ends_while_ranks_are_started_is_a_loss)
+{
+    starting();
+    srun_exits(0);
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand.exit_status, 1);
+}
+
 // --- HALTING, PLACING --------------------------------------------------------------------------
+
+Test(supervisor, srun_that_ends_between_two_epochs_is_a_loss)
+{
+    placing();
+    srun_exits(0);
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand.exit_status, 1);
+}
+
+// Whatever took the node out: the world is fixed, so it is not started without it.
+Test(supervisor, never_starts_a_world_with_a_dead_node)
+{
+    placing();
+    cr_assert_eq(pm_set_add(&stand.dead, 2), 0);
+    pm_set_clear(&stand.suspect);
+    stand_run_ms(100);
+    expect_state(PM_STATE_STOPPING);
+    expect_said("node2 is lost and nothing can take its place");
+    srun_exits(EXITED(1));
+    cr_assert_eq(stand.exit_status, 1);
+}
 
 Test(supervisor, failures_while_halting_join_the_decision)
 {
