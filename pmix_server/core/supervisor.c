@@ -374,7 +374,7 @@ uint64_t pm_supervisor_deadline_ns(const struct pm_supervisor *s)
 }
 
 // A judge whose own timer came much too late was asleep (SIGSTOP, suspended host) and winds it up
-// again.
+// again; not at the end of the step, where nobody is judged and a busy host may always be late.
 static void on_timer(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
@@ -382,7 +382,8 @@ static void on_timer(struct pm_core *core)
         return;
     if (core->now_ns >= s->deadline_ns) {
         uint64_t late_ms = (core->now_ns - s->deadline_ns) / PM_MS;
-        if (late_ms > core->config.options.node_timeout_ms / 8 && s->timer_ms)
+        bool slept = late_ms > core->config.options.node_timeout_ms / 8;
+        if (slept && s->timer_ms && s->end == PM_END_NONE)
             pm_supervisor_arm(core, s->timer_ms);
         else
             pm_supervisor_timed_out(core);

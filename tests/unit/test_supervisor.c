@@ -994,6 +994,17 @@ Test(supervisor, a_timer_that_comes_much_too_late_is_wound_up_again)
     expect_state(PM_STATE_STARTING);
 }
 
+Test(supervisor, a_late_timer_does_not_prolong_the_end)
+{
+    stopping();
+    for (int i = 0; i < 4; i++) {
+        stand.core.now_ns += 60000 * PM_MS;
+        stand_event(&(struct pm_event){.type = PM_EVENT_TIMER});
+    }
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand.exit_status, 93);
+}
+
 Test(supervisor, timers_stand_still_while_the_coordinator_doubts_itself)
 {
     halting(NULL);
