@@ -112,6 +112,12 @@ static bool rank_alone(const struct question *q)
            !q->failure->connected;
 }
 
+static bool world_has_no_place(const struct question *q)
+{
+    return q->history->place_lost &&
+           because(q, "a node or shim was lost before, so the world cannot start again");
+}
+
 static bool rank_was_connected(const struct question *q)
 {
     return q->options->mode == PM_MODE_RANK && q->failure->rank != PM_RANK_NONE &&
@@ -142,6 +148,7 @@ static const struct rule {
     {budget_is_used, PM_VERDICT_STOP, false},
     {cannot_get_up, PM_VERDICT_STOP, false},
     {rank_alone, PM_VERDICT_RESTART_RANK, false},
+    {world_has_no_place, PM_VERDICT_STOP, false},
     {rank_was_connected, PM_VERDICT_RESTART_WORLD, true},
     {always, PM_VERDICT_RESTART_WORLD, false},
 };

@@ -29,6 +29,7 @@ struct pm_history {
     uint32_t start_failures; // in a row, this one included
     bool user_stop;
     bool world_over; // all ranks of the world had ended well
+    bool place_lost; // a node or shim was lost when its ranks had ended well: there is no next world
 };
 
 struct pm_verdict {

@@ -107,6 +107,7 @@ static struct pm_history history_of(struct pm_core *core, const struct pm_failur
         .restarts = restarts_used(core),
         .start_failures = young ? s->start_failures + 1 : 0,
         .user_stop = s->user_stop,
+        .place_lost = !pm_set_empty(&s->wanted.lost),
         .world_over = s->state == PM_STATE_RUNNING && pm_cause_is_loss(failure->cause) &&
                       pm_set_has(&s->seen.marks[PM_MARK_ENDED], failure->node),
     };
@@ -191,7 +192,7 @@ static void tell(struct pm_core *core, struct pm_story *story)
                        core->config.options.max_restarts);
     log_failure(core, "decision", story->failure, pm_verdict_name(verdict->action), why);
     (void)pm_sentence_decision(story, &core->config.options, line, sizeof(line));
-    if (verdict->action == PM_VERDICT_IGNORE)
+    if (verdict->action == PM_VERDICT_IGNORE && !pm_cause_is_loss(story->failure->cause))
         pm_say_verbose(core, "%s", line);
     else
         say_line(core, line, !single);

@@ -64,6 +64,21 @@ Test(policy, each_cause_leads_where_the_mode_says)
     }
 }
 
+// A node whose ranks had ended well was lost; that alone was no reason to stop.
+Test(policy, a_world_that_lost_a_place_is_not_started_again)
+{
+    struct pm_failure f = failure(PM_CAUSE_EXIT, EXITED(3));
+    const struct pm_history history = {.place_lost = true};
+    struct pm_options o = options(PM_MODE_WORLD);
+    struct pm_verdict v = pm_policy(&f, &history, &o);
+    cr_assert_eq(v.action, PM_VERDICT_STOP);
+    cr_assert(strstr(v.why, "cannot start again"));
+    o.mode = PM_MODE_RANK;
+    cr_assert_eq(pm_policy(&f, &history, &o).action, PM_VERDICT_RESTART_RANK);
+    o.mode = PM_MODE_NOTIFY;
+    cr_assert_eq(pm_policy(&f, &history, &o).action, PM_VERDICT_NOTIFY);
+}
+
 Test(policy, a_lost_server_restarts_the_world_or_stops_when_nobody_can_be_told)
 {
     struct pm_failure f = failure(PM_CAUSE_PMIX_SERVER, 0);

@@ -527,6 +527,21 @@ Test(supervisor, a_lost_node_whose_ranks_had_ended_well_is_no_failure)
     cr_assert_eq(stand.exit_status, 0);
 }
 
+Test(supervisor, a_rank_that_fails_after_such_a_loss_stops_the_step_with_its_own_status)
+{
+    running(NULL);
+    stand_mark(PM_MARK_ENDED, 0, 0, 1);
+    node_dies(1, PM_CAUSE_NODE_LOST);
+    expect_said("node1 is lost (node-lost); going on: all its ranks had ended well");
+    fail_rank(6, PM_CAUSE_EXIT, EXITED(3));
+    expect_state(PM_STATE_STOPPING);
+    expect_said("exited with code 3 after");
+    expect_said("so the world cannot start again");
+    srun_exits(EXITED(3));
+    cr_assert_eq(stand.exit_status, 3);
+    cr_assert_eq(stand.core.supervisor->restarts, 0);
+}
+
 Test(supervisor, a_dead_server_restarts_the_world_once)
 {
     running(NULL);
