@@ -3,6 +3,7 @@
 // The ways a shim ends when nothing can go on, and the way it ends well: so that slurmstepd sees
 // the rank's own status. Before the last resort everything below us is killed and reaped.
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -37,7 +38,9 @@ void pm_shim_end_with(int status)
     sigset_t none;
     if (!WIFSIGNALED(status))
         _exit(WIFEXITED(status) ? WEXITSTATUS(status) : PM_SHIM_EXIT_CANNOT_START);
+    // A core_pattern that is a pipe (systemd-coredump) does not ask for the limit.
     (void)setrlimit(RLIMIT_CORE, &(struct rlimit){0});
+    (void)prctl(PR_SET_DUMPABLE, 0);
     (void)signal(WTERMSIG(status), SIG_DFL);
     sigemptyset(&none);
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
