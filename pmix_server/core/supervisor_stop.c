@@ -14,6 +14,7 @@
 #include "pmix_server/wire/shim_proto.h"
 
 #define SIGNAL_TERM 15
+#define SIGNAL_KILL 9
 
 static uint64_t stop_bound_ms(const struct pm_core *core)
 {
@@ -175,6 +176,15 @@ static int32_t over_unexpectedly(struct pm_core *core)
     return code && code != PM_SHIM_EXIT_AGENT_GONE ? code : PM_EXIT_LOST;
 }
 
+// Somebody killed all of the step at once (scancel of a step does): the shim or agent that seemed to be lost
+// was the first that we saw of it. What one process that is lost leads to looks different: the others halt
+// their ranks, and their shims stay until we have said that they shall end.
+static bool killed_from_outside(const struct pm_supervisor *s)
+{
+    return s->status == PM_EXIT_LOST && s->end == PM_END_WAIT && s->srun_exited &&
+           srun_says(s) > 128;
+}
+
 static int32_t verdict(struct pm_core *core, enum pm_state from)
 {
     struct pm_supervisor *s = core->supervisor;
@@ -184,7 +194,11 @@ static int32_t verdict(struct pm_core *core, enum pm_state from)
         return s->user_stop ? srun_says(s) : over_unexpectedly(core);
     if (s->users_verdict)
         return s->srun_exited ? srun_says(s) : 128 + s->user_signal;
-    return s->status;
+    if (!killed_from_outside(s))
+        return s->status;
+    pm_say(core, "pm-supervise: all of the step was killed by signal %d from outside (scancel?)",
+           SIGNAL_KILL);
+    return 128 + SIGNAL_KILL;
 }
 
 void pm_supervisor_enter_done(struct pm_core *core, enum pm_state from)

@@ -565,6 +565,17 @@ Test(supervisor, a_lost_shim_stops_the_step)
     cr_assert_eq(stand.exit_status, 1);
 }
 
+// scancel of a step kills everything in it at once; a shim is what is missed first.
+Test(supervisor, a_step_that_is_killed_as_a_whole_ends_as_slurm_says)
+{
+    running(NULL);
+    fail_rank(5, PM_CAUSE_SHIM_LOST, 0);
+    expect_state(PM_STATE_STOPPING);
+    srun_exits(EXITED(137));
+    cr_assert_eq(stand.exit_status, 137);
+    expect_said("all of the step was killed by signal 9 from outside (scancel?)");
+}
+
 Test(supervisor, abort_gives_its_status_when_it_stops)
 {
     struct pm_options o;

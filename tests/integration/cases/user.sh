@@ -76,6 +76,15 @@ test_scancel_stops_for_good() {
     [[ $status != 0 ]] || fail "a cancelled step ended with 0"
     assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
 }
+# Slurm kills all processes of a step that is cancelled by its number at once, ours included.
+test_scancel_of_the_step_ends_as_plain_srun() {
+    except=every_child_is_reaped
+    start_long
+    cluster run scancel "$(job_of_case).0"
+    wait_step
+    assert_status 137
+    assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
+}
 # slurmctld looks every 30 s, and counts limits in minutes; the end of a running job can be set to the second.
 test_time_limit_stops_for_good() {
     step_timeout=70
