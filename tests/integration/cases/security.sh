@@ -79,11 +79,12 @@ JOB
 
 # Another user of the node finds the socket's name in /proc/net/unix; that is all.
 test_another_user_is_refused_at_the_shims_socket() {
+    install -m 755 "$stranger" "$case_dir/stranger"  # the checkout may be closed to others
     start_long
     local name names
     names=$(cluster exec node2 "$stranger" abstract)
     for name in $names; do
-        cluster exec node2 --user bob "$stranger" shim "$name" >visit 2>&1 || fail "$(cat visit)"
+        cluster exec node2 --user bob "$case_dir/stranger" shim "$name" >visit 2>&1 || fail "$(cat visit)"
     done
     end_undisturbed
 }
