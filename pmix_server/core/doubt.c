@@ -15,7 +15,7 @@ void pm_judge_job_state(struct pm_core *core, enum pm_job_state state)
 {
     struct pm_judge *j = &core->membership->judge;
     bool resumed = j->job_state == PM_JOB_SUSPENDED && state == PM_JOB_RUNNING;
-    j->job_state = state;
+    j->job_state = (uint8_t)state;
     j->waiting = false;
     if (resumed)
         pm_judge_restart(core);

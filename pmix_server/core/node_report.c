@@ -114,7 +114,7 @@ static void report_epoch(struct pm_core *core)
     if (n->report.epoch != n->wanted.epoch)
         return; // a child is ahead: it has heard of the next epoch before us
     for (int mark = 0; mark < PM_MARK_MAX; mark++)
-        if (all_reached(n, mark))
+        if (all_reached(n, (enum pm_mark)mark))
             add_to(core, &n->report.marks[mark], core->config.node);
     for (uint32_t i = 0; i < n->n_local; i++) {
         const struct pm_local *local = &n->locals[i];
