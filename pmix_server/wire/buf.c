@@ -27,7 +27,7 @@ static uint8_t *writer_room(struct pm_writer *w, size_t len)
         w->error = -EOVERFLOW;
         return NULL;
     }
-    if (w->len + len > w->cap) {
+    if (w->len + len > w->cap || !w->data) { // also for nothing: NULL + 0 is not defined
         size_t cap = w->cap ? w->cap : 64;
         while (cap < w->len + len)
             cap *= 2;
