@@ -11,17 +11,18 @@
 #include "plugin/plugin.h"
 
 #define DEFAULT_CONF "/etc/slurm/slurm.conf"
-#define MAX_INCLUDES 8
+#define MAX_FILES 64  // in all: one that includes itself twice would be read without end
 #define PATH_CAP 4096
 
 struct conf {
     const char *dir;  // of slurm.conf: Include paths are relative to it
     size_t dir_len;
     uint32_t min, max;
+    unsigned files;  // read so far
     bool found;
 };
 
-static void read_conf(struct conf *c, const char *path, int depth);
+static void read_conf(struct conf *c, const char *path);
 
 static void take_range(struct conf *c, const char *text)
 {
@@ -33,19 +34,19 @@ static void take_range(struct conf *c, const char *text)
     }
 }
 
-static void follow_include(struct conf *c, const char *name, int depth)
+static void follow_include(struct conf *c, const char *name)
 {
     char path[PATH_CAP];
-    if (depth >= MAX_INCLUDES || !*name)
+    if (!*name)
         return;
     if (*name == '/')
         snprintf(path, sizeof path, "%s", name);
     else
         snprintf(path, sizeof path, "%.*s/%s", (int)c->dir_len, c->dir, name);
-    read_conf(c, path, depth + 1);
+    read_conf(c, path);
 }
 
-static void take_line(struct conf *c, char *line, int depth)
+static void take_line(struct conf *c, char *line)
 {
     static const char spaces[] = " \t\r\n";
     char *rest = NULL;
@@ -53,7 +54,7 @@ static void take_line(struct conf *c, char *line, int depth)
     char *word = strtok_r(line, spaces, &rest);
     if (word && strcasecmp(word, "Include") == 0) {
         char *name = strtok_r(NULL, spaces, &rest);
-        follow_include(c, name ? name : "", depth);
+        follow_include(c, name ? name : "");
         return;
     }
     for (; word; word = strtok_r(NULL, spaces, &rest))
@@ -61,15 +62,16 @@ static void take_line(struct conf *c, char *line, int depth)
             take_range(c, word + 14);
 }
 
-static void read_conf(struct conf *c, const char *path, int depth)
+static void read_conf(struct conf *c, const char *path)
 {
     char *line = NULL;
     size_t cap = 0;
-    FILE *file = fopen(path, "re");
+    FILE *file = c->files < MAX_FILES ? fopen(path, "re") : NULL;
     if (!file)
         return;
+    c->files++;
     while (getline(&line, &cap, file) >= 0)
-        take_line(c, line, depth);
+        take_line(c, line);
     free(line);
     fclose(file);
 }
@@ -81,7 +83,7 @@ bool pm_srun_port_range(uint32_t *ret_min, uint32_t *ret_max)
         path = DEFAULT_CONF;
     const char *slash = strrchr(path, '/');
     struct conf c = {.dir = path, .dir_len = slash ? (size_t)(slash - path) : 0};
-    read_conf(&c, path, 0);
+    read_conf(&c, path);
     if (c.found) {
         *ret_min = c.min;
         *ret_max = c.max;
