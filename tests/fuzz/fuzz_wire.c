@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The parsers of wire/ that take bytes or text from others: sets, the namespace of an epoch, host
-// lists, and the environment that START brings to a shim.
+// The parsers of wire/ that take bytes from others: sets, the namespace of an epoch, and the
+// environment that START brings to a shim.
 #include "tests/fuzz/fuzz.h"
 
 #include <string.h>
 
 #include "plugin/shim/rank.h"
-#include "pmix_server/wire/hostlist.h"
 #include "pmix_server/wire/nspace.h"
 #include "pmix_server/wire/set.h"
 
@@ -59,27 +58,11 @@ static void start(const uint8_t *data, size_t size)
     pm_start_free(&start);
 }
 
-static void hosts(const uint8_t *data, size_t size)
-{
-    char *list = malloc(size + 1), name[64];
-    FUZZ_CHECK(list);
-    memcpy(list, data, size);
-    list[size] = '\0';
-    int n = pm_hostlist_count(list);
-    if (n > 0) {
-        FUZZ_CHECK((uint32_t)n <= PM_HOSTLIST_MAX);
-        int rc = pm_hostlist_nth(list, (uint32_t)n - 1, name, sizeof(name));
-        FUZZ_CHECK(rc == 0 || rc < 0);
-        FUZZ_CHECK(pm_hostlist_nth(list, (uint32_t)n, name, sizeof(name)) < 0);
-    }
-    free(list);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return 0;
-    void (*const targets[])(const uint8_t *, size_t) = {set, nspace, start, hosts};
-    targets[data[0] % 4](data + 1, size - 1);
+    void (*const targets[])(const uint8_t *, size_t) = {set, nspace, start};
+    targets[data[0] % 3](data + 1, size - 1);
     return 0;
 }
