@@ -133,11 +133,11 @@ struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s)
         return NULL;
     *c = *s;
     clone_unshare(c);
-    c->map_frame = bytes_copy(s->map_frame, s->map_len);
+    c->map_frame = s->map_frame ? bytes_copy(s->map_frame, s->map_len) : NULL;
     c->nodelist = s->nodelist ? strdup(s->nodelist) : NULL;
     c->restart_ns = bytes_copy(s->restart_ns, s->n_restart_ns * sizeof(*s->restart_ns));
     c->pending = bytes_copy(s->pending, s->n_pending * sizeof(*s->pending));
-    bool ok = c->map_frame && c->restart_ns && c->pending && (c->nodelist || !s->nodelist) &&
+    bool ok = (c->map_frame || !s->map_frame) && c->restart_ns && c->pending && (c->nodelist || !s->nodelist) &&
               pm_wanted_copy(&c->wanted, &s->wanted) == 0 &&
               pm_report_copy(&c->seen, &s->seen) == 0 &&
               pm_set_copy(&c->condemned, &s->condemned) == 0 &&
