@@ -206,7 +206,9 @@ static void frame(struct pm_core *core, const struct pm_event *event)
         pm_collective_frame(core, event->link, from, type, &r);
     else if (attached)
         r.error = -EBADMSG;
-    if (r.error != 0)
+    if (r.no_memory)
+        core->out->error = -ENOMEM; // the peer is not to blame
+    else if (r.error != 0)
         pm_membership_reject(core, event->link);
 }
 

@@ -240,6 +240,7 @@ int pm_edges_read(struct pm_reader *r, struct pm_edges *ret)
     uint32_t n = pm_read_count(r, EDGES_MAX, 13);
     e.known = n ? calloc(n, sizeof(*e.known)) : NULL;
     if (n && !e.known) {
+        pm_reader_no_memory(r);
         pm_edges_done(&e);
         return -ENOMEM;
     }

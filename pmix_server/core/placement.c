@@ -164,8 +164,12 @@ static bool read_item(struct pm_reader *r, struct pm_map *map, uint32_t max_rank
         n * k > max_ranks || rank + n * k > max_ranks || node + k > PM_NODES_MAX)
         return false;
     *ranks += n * k;
-    if (*ranks > max_ranks || map_reserve(map, map->n + (uint32_t)k) < 0)
+    if (*ranks > max_ranks)
         return false;
+    if (map_reserve(map, map->n + (uint32_t)k) < 0) {
+        pm_reader_no_memory(r);
+        return false;
+    }
     for (uint64_t i = 0; i < k; i++) {
         const struct pm_run run = {
             .rank = (uint32_t)(rank + i * n), .n = (uint32_t)n, .node = (uint32_t)(node + i)};

@@ -207,7 +207,7 @@ static void read_failures(struct pm_reader *r, struct pm_report *ret, uint32_t n
         struct pm_failure failure;
         pm_read_failure(r, &failure, nnodes, nranks);
         if (!r->error && pm_failures_add(&ret->failures, &failure) < 0)
-            r->error = -ENOMEM;
+            pm_reader_no_memory(r);
     }
     ret->failures.more = pm_read_u32(r);
 }

@@ -178,7 +178,7 @@ static void read_again(struct pm_reader *r, struct pm_wanted *ret, uint32_t nran
     uint32_t n = pm_read_count(r, nranks, 2);
     ret->again = calloc(n + 1u, sizeof(*ret->again));
     if (!ret->again)
-        r->error = -ENOMEM;
+        pm_reader_no_memory(r);
     uint64_t rank = 0;
     for (uint32_t i = 0; i < n && !r->error; i++) {
         uint64_t gap = pm_read_var(r);
@@ -199,7 +199,7 @@ static void read_notices(struct pm_reader *r, struct pm_wanted *ret, uint32_t nr
         r->error = -EBADMSG;
     ret->notices = calloc(PM_NOTICES_MAX, sizeof(*ret->notices));
     if (!ret->notices)
-        r->error = -ENOMEM;
+        pm_reader_no_memory(r);
     for (uint8_t i = 0; i < n && !r->error; i++) {
         struct pm_notice *notice = &ret->notices[ret->n_notices++];
         notice->serial = pm_read_var(r);

@@ -179,7 +179,7 @@ char *pm_read_strdup(struct pm_reader *r, size_t max)
     }
     char *s = malloc(len + 1);
     if (!s) {
-        r->error = -ENOMEM;
+        pm_reader_no_memory(r);
         return NULL;
     }
     if (len)
@@ -188,9 +188,15 @@ char *pm_read_strdup(struct pm_reader *r, size_t max)
     return s;
 }
 
+void pm_reader_no_memory(struct pm_reader *r)
+{
+    r->error = -ENOMEM;
+    r->no_memory = true;
+}
+
 int pm_reader_end(const struct pm_reader *r)
 {
     if (r->error)
-        return r->error;
+        return r->no_memory ? -ENOMEM : r->error;
     return r->left ? -EBADMSG : 0;
 }

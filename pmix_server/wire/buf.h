@@ -25,7 +25,8 @@ struct pm_writer {
 struct pm_reader {
     const uint8_t *at;
     size_t left;
-    int error;  // 0 or -EBADMSG, sticky
+    int error;  // 0, -EBADMSG or -ENOMEM, sticky
+    bool no_memory;  // this process is to blame for the error, not the message
 };
 
 void pm_writer_done(struct pm_writer *w);
@@ -63,7 +64,9 @@ const uint8_t *pm_read_bytes(struct pm_reader *r, size_t max, size_t *ret_len);
 void pm_read_str(struct pm_reader *r, char *buf, size_t cap);
 // malloc'd string of at most `max` bytes, NULL on error; the caller frees it.
 char *pm_read_strdup(struct pm_reader *r, size_t max);
-// 0 if everything was read and nothing failed, else -EBADMSG.
+// For readers that allocate: what they read did not find a place.
+void pm_reader_no_memory(struct pm_reader *r);
+// 0 if everything was read and nothing failed, else -EBADMSG, or -ENOMEM if that was the reason.
 int pm_reader_end(const struct pm_reader *r);
 
 #endif

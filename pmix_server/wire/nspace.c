@@ -98,7 +98,7 @@ static void read_map(struct pm_reader *r, struct pm_nspace_info *info)
         return;
     info->ranks_of_node = calloc(nnodes, sizeof(*info->ranks_of_node));
     if (!info->ranks_of_node) {
-        r->error = -ENOMEM;
+        pm_reader_no_memory(r);
         return;
     }
     info->nnodes = nnodes;
@@ -113,7 +113,7 @@ static void read_cpusets(struct pm_reader *r, struct pm_nspace_info *info)
         return;
     info->cpusets = calloc(n, sizeof(*info->cpusets));
     if (!info->cpusets) {
-        r->error = -ENOMEM;
+        pm_reader_no_memory(r);
         return;
     }
     info->n_cpusets = n;

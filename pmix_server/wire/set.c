@@ -244,7 +244,7 @@ void pm_read_set(struct pm_reader *r, struct pm_set *s, uint32_t max_spans)
     if (r->error)
         return;
     if (reserve(s, n) < 0) {
-        r->error = -ENOMEM;
+        pm_reader_no_memory(r);
         return;
     }
     uint64_t after = 0;
