@@ -47,7 +47,7 @@ static uint32_t living_ancestor(struct pm_core *core, const struct attach *a)
     if (a->avoid < PM_NODE_NONE && pm_tree_is_ancestor(a->avoid, a->node, m->fanout))
         node = pm_tree_parent(a->avoid, m->fanout);
     while (node != PM_NODE_COORDINATOR &&
-           (pm_next_hop(core, node) == PM_NODE_NONE || pm_judge_is_suspect(m, node)))
+           (pm_next_hop(core, node) == PM_NODE_NONE || pm_judge_is_suspect(core, node)))
         node = pm_tree_parent(node, m->fanout);
     return node;
 }

@@ -208,7 +208,7 @@ static uint32_t other_prober(struct pm_core *core, const struct pm_suspect *s, u
     struct pm_membership *m = core->membership;
     for (uint32_t i = 0; i < m->n_children; i++) {
         uint32_t node = m->child_ids[(i + s->probe_id) % m->n_children];
-        if (node != s->node && node != parent && !pm_judge_is_suspect(m, node))
+        if (node != s->node && node != parent && !pm_judge_is_suspect(core, node))
             return node;
     }
     return PM_NODE_COORDINATOR;
@@ -409,26 +409,24 @@ void pm_membership_declare(struct pm_core *core, uint32_t node, enum pm_cause ca
 
 // --- questions ---------------------------------------------------------------------------------
 
-static const struct pm_set *suspect_nodes(struct pm_judge *j)
+const struct pm_set *pm_suspect_nodes(const struct pm_core *core)
 {
+    struct pm_judge *j = &core->membership->judge;
     if (j->nodes_valid)
         return &j->nodes;
     pm_set_clear(&j->nodes);
     j->nodes_valid = true;
     for (uint32_t i = 0; i < j->n; i++)
-        if (pm_set_union(&j->nodes, &j->list[i].pending) < 0)
+        if (pm_set_union(&j->nodes, &j->list[i].pending) < 0) {
             j->nodes_valid = false;
+            pm_out_of_memory(core);
+        }
     return &j->nodes;
 }
 
-bool pm_judge_is_suspect(struct pm_membership *m, uint32_t node)
+bool pm_judge_is_suspect(const struct pm_core *core, uint32_t node)
 {
-    return pm_set_has(suspect_nodes(&m->judge), node);
-}
-
-const struct pm_set *pm_suspect_nodes(const struct pm_core *core)
-{
-    return suspect_nodes(&core->membership->judge);
+    return pm_set_has(pm_suspect_nodes(core), node);
 }
 
 uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)

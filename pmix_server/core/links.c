@@ -17,9 +17,10 @@ uint64_t pm_max_ns(uint64_t a, uint64_t b)
     return a > b ? a : b;
 }
 
-void pm_out_of_memory(struct pm_core *core)
+void pm_out_of_memory(const struct pm_core *core)
 {
-    core->out->error = -ENOMEM;
+    if (core->out)
+        core->out->error = -ENOMEM;
 }
 
 // --- links -------------------------------------------------------------------------------------

@@ -342,6 +342,8 @@ const struct pm_set *pm_subtree(const struct pm_core *core, uint32_t child)
     if (!c->subtree_valid) {
         pm_set_clear(&c->subtree);
         c->subtree_valid = pm_edges_subtree(&m->edges, child, m->fanout, &c->subtree) == 0;
+        if (!c->subtree_valid)
+            pm_out_of_memory(core);
     }
     return &c->subtree;
 }

@@ -265,7 +265,7 @@ void pm_child_remove(struct pm_membership *m, uint32_t node);
 void pm_child_lost(struct pm_core *core, uint32_t node);
 // The child was declared dead: told so, closed, forgotten. Its edge is the caller's business.
 void pm_child_refuse(struct pm_core *core, uint32_t node);
-void pm_out_of_memory(struct pm_core *core);
+void pm_out_of_memory(const struct pm_core *core); // outside of a step nobody is told
 uint64_t pm_min_ns(uint64_t a, uint64_t b);
 uint64_t pm_max_ns(uint64_t a, uint64_t b);
 
@@ -351,6 +351,6 @@ bool pm_judge_trust(struct pm_core *core);
 void pm_judge_job_state(struct pm_core *core, enum pm_job_state state);
 void pm_judge_tick(struct pm_core *core);
 void pm_judge_restart(struct pm_core *core); // our own clock was late
-bool pm_judge_is_suspect(struct pm_membership *m, uint32_t node);
+bool pm_judge_is_suspect(const struct pm_core *core, uint32_t node);
 
 #endif

@@ -85,7 +85,8 @@ static void notice_emit(struct pm_core *core, const struct pm_notice *notice)
     a->cause = notice->cause;
     a->wait_status = notice->wait_status;
     pm_action_set_text(core, a, notice->text);
-    (void)pm_set_add(&core->node->notified, notice->rank);
+    if (pm_set_add(&core->node->notified, notice->rank) < 0)
+        core->out->error = -ENOMEM;
 }
 
 // Ranks of `set` whose event was not raised yet; their details did not fit into the record.

@@ -90,8 +90,12 @@ static void report_map(struct pm_core *core)
     for (uint32_t i = 0; i < n->n_local; i++)
         if (pm_map_add(&n->report.map, n->locals[i].rank, 1, core->config.node) < 0)
             core->out->error = -ENOMEM;
-    if (core->config.nodelist && core->config.nodelist[0] && !n->report.nodelist)
-        n->report.nodelist = strdup(core->config.nodelist);
+    const char *nodelist = core->config.nodelist;
+    if (!nodelist || !nodelist[0] || n->report.nodelist)
+        return;
+    n->report.nodelist = strdup(nodelist);
+    if (!n->report.nodelist)
+        core->out->error = -ENOMEM;
 }
 
 static void report_joined(struct pm_core *core)

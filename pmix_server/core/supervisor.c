@@ -326,12 +326,15 @@ static void send_wanted(struct pm_core *core, uint32_t child)
 // done where it is noticed, since membership.c tells us of the death at once.
 static void declare_condemned(struct pm_core *core)
 {
-    struct pm_set *condemned = &core->supervisor->condemned;
-    while (!pm_set_empty(condemned)) {
-        uint32_t node = pm_set_next(condemned, 0);
-        (void)pm_set_remove(condemned, node);
-        if (!pm_set_has(pm_dead_nodes(core), node))
-            pm_membership_declare(core, node, PM_CAUSE_NODE_LOST);
+    struct pm_supervisor *s = core->supervisor;
+    while (!pm_set_empty(&s->condemned)) {
+        struct pm_set condemned = s->condemned;
+        s->condemned = (struct pm_set){0};
+        for (uint32_t node = pm_set_next(&condemned, 0); node != UINT32_MAX;
+             node = pm_set_next(&condemned, node + 1))
+            if (!pm_set_has(pm_dead_nodes(core), node))
+                pm_membership_declare(core, node, PM_CAUSE_NODE_LOST);
+        pm_set_done(&condemned);
     }
 }
 
