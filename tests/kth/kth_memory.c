@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See kth.h. Linked with --wrap for each function below; what libraries allocate for themselves does not
+// come by here.
+#include "tests/kth/kth.h"
+
+#include <errno.h>
+#include <stddef.h>
+
+static struct {
+    bool armed;
+    enum kth_mode mode;
+    uint64_t left;  // calls until one fails
+    bool reached;
+    const void *where;
+    int64_t live;
+} kth;
+
+extern const char __executable_start[];
+
+void kth_arm(uint64_t k, enum kth_mode mode)
+{
+    kth.mode = mode;
+    kth.left = k;
+    kth.reached = false;
+    kth.where = NULL;
+    kth.armed = true;
+}
+
+bool kth_disarm(void)
+{
+    kth.armed = false;
+    return kth.reached;
+}
+
+uint64_t kth_where(void)
+{
+    return kth.where ? (uint64_t)((const char *)kth.where - __executable_start) : 0;
+}
+
+bool kth_fails(const void *where)
+{
+    if (!kth.armed)
+        return false;
+    if (kth.left > 1) {
+        kth.left--;
+        return false;
+    }
+    bool fails = !kth.reached || kth.mode == KTH_FROM_NOW;
+    if (!kth.reached)
+        kth.where = where;
+    kth.reached = true;
+    return fails;
+}
+
+int64_t kth_live_blocks(void)
+{
+    return kth.live;
+}
+
+// --- malloc and its relatives ----------------------------------------------------------------------
+
+#define FAIL_HERE()                                                                                \
+    do {                                                                                           \
+        if (kth_fails(__builtin_return_address(0))) {                                              \
+            errno = ENOMEM;                                                                        \
+            return NULL;                                                                           \
+        }                                                                                          \
+    } while (0)
+
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__real_realloc(void *old, size_t size);
+void *__real_reallocarray(void *old, size_t n, size_t size);
+char *__real_strdup(const char *s);
+char *__real_strndup(const char *s, size_t n);
+void __real_free(void *p);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__wrap_realloc(void *old, size_t size);
+void *__wrap_reallocarray(void *old, size_t n, size_t size);
+char *__wrap_strdup(const char *s);
+char *__wrap_strndup(const char *s, size_t n);
+void __wrap_free(void *p);
+
+static void *counted(void *p)
+{
+    kth.live += p != NULL;
+    return p;
+}
+
+void *__wrap_malloc(size_t size)
+{
+    FAIL_HERE();
+    return counted(__real_malloc(size));
+}
+
+void *__wrap_calloc(size_t n, size_t size)
+{
+    FAIL_HERE();
+    return counted(__real_calloc(n, size));
+}
+
+void *__wrap_realloc(void *old, size_t size)
+{
+    FAIL_HERE();
+    return old ? __real_realloc(old, size) : counted(__real_realloc(old, size));
+}
+
+void *__wrap_reallocarray(void *old, size_t n, size_t size)
+{
+    FAIL_HERE();
+    return old ? __real_reallocarray(old, n, size) : counted(__real_reallocarray(old, n, size));
+}
+
+char *__wrap_strdup(const char *s)
+{
+    FAIL_HERE();
+    return counted(__real_strdup(s));
+}
+
+char *__wrap_strndup(const char *s, size_t n)
+{
+    FAIL_HERE();
+    return counted(__real_strndup(s, n));
+}
+
+void __wrap_free(void *p)
+{
+    kth.live -= p != NULL;
+    __real_free(p);
+}
