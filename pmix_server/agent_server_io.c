@@ -243,16 +243,6 @@ static void take_messages(struct server *s)
     }
 }
 
-static void compact(struct pm_writer *w, size_t *at)
-{
-    if (*at && *at < w->len)
-        memmove(w->data, w->data + *at, w->len - *at);
-    w->len -= *at;
-    *at = 0;
-    if (!w->len && w->cap > KEEP_CAP)
-        pm_writer_done(w);
-}
-
 static ssize_t read_some(struct server *s)
 {
     size_t have = s->in.len, room = READ_STEP;
@@ -287,7 +277,7 @@ void pm_server_read(struct server *s)
         }
         take_messages(s);
         if (s->state != SERVER_DEAD)
-            compact(&s->in, &s->in_at);
+            pm_writer_drop(&s->in, &s->in_at, KEEP_CAP);
     }
 }
 
@@ -308,7 +298,7 @@ static void flush(struct server *s)
             return;  // the end of file that follows is the loss
         s->out_at += (size_t)n;
     }
-    compact(&s->out, &s->out_at);
+    pm_writer_drop(&s->out, &s->out_at, KEEP_CAP);
 }
 
 static void on_writable(evutil_socket_t fd, short what, void *arg) { flush(arg); }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "pm_config.h"
+#include "pmix_server/io/outq.h"
 #include "pmix_server/io/util.h"
 
 #define READ_STEP 16384u
@@ -39,8 +40,7 @@ struct pm_conn {
     int send_error;  // to be reported by the next turn of the loop
     struct pm_writer in;
     size_t in_at;
-    struct pm_writer out;
-    size_t out_at;
+    struct pm_outq out;
     char address[PM_CONN_ADDRESS_CAP];
 };
 
@@ -55,7 +55,7 @@ static void link_destroy(struct pm_conn *link)
         close(link->fd);
     pm_secure_free(link->secure);
     pm_writer_done(&link->in);
-    pm_writer_done(&link->out);
+    pm_outq_done(&link->out);
     free(link);
 }
 
@@ -104,36 +104,11 @@ static void go_down_errno(struct pm_conn *link, int error)
     go_down(link, end, text);
 }
 
-// Compacts a buffer of which the first *at bytes are done with.
-static void compact(struct pm_writer *w, size_t *at)
-{
-    if (*at && *at < w->len)
-        memmove(w->data, w->data + *at, w->len - *at);
-    w->len -= *at;
-    *at = 0;
-    if (!w->len && w->cap > KEEP_CAP)
-        pm_writer_done(w);
-}
-
 // 0, or negative errno. What does not fit into the socket stays queued.
 static int flush(struct pm_conn *link)
 {
-    while (link->out_at < link->out.len) {
-        ssize_t n = send(link->fd, link->out.data + link->out_at, link->out.len - link->out_at,
-                         MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN) {
-            if (link->out_at > link->out.len / 2)
-                compact(&link->out, &link->out_at);
-            return event_add(link->writable, NULL) ? -ENOMEM : 0;
-        }
-        if (n < 0)
-            return -errno;
-        link->out_at += (size_t)n;
-    }
-    compact(&link->out, &link->out_at);
-    return 0;
+    int r = pm_outq_flush(&link->out, link->fd);
+    return r == 1 ? event_add(link->writable, NULL) ? -ENOMEM : 0 : r;
 }
 
 static void refuse(struct pm_conn *link, enum pm_secure_result result)
@@ -165,9 +140,9 @@ static void do_handshake(struct pm_conn *link)
 {
     size_t used = 0;
     enum pm_secure_result result = pm_secure_handshake(
-        link->secure, link->in.data + link->in_at, link->in.len - link->in_at, &used, &link->out);
+        link->secure, link->in.data + link->in_at, link->in.len - link->in_at, &used, &link->out.bytes);
     link->in_at += used;
-    if (link->out.error) {
+    if (link->out.bytes.error) {
         go_down_errno(link, ENOMEM);
         return;
     }
@@ -191,13 +166,13 @@ static void do_frames(struct pm_conn *link)
         struct pm_secure_frame frame;
         enum pm_secure_result result = pm_secure_open(link->secure, link->in.data + link->in_at,
                                                       link->in.len - link->in_at, &frame);
+        link->in_at += frame.used;
         if (result == PM_SECURE_MORE)
             return;
         if (result != PM_SECURE_OK) {
             refuse(link, result);
             return;
         }
-        link->in_at += frame.used;
         link->handlers->frame(link, frame.data, frame.len, link->arg);
     }
 }
@@ -211,7 +186,7 @@ static void do_input(struct pm_conn *link)
     if (link->phase == PHASE_CLOSING)
         link->in.len = link->in_at = 0;
     if (link->phase != PHASE_DEAD)
-        compact(&link->in, &link->in_at);
+        pm_writer_drop(&link->in, &link->in_at, KEEP_CAP);
 }
 
 // Room for the rest of the frame that has begun, in steps, so that a length alone takes no memory.
@@ -219,7 +194,7 @@ static size_t read_room(struct pm_conn *link)
 {
     if (link->phase == PHASE_HANDSHAKE)
         return PM_SECURE_HELLO_LEN + PM_SECURE_CONFIRM_LEN;
-    size_t size = pm_secure_frame_size(link->in.data, link->in.len);
+    size_t size = pm_secure_next_size(link->secure, link->in.data, link->in.len);
     size_t want = size > link->in.len ? size - link->in.len : 0;
     return want < READ_STEP ? READ_STEP : want > READ_STEP_MAX ? READ_STEP_MAX : want;
 }
@@ -295,7 +270,7 @@ static void connected(struct pm_conn *link)
         return;
     }
     link->phase = PHASE_HANDSHAKE;
-    pm_secure_begin(link->secure, &link->out);
+    pm_secure_begin(link->secure, &link->out.bytes);
     event_add(link->readable, NULL);
 }
 
@@ -308,7 +283,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
     int r = link->phase == PHASE_DEAD ? 0 : flush(link);
     if (r < 0)
         go_down_errno(link, -r);
-    else if (link->phase == PHASE_CLOSING && link->out.len == link->out_at)
+    else if (link->phase == PHASE_CLOSING && !pm_outq_len(&link->out))
         shutdown(link->fd, SHUT_WR);
     leave(link);
 }
@@ -380,23 +355,45 @@ static void fail_soon(struct pm_conn *link, int error)
     event_active(link->readable, EV_READ, 0);
 }
 
-void pm_conn_send(struct pm_conn *link, const void *data, size_t len)
+static bool may_send(struct pm_conn *link, size_t len)
 {
     if (link->phase != PHASE_UP || link->send_error)
-        return;
-    if (link->out.len - link->out_at + len > PM_CONN_QUEUE_MAX) {
+        return false;
+    bool room = pm_outq_len(&link->out) + len <= PM_CONN_QUEUE_MAX;
+    if (!room)
         fail_soon(link, ENOBUFS);
+    return room;
+}
+
+// `error` is that of queueing; `idle`: nothing was queued before, so nobody waits to write.
+static void queued(struct pm_conn *link, int error, bool idle)
+{
+    if (!error)
+        error = link->out.bytes.error;
+    if (!error && idle)
+        error = flush(link);
+    if (error)
+        fail_soon(link, -error);
+}
+
+void pm_conn_send(struct pm_conn *link, const void *data, size_t len)
+{
+    if (!may_send(link, len))
         return;
-    }
-    bool idle = link->out.len == link->out_at;
-    pm_secure_seal(link->secure, data, len, &link->out);
-    if (link->out.error) {
-        fail_soon(link, -link->out.error);
+    bool idle = !pm_outq_len(&link->out);
+    pm_secure_seal(link->secure, data, len, &link->out.bytes);
+    queued(link, 0, idle);
+}
+
+void pm_conn_send_body(struct pm_conn *link, struct pm_body *body)
+{
+    size_t len;
+    pm_body_bytes(body, &len);
+    if (!may_send(link, len))
         return;
-    }
-    int r = idle ? flush(link) : 0;
-    if (r < 0)
-        fail_soon(link, -r);
+    bool idle = !pm_outq_len(&link->out);
+    pm_secure_seal_ticket(link->secure, body, &link->out.bytes);
+    queued(link, pm_outq_add_body(&link->out, body), idle);
 }
 
 // Not close() at once: with unread input that sends a reset, which can overtake what was sent.
@@ -409,7 +406,7 @@ void pm_conn_close(struct pm_conn *link)
     link->phase = PHASE_CLOSING;
     struct timeval tv = pm_timeval_of_ms(CLOSE_MS);
     event_add(link->timer, &tv);
-    if (link->out.len == link->out_at)
+    if (!pm_outq_len(&link->out))
         shutdown(link->fd, SHUT_WR);
 }
 

@@ -49,6 +49,8 @@ struct pm_conn *pm_conn_free(struct pm_conn *link);
 void pm_conn_set_handlers(struct pm_conn *link, const struct pm_conn_handlers *handlers, void *arg);
 // Queues one frame. A link that is not up or has too much queued drops it and goes down soon.
 void pm_conn_send(struct pm_conn *link, const void *data, size_t len);
+// As above, with a content that other links may send as well.
+void pm_conn_send_body(struct pm_conn *link, struct pm_body *body);
 // Sends what is queued, for 2 s at most, then closes and frees itself.
 void pm_conn_close(struct pm_conn *link);
 // Handles all input that can be read now.

@@ -19,6 +19,7 @@
 #include "pmix_server/wire/hostlist.h"
 
 #define NODE_UNKNOWN (PM_NODE_COORDINATOR - 1)
+#define BODY_MIN (16u << 10)  // smaller contents are sealed for each link
 
 // A numbered link: being resolved, dialled, or up.
 struct peer {
@@ -49,6 +50,7 @@ struct pm_peers {
     unsigned n_strangers;
     uint32_t next_id;  // of accepted links: even
     char proved[PM_CONN_ADDRESS_CAP];  // the coordinator's address that worked last
+    struct pm_body *body;  // of the action before; NULL: it was small. The next may have the same data
 };
 
 static struct peer *peer_of(struct pm_peers *p, uint32_t id)
@@ -320,8 +322,16 @@ void pm_peers_dial(struct pm_peers *p, const struct pm_action *action)
 
 void pm_peers_send(struct pm_peers *p, const struct pm_action *action)
 {
+    if (!action->borrowed)
+        p->body = pm_body_unref(p->body);
     struct peer *peer = peer_of(p, action->link);
-    if (peer && peer->link)
+    if (!peer || !peer->link)
+        return;
+    bool is_body = p->body || (action->len >= BODY_MIN &&
+                               pm_body_new(action->data, action->len, &p->body) == 0);
+    if (is_body)
+        pm_conn_send_body(peer->link, p->body);
+    else
         pm_conn_send(peer->link, action->data, action->len);
 }
 
@@ -383,6 +393,7 @@ struct pm_peers *pm_peers_free(struct pm_peers *p)
         free(s);
     }
     pm_listener_free(p->listener);
+    pm_body_unref(p->body);
     free(p->addresses);
     sodium_memzero(p->key, sizeof(p->key));
     free(p);

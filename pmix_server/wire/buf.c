@@ -51,6 +51,16 @@ static void write_be(struct pm_writer *w, uint64_t v, size_t width)
         at[i] = (uint8_t)(v >> (8 * (width - 1 - i)));
 }
 
+void pm_writer_drop(struct pm_writer *w, size_t *at, size_t keep)
+{
+    if (*at && *at < w->len)
+        memmove(w->data, w->data + *at, w->len - *at);
+    w->len -= *at;
+    *at = 0;
+    if (!w->len && w->cap > keep)
+        pm_writer_done(w);
+}
+
 void pm_write_u8(struct pm_writer *w, uint8_t v) { write_be(w, v, 1); }
 void pm_write_u16(struct pm_writer *w, uint16_t v) { write_be(w, v, 2); }
 void pm_write_u32(struct pm_writer *w, uint32_t v) { write_be(w, v, 4); }

@@ -32,6 +32,8 @@ struct pm_reader {
 void pm_writer_done(struct pm_writer *w);
 // Forgets the content, keeps the memory and clears the error.
 void pm_writer_reset(struct pm_writer *w);
+// Forgets the first *at bytes and makes *at 0. If nothing is left, memory above `keep` bytes is freed.
+void pm_writer_drop(struct pm_writer *w, size_t *at, size_t keep);
 void pm_write_u8(struct pm_writer *w, uint8_t v);
 void pm_write_u16(struct pm_writer *w, uint16_t v);
 void pm_write_u32(struct pm_writer *w, uint32_t v);

@@ -15,13 +15,15 @@
 #include <string.h>
 
 #define MAGIC "PMsecur1"
-#define PROTOCOL 1u
+#define PROTOCOL 2u
 #define MAC_LEN 32u
 #define NONCE_LEN 32u
 #define MAC_AT (PM_SECURE_HELLO_LEN - MAC_LEN)
 #define VERSION_AT 60u
 #define HEADER_LEN crypto_secretstream_xchacha20poly1305_HEADERBYTES
 #define TAG_LEN crypto_secretstream_xchacha20poly1305_ABYTES
+#define TAG_CONTENT crypto_secretstream_xchacha20poly1305_TAG_MESSAGE
+#define TAG_TICKET crypto_secretstream_xchacha20poly1305_TAG_PUSH
 #define KDF_CONTEXT "pmsuperv"
 
 _Static_assert(PM_KEY_LEN == crypto_kdf_KEYBYTES, "launch key");
@@ -44,6 +46,8 @@ struct pm_secure {
     uint8_t peer_hello[PM_SECURE_HELLO_LEN];
     crypto_secretstream_xchacha20poly1305_state push;
     crypto_secretstream_xchacha20poly1305_state pull;
+    bool body_next;  // what comes next is the body of `ticket`
+    struct pm_body_ticket ticket;
 };
 
 int pm_secure_new(const struct pm_secure_config *config, struct pm_secure **ret)
@@ -240,10 +244,10 @@ bool pm_secure_established(const struct pm_secure *s) { return s->phase == PHASE
 uint32_t pm_secure_peer(const struct pm_secure *s) { return s->peer; }
 const char *pm_secure_peer_version(const struct pm_secure *s) { return s->peer_version; }
 
-void pm_secure_seal(struct pm_secure *s, const void *data, size_t len, struct pm_writer *out)
+// Encrypts in place: the ciphertext of byte i lies one byte behind the tag, where the byte is.
+static void seal(struct pm_secure *s, const void *data, size_t len, uint8_t tag,
+                 struct pm_writer *out)
 {
-    if (len > PM_FRAME_MAX)
-        out->error = out->error ? out->error : -EMSGSIZE;
     size_t at = out->len;
     uint8_t length[4];
     put_u32(length, (uint32_t)(len + TAG_LEN));
@@ -253,10 +257,36 @@ void pm_secure_seal(struct pm_secure *s, const void *data, size_t len, struct pm
     pm_write_raw(out, (uint8_t[TAG_LEN - 1]){0}, TAG_LEN - 1);
     if (out->error)
         return;
-    // Encrypts in place: the ciphertext of byte i lies one byte behind the tag, where the byte is.
     uint8_t *frame = out->data + at + sizeof(length);
     crypto_secretstream_xchacha20poly1305_push(&s->push, frame, NULL, frame + 1, len, length,
-                                               sizeof(length), 0);
+                                               sizeof(length), tag);
+}
+
+void pm_secure_seal(struct pm_secure *s, const void *data, size_t len, struct pm_writer *out)
+{
+    if (len > PM_FRAME_MAX)
+        out->error = out->error ? out->error : -EMSGSIZE;
+    else
+        seal(s, data, len, TAG_CONTENT, out);
+}
+
+void pm_secure_seal_ticket(struct pm_secure *s, const struct pm_body *body, struct pm_writer *out)
+{
+    size_t len;
+    pm_body_bytes(body, &len);
+    if (len > PM_FRAME_MAX) {
+        out->error = out->error ? out->error : -EMSGSIZE;
+        return;
+    }
+    struct pm_writer ticket = {0};
+    pm_write_body_ticket(&ticket, body);
+    if (ticket.error)
+        out->error = out->error ? out->error : ticket.error;
+    else
+        seal(s, ticket.data, ticket.len, TAG_TICKET, out);
+    if (ticket.data)
+        sodium_memzero(ticket.data, ticket.len);
+    pm_writer_done(&ticket);
 }
 
 size_t pm_secure_frame_size(const uint8_t *data, size_t len)
@@ -264,26 +294,73 @@ size_t pm_secure_frame_size(const uint8_t *data, size_t len)
     return len < 4 ? 0 : 4 + (size_t)get_u32(data);
 }
 
-enum pm_secure_result pm_secure_open(struct pm_secure *s, uint8_t *data, size_t len,
-                                     struct pm_secure_frame *ret)
+size_t pm_secure_next_size(const struct pm_secure *s, const uint8_t *data, size_t len)
+{
+    return s->body_next ? s->ticket.len : pm_secure_frame_size(data, len);
+}
+
+static enum pm_secure_result corrupt(struct pm_secure *s)
+{
+    s->phase = PHASE_DEAD;
+    return PM_SECURE_CORRUPT;
+}
+
+static enum pm_secure_result open_body(struct pm_secure *s, uint8_t *data, size_t len,
+                                       struct pm_secure_frame *ret)
+{
+    if (len < s->ticket.len)
+        return PM_SECURE_MORE;
+    if (pm_body_open(&s->ticket, data))
+        return corrupt(s);
+    ret->data = data;
+    ret->len = s->ticket.len;
+    ret->used += s->ticket.len;
+    s->body_next = false;
+    sodium_memzero(&s->ticket, sizeof(s->ticket));
+    return PM_SECURE_OK;
+}
+
+static enum pm_secure_result take_ticket(struct pm_secure *s, const struct pm_secure_frame *frame)
+{
+    struct pm_reader r = pm_reader_of(frame->data, frame->len);
+    pm_read_body_ticket(&r, &s->ticket);
+    s->body_next = true;
+    return pm_reader_end(&r) || s->ticket.len > PM_FRAME_MAX ? corrupt(s) : PM_SECURE_OK;
+}
+
+static enum pm_secure_result open_message(struct pm_secure *s, uint8_t *data, size_t len,
+                                          struct pm_secure_frame *ret)
 {
     size_t size = pm_secure_frame_size(data, len);
     if (!size)
         return PM_SECURE_MORE;
-    if (s->phase != PHASE_FRAMES || size < PM_SECURE_FRAME_OVERHEAD ||
-        size > (size_t)PM_FRAME_MAX + PM_SECURE_FRAME_OVERHEAD)
-        return PM_SECURE_CORRUPT;
+    if (size < PM_SECURE_FRAME_OVERHEAD || size > (size_t)PM_FRAME_MAX + PM_SECURE_FRAME_OVERHEAD)
+        return corrupt(s);
     if (len < size)
         return PM_SECURE_MORE;
     unsigned long long plain_len = 0;
     unsigned char tag;
     if (crypto_secretstream_xchacha20poly1305_pull(&s->pull, data + 5, &plain_len, &tag, data + 4,
-                                                   size - 4, data, 4)) {
-        s->phase = PHASE_DEAD;
-        return PM_SECURE_CORRUPT;
-    }
+                                                   size - 4, data, 4))
+        return corrupt(s);
     *ret = (struct pm_secure_frame){.data = data + 5, .len = (size_t)plain_len, .used = size};
-    return PM_SECURE_OK;
+    if (tag == TAG_TICKET)
+        return take_ticket(s, ret);
+    return tag == TAG_CONTENT ? PM_SECURE_OK : corrupt(s);
+}
+
+enum pm_secure_result pm_secure_open(struct pm_secure *s, uint8_t *data, size_t len,
+                                     struct pm_secure_frame *ret)
+{
+    *ret = (struct pm_secure_frame){0};
+    if (s->phase != PHASE_FRAMES)
+        return PM_SECURE_CORRUPT;
+    if (!s->body_next) {
+        enum pm_secure_result result = open_message(s, data, len, ret);
+        if (result != PM_SECURE_OK || !s->body_next)
+            return result;
+    }
+    return open_body(s, data + ret->used, len - ret->used, ret);
 }
 
 uint16_t pm_secure_derived_port(const uint8_t key[PM_KEY_LEN], uint32_t node, unsigned idx,

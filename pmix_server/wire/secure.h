@@ -14,7 +14,9 @@
 // so that both sides can name both versions, and then a close. The nonces make a recorded
 // handshake worthless; the role byte a reflected one. The keys of both directions come from the
 // launch key and both nonces. A frame is u32 length (authenticated too), then one
-// crypto_secretstream message: a lost, repeated or changed frame ends the connection.
+// crypto_secretstream message: a lost, repeated or changed frame ends the connection. Content that
+// is large or for several peers travels as a body (body.h): the message then is its ticket, and the
+// body's bytes follow.
 //
 // One thread; nothing here blocks. After any result but OK and MORE the object is dead: free it.
 #ifndef PM_WIRE_SECURE_H
@@ -24,6 +26,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "pmix_server/wire/body.h"
 #include "pmix_server/wire/buf.h"
 
 #define PM_KEY_LEN 32
@@ -78,10 +81,15 @@ const char *pm_secure_peer_version(const struct pm_secure *s);
 
 // Appends `len` bytes as one frame to `out`. Errors stick to `out`; -EMSGSIZE above PM_FRAME_MAX.
 void pm_secure_seal(struct pm_secure *s, const void *data, size_t len, struct pm_writer *out);
+// Appends the ticket of `body` as one frame. Its bytes must be the next on the stream.
+void pm_secure_seal_ticket(struct pm_secure *s, const struct pm_body *body, struct pm_writer *out);
 // Whole size on the stream of the frame that starts at `data`, 0 if fewer than 4 bytes are there.
 size_t pm_secure_frame_size(const uint8_t *data, size_t len);
+// How many bytes the frame or body at `data` takes of which `len` are there; 0: not known yet.
+size_t pm_secure_next_size(const struct pm_secure *s, const uint8_t *data, size_t len);
 // Opens the frame at the start of `data` in place: ret->data points into `data`, ret->used is
-// what it took from the stream. PM_SECURE_MORE: not all there yet.
+// what it took from the stream. PM_SECURE_MORE: not all there yet; ret->used may have been taken
+// all the same (a ticket whose body is still to come).
 enum pm_secure_result pm_secure_open(struct pm_secure *s, uint8_t *data, size_t len,
                                      struct pm_secure_frame *ret);
 

@@ -223,6 +223,114 @@ Test(secure, frames_above_the_limit_are_refused_before_they_are_buffered, .timeo
     side_done(&a);
 }
 
+// --- bodies ---
+
+static const char secret[] = "a content that several peers get";
+
+static struct pm_body *secret_body(void)
+{
+    struct pm_body *body;
+    cr_assert_eq(pm_body_new(secret, sizeof(secret), &body), 0);
+    return body;
+}
+
+// The ticket, then the body's bytes, as a link would send them.
+static void send_body(struct side *side, struct pm_body *body)
+{
+    size_t len;
+    pm_secure_seal_ticket(side->s, body, &side->out);
+    const uint8_t *bytes = pm_body_bytes(body, &len);
+    cr_assert_eq(len, sizeof(secret));
+    pm_write_raw(&side->out, bytes, len);
+}
+
+static void open_secret(struct side *from, struct side *to)
+{
+    struct pm_secure_frame frame;
+    cr_assert_eq(pm_secure_open(to->s, from->out.data, from->out.len, &frame), PM_SECURE_OK);
+    cr_assert_eq(frame.len, sizeof(secret));
+    cr_assert_arr_eq(frame.data, secret, sizeof(secret));
+    cr_assert_eq(frame.used, from->out.len);
+    pm_writer_reset(&from->out);
+}
+
+Test(secure, one_body_is_read_by_several_peers, .timeout = 10)
+{
+    struct pm_body *body = secret_body();
+    for (int i = 0; i < 2; i++) {
+        struct side d, a;
+        established(&d, &a);
+        send_body(&d, body);
+        open_secret(&d, &a);
+        pm_secure_seal(d.s, "after", 5, &d.out);
+        open_frame(&d, &a, "after");
+        side_done(&d);
+        side_done(&a);
+    }
+    pm_body_unref(body);
+}
+
+Test(secure, a_body_that_comes_in_pieces_is_waited_for, .timeout = 10)
+{
+    struct side d, a;
+    established(&d, &a);
+    struct pm_body *body = secret_body();
+    send_body(&d, body);
+    size_t at = 0, have = 0;
+    enum pm_secure_result r = PM_SECURE_MORE;
+    struct pm_secure_frame frame;
+    while (r == PM_SECURE_MORE && have < d.out.len) {
+        have++;
+        r = pm_secure_open(a.s, d.out.data + at, have - at, &frame);
+        at += frame.used;
+    }
+    cr_assert_eq(r, PM_SECURE_OK);
+    cr_assert_eq(have, d.out.len, "read before its last byte had come");
+    cr_assert_eq(at, d.out.len);
+    cr_assert_eq(frame.len, sizeof(secret));
+    cr_assert_arr_eq(frame.data, secret, sizeof(secret));
+    pm_body_unref(body);
+    side_done(&d);
+    side_done(&a);
+}
+
+Test(secure, a_changed_bit_of_a_ticket_or_body_ends_the_conversation, .timeout = 60)
+{
+    struct pm_body *body = secret_body();
+    size_t all = PM_BODY_TICKET_LEN + PM_SECURE_FRAME_OVERHEAD + sizeof(secret);
+    for (size_t bit = 0; bit < all * 8; bit++) {
+        struct side d, a;
+        established(&d, &a);
+        send_body(&d, body);
+        cr_assert_eq(d.out.len, all);
+        d.out.data[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        struct pm_secure_frame frame;
+        enum pm_secure_result r = pm_secure_open(a.s, d.out.data, d.out.len, &frame);
+        cr_assert(r == PM_SECURE_CORRUPT || (r == PM_SECURE_MORE && bit < 32));
+        side_done(&d);
+        side_done(&a);
+    }
+    pm_body_unref(body);
+}
+
+Test(secure, a_body_cannot_be_exchanged_for_another, .timeout = 10)
+{
+    struct side d, a;
+    established(&d, &a);
+    struct pm_body *one = secret_body(), *two = secret_body();
+    size_t len;
+    pm_secure_seal_ticket(d.s, one, &d.out);
+    pm_write_raw(&d.out, pm_body_bytes(two, &len), sizeof(secret));
+    struct pm_secure_frame frame;
+    cr_assert_eq(pm_secure_open(a.s, d.out.data, d.out.len, &frame), PM_SECURE_CORRUPT);
+    pm_body_unref(one);
+    pm_body_unref(two);
+    side_done(&d);
+    side_done(&a);
+}
+
+// --- ports ---
+
 Test(secure, derived_ports_differ_and_stay_in_the_range, .timeout = 10)
 {
     for (uint32_t node = 0; node < 200; node++) {
