@@ -101,10 +101,17 @@ struct pm_reader pm_reader_of(const void *data, size_t len)
     return (struct pm_reader){.at = data, .left = len};
 }
 
+// The first error stays.
+static void refuse(struct pm_reader *r)
+{
+    if (!r->error)
+        r->error = -EBADMSG;
+}
+
 const uint8_t *pm_read_raw(struct pm_reader *r, size_t len)
 {
     if (r->error || len > r->left) {
-        r->error = -EBADMSG;
+        refuse(r);
         return NULL;
     }
     const uint8_t *at = r->at;
@@ -131,7 +138,7 @@ int32_t pm_read_i32(struct pm_reader *r) { return (int32_t)(uint32_t)read_be(r, 
 uint64_t pm_read_var(struct pm_reader *r)
 {
     uint64_t v = 0;
-    for (unsigned shift = 0; shift < 64; shift += 7) {
+    for (unsigned shift = 0;; shift += 7) {
         uint8_t byte = pm_read_u8(r);
         if (r->error)
             return 0;
@@ -142,7 +149,7 @@ uint64_t pm_read_var(struct pm_reader *r)
         if (!(byte & 0x80))
             return v;
     }
-    r->error = -EBADMSG;
+    refuse(r);
     return 0;
 }
 
@@ -150,7 +157,7 @@ uint32_t pm_read_count(struct pm_reader *r, uint32_t max, size_t min_item)
 {
     uint64_t n = pm_read_var(r);
     if (r->error || n > max || (min_item && n > r->left / min_item)) {
-        r->error = -EBADMSG;
+        refuse(r);
         return 0;
     }
     return (uint32_t)n;
@@ -160,7 +167,7 @@ const uint8_t *pm_read_bytes(struct pm_reader *r, size_t max, size_t *ret_len)
 {
     size_t len = pm_read_u32(r);
     if (len > max)
-        r->error = -EBADMSG;
+        refuse(r);
     const uint8_t *at = pm_read_raw(r, len);
     *ret_len = at ? len : 0;
     return at;
@@ -171,7 +178,7 @@ void pm_read_str(struct pm_reader *r, char *buf, size_t cap)
     size_t len;
     const uint8_t *at = pm_read_bytes(r, cap - 1, &len);
     if (at && len && memchr(at, 0, len)) {
-        r->error = -EBADMSG;
+        refuse(r);
         len = 0;
     }
     if (at && len)
@@ -184,7 +191,7 @@ char *pm_read_strdup(struct pm_reader *r, size_t max)
     size_t len;
     const uint8_t *at = pm_read_bytes(r, max, &len);
     if (!at || (len && memchr(at, 0, len))) {
-        r->error = -EBADMSG;
+        refuse(r);
         return NULL;
     }
     char *s = malloc(len + 1);
