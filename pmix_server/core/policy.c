@@ -14,10 +14,13 @@ struct question {
     char *why; // PM_TEXT_CAP
 };
 
-__attribute__((format(printf, 2, 3))) static bool because(const struct question *q,
+// Says why, if the rule fits.
+__attribute__((format(printf, 3, 4))) static bool because(const struct question *q, bool fits,
                                                           const char *format, ...)
 {
     va_list args;
+    if (!fits)
+        return false;
     va_start(args, format);
     (void)vsnprintf(q->why, PM_TEXT_CAP, format, args);
     va_end(args);
@@ -26,12 +29,12 @@ __attribute__((format(printf, 2, 3))) static bool because(const struct question 
 
 static bool user_stops(const struct question *q)
 {
-    return q->history->user_stop && because(q, "the step is being stopped");
+    return because(q, q->history->user_stop, "the step is being stopped");
 }
 
 static bool world_is_over(const struct question *q)
 {
-    return q->history->world_over && because(q, "all its ranks had ended well");
+    return because(q, q->history->world_over, "all its ranks had ended well");
 }
 
 static bool ended_well(const struct question *q)
@@ -42,14 +45,14 @@ static bool ended_well(const struct question *q)
 
 static bool place_is_lost(const struct question *q)
 {
-    return pm_cause_is_loss(q->failure->cause) &&
-           because(q, "its place in the step cannot come back");
+    return because(q, pm_cause_is_loss(q->failure->cause),
+                   "its place in the step cannot come back");
 }
 
 static bool exec_failed(const struct question *q)
 {
-    return q->failure->cause == PM_CAUSE_EXEC &&
-           because(q, "a program that cannot be started is not tried again");
+    return because(q, q->failure->cause == PM_CAUSE_EXEC,
+                   "a program that cannot be started is not tried again");
 }
 
 static bool is_fatal(const struct question *q)
@@ -61,18 +64,19 @@ static bool is_fatal(const struct question *q)
         return false;
     if (WIFSIGNALED(status)) {
         unsigned bit = (unsigned)WTERMSIG(status) - 1;
-        return fatal->signals[bit / 64] >> bit % 64 & 1 &&
-               because(q, "signal %d is in --pm-fatal-exit", WTERMSIG(status));
+        return because(q, fatal->signals[bit / 64] >> bit % 64 & 1,
+                   "signal %d is in --pm-fatal-exit", WTERMSIG(status));
     }
     unsigned code = (unsigned)WEXITSTATUS(status);
-    return fatal->exits[code / 64] >> code % 64 & 1 &&
-           because(q, "exit code %u is in --pm-fatal-exit", code);
+    return because(q, fatal->exits[code / 64] >> code % 64 & 1,
+                   "exit code %u is in --pm-fatal-exit", code);
 }
 
 static bool notify_without_server(const struct question *q)
 {
-    return q->options->mode == PM_MODE_NOTIFY && q->failure->cause == PM_CAUSE_PMIX_SERVER &&
-           because(q, "survivors cannot be told of failures any more");
+    return because(q, q->options->mode == PM_MODE_NOTIFY &&
+                      q->failure->cause == PM_CAUSE_PMIX_SERVER,
+                   "survivors cannot be told of failures any more");
 }
 
 static bool mode_is_notify(const struct question *q)
@@ -82,7 +86,7 @@ static bool mode_is_notify(const struct question *q)
 
 static bool no_restart_allowed(const struct question *q)
 {
-    return q->options->max_restarts == 0 && because(q, "--pm-max-restarts=0");
+    return because(q, q->options->max_restarts == 0, "--pm-max-restarts=0");
 }
 
 static bool budget_is_used(const struct question *q)
@@ -90,9 +94,10 @@ static bool budget_is_used(const struct question *q)
     if (q->history->restarts < q->options->max_restarts)
         return false;
     if (!q->options->restart_window_ms)
-        return because(q, "%u of %u restarts used", q->history->restarts, q->options->max_restarts);
+        return because(q, true, "%u of %u restarts used", q->history->restarts,
+                       q->options->max_restarts);
     char window[32];
-    return because(q, "%u of %u restarts used within %s", q->history->restarts,
+    return because(q, true, "%u of %u restarts used within %s", q->history->restarts,
                    q->options->max_restarts,
                    pm_duration_format(q->options->restart_window_ms, window, sizeof(window)));
 }
@@ -100,8 +105,9 @@ static bool budget_is_used(const struct question *q)
 static bool cannot_get_up(const struct question *q)
 {
     char uptime[32];
-    return q->options->min_uptime_ms && q->history->start_failures >= PM_START_FAILURES_MAX &&
-           because(q, "%u times in a row it died within %s (--pm-min-uptime)",
+    return because(q, q->options->min_uptime_ms &&
+                      q->history->start_failures >= PM_START_FAILURES_MAX,
+                   "%u times in a row it died within %s (--pm-min-uptime)",
                    q->history->start_failures,
                    pm_duration_format(q->options->min_uptime_ms, uptime, sizeof(uptime)));
 }
@@ -114,14 +120,14 @@ static bool rank_alone(const struct question *q)
 
 static bool world_has_no_place(const struct question *q)
 {
-    return q->history->place_lost &&
-           because(q, "a node or shim was lost before, so the world cannot start again");
+    return because(q, q->history->place_lost,
+                   "a node or shim was lost before, so the world cannot start again");
 }
 
 static bool rank_was_connected(const struct question *q)
 {
-    return q->options->mode == PM_MODE_RANK && q->failure->rank != PM_RANK_NONE &&
-           because(q, "it had connected to PMIx");
+    return because(q, q->options->mode == PM_MODE_RANK && q->failure->rank != PM_RANK_NONE,
+                   "it had connected to PMIx");
 }
 
 static bool always(const struct question *q)

@@ -6,6 +6,7 @@
 // with control characters replaced and cut to a readable length.
 #include "pmix_server/wire/options.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -31,16 +32,17 @@ __attribute__((format(printf, 2, 3))) static int refuse(char *error, const char 
     return -EINVAL;
 }
 
-// Digits only, no sign, no space, at most `max`. Moves *text behind the number.
+// Digits only, no sign, no space, at most `max` (9 or more). Moves *text behind the number.
 static bool take_number(const char **text, uint64_t max, uint64_t *ret)
 {
+    assert(max >= 9);
     const char *at = *text;
     uint64_t v = 0;
     if (*at < '0' || *at > '9')
         return false;
     for (; *at >= '0' && *at <= '9'; at++) {
         unsigned digit = (unsigned)(*at - '0');
-        if (v > (max - digit) / 10 || digit > max)
+        if (v > (max - digit) / 10)
             return false;
         v = v * 10 + digit;
     }
@@ -76,7 +78,7 @@ static bool take_duration(const char **text, char stop, uint64_t *ret_ms)
 static const char *exact_duration(uint64_t ms, char *buf, size_t cap)
 {
     size_t unit = ms == 0 ? 1 : 3;
-    while (unit > 0 && ms % units[unit].ms)
+    while (ms % units[unit].ms)
         unit--;
     snprintf(buf, cap, "%" PRIu64 "%s", ms / units[unit].ms, units[unit].name);
     return buf;
@@ -94,7 +96,7 @@ static int parse_duration(const struct pm_option_spec *spec, const char *text, u
                           char *error)
 {
     uint64_t ms;
-    if (!take_duration(&text, '\0', &ms) || *text || ms < spec->min || ms > spec->max)
+    if (!take_duration(&text, '\0', &ms) || ms < spec->min || ms > spec->max)
         return refuse_duration(spec, error, "a duration");
     *ret_ms = ms;
     return 0;
@@ -165,8 +167,11 @@ static bool take_fatal(const char *item, size_t len, struct pm_fatal *fatal)
     if (!take_number(&at, 255, &first))
         return take_signal(item, len, fatal);
     last = first;
-    if (*at == '-' && at++ && !take_number(&at, 255, &last))
-        return false;
+    if (*at == '-') {
+        at++;
+        if (!take_number(&at, 255, &last))
+            return false;
+    }
     if (at != item + len || first == 0 || last < first)
         return false;
     for (; first <= last; first++)
@@ -217,7 +222,7 @@ static int parse_max_restarts(const struct pm_option_spec *spec, const char *tex
     if (*text) {
         text++;
         // 0 is what "no window" is written as by pm_options_encode.
-        if (!take_duration(&text, '\0', &window_ms) || *text || window_ms > 8760 * HOUR)
+        if (!take_duration(&text, '\0', &window_ms) || window_ms > 8760 * HOUR)
             return refuse(error, "takes N or N/DURATION with a DURATION of at most 8760h");
     }
     o->max_restarts = (uint32_t)n;
@@ -234,7 +239,7 @@ static int parse_backoff(const struct pm_option_spec *spec, const char *text,
     max = first > DEFAULT_BACKOFF_MAX ? first : DEFAULT_BACKOFF_MAX;
     if (*text == ':') {
         text++;
-        if (!take_duration(&text, '\0', &max) || *text || max > spec->max)
+        if (!take_duration(&text, '\0', &max) || max > spec->max)
             return refuse_duration(spec, error, "DURATION[:MAX]");
     }
     if (max < first)
@@ -252,8 +257,9 @@ static int parse_port_range(const struct pm_option_spec *spec, const char *text,
         o->port_min = o->port_max = 0;
         return 0;
     }
-    if (!take_number(&text, spec->max, &min) || *text != '-' || !text++ ||
-        !take_number(&text, spec->max, &max) || *text || min < spec->min || max < min)
+    bool good = take_number(&text, spec->max, &min) && *text == '-';
+    text++;
+    if (!good || !take_number(&text, spec->max, &max) || *text || min < spec->min || max < min)
         return refuse(error, "takes A-B with %" PRIu64 " <= A <= B <= %" PRIu64 ", or any",
                       spec->min, spec->max);
     o->port_min = (uint32_t)min;

@@ -6,6 +6,7 @@
 // command line, so nothing gets in that a user could not have said.
 #include "pmix_server/wire/options.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdarg.h>
@@ -41,7 +42,8 @@ __attribute__((format(printf, 2, 3))) static void line_add(struct line *l, const
     size_t room = l->cap > l->len ? l->cap - l->len : 0;
     int n = vsnprintf(room ? l->buf + l->len : NULL, room, format, args);
     va_end(args);
-    l->len += n < 0 ? l->cap : (size_t)n;
+    assert(n >= 0);
+    l->len += (size_t)n;
 }
 
 // Spaces end a value, so a space in a path is written "\s" and a backslash twice.
@@ -56,7 +58,6 @@ static void line_add_path(struct line *l, const char *key, const char *path)
 static void line_add_fatal(struct line *l, const struct pm_fatal *fatal)
 {
     const char *comma = "";
-    size_t start = l->len;
     line_add(l, " fatal-exit=");
     size_t value = l->len;
     for (uint32_t code = 1; code < 256; code++)
@@ -69,7 +70,7 @@ static void line_add_fatal(struct line *l, const struct pm_fatal *fatal)
             line_add(l, "%sSIG%" PRIu32, comma, signal);
             comma = ",";
         }
-    if (l->len == value && l->len > start)
+    if (l->len == value)
         line_add(l, "none");
 }
 
