@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The truth about the lives of ranks, and who is asked about what. See check.h.
+#include "tests/sim/check.h"
+
+#include <string.h>
+
+struct sim_check *sim_check_new(struct sim *s)
+{
+    struct sim_check *c = sim_alloc(1, sizeof(*c));
+    c->life_of_rank = sim_alloc(s->nranks, sizeof(*c->life_of_rank));
+    c->watch = sim_alloc(s->n, sizeof(*c->watch));
+    memset(c->life_of_rank, 0xff, s->nranks * sizeof(*c->life_of_rank));
+    c->last_world_epoch = SIM_NONE;
+    return c;
+}
+
+void sim_check_free(struct sim_check *c)
+{
+    free(c->lives);
+    free(c->life_of_rank);
+    free(c->watch);
+    free(c);
+}
+
+// --- lives -------------------------------------------------------------------------------------
+
+struct sim_life *sim_life_of(struct sim *s, uint32_t rank, uint32_t epoch, uint32_t incarnation)
+{
+    struct sim_check *c = s->check;
+    for (uint32_t i = c->n_lives; i > 0; i--) {
+        struct sim_life *life = &c->lives[i - 1];
+        if (life->rank == rank && life->epoch == epoch && life->incarnation == incarnation)
+            return life;
+    }
+    return NULL;
+}
+
+struct sim_life *sim_life_now(struct sim *s, uint32_t node, uint32_t local)
+{
+    const struct sim_check *c = s->check;
+    uint32_t at = c->life_of_rank[s->nodes[node].first_rank + local];
+    return at == SIM_NONE ? NULL : &c->lives[at];
+}
+
+bool sim_life_failed(const struct sim_life *life)
+{
+    if (life->aborted)
+        return true;
+    return life->ended && !life->meddled &&
+           (life->status != 0 || (life->connected && !life->finalized));
+}
+
+static struct sim_life *life_new(struct sim *s, uint32_t node, const struct sim_start *start)
+{
+    struct sim_check *c = s->check;
+    if (c->n_lives == c->cap_lives) {
+        c->cap_lives = c->cap_lives ? 2 * c->cap_lives : 64;
+        c->lives = realloc(c->lives, c->cap_lives * sizeof(*c->lives));
+        SIM_ASSERT(c->lives);
+    }
+    c->life_of_rank[start->rank] = c->n_lives;
+    struct sim_life *life = &c->lives[c->n_lives++];
+    *life = (struct sim_life){.rank = start->rank, .node = node, .epoch = start->epoch,
+                              .local = start->rank - s->nodes[node].first_rank,
+                              .incarnation = start->incarnation, .started_ns = s->now_ns};
+    return life;
+}
+
+// Invariant 2: a rank is forked while no older life of it runs, and never an older one than before.
+void sim_check_fork(struct sim *s, uint32_t node, uint32_t local)
+{
+    const struct sim_rank *r = &s->nodes[node].shims[local].rank;
+    const struct sim_life *old = sim_life_now(s, node, local);
+    if (old && !old->ended)
+        sim_violate(s, "2: rank %u starts (epoch %u incarnation %u) while incarnation %u of epoch "
+                       "%u runs", r->rank, r->epoch, r->incarnation, old->incarnation, old->epoch);
+    if (old && (old->epoch > r->epoch ||
+                (old->epoch == r->epoch && old->incarnation >= r->incarnation)))
+        sim_violate(s, "1: rank %u starts as epoch %u incarnation %u after epoch %u incarnation %u",
+                    r->rank, r->epoch, r->incarnation, old->epoch, old->incarnation);
+    const struct sim_start start = {.rank = r->rank, .epoch = r->epoch,
+                                    .incarnation = r->incarnation};
+    struct sim_life *life = life_new(s, node, &start);
+    life->exec = r->plan_exec;
+}
+
+void sim_check_never_ran(struct sim *s, uint32_t node, const struct sim_start *start, int32_t status)
+{
+    struct sim_life *life = life_new(s, node, start);
+    life->never_ran = life->ended = true;
+    life->meddled = status == 9;
+    life->status = status;
+    life->ended_ns = s->now_ns;
+}
+
+void sim_check_rank_ends(struct sim *s, uint32_t node, uint32_t local)
+{
+    struct sim_life *life = sim_life_now(s, node, local);
+    const struct sim_rank *r = &s->nodes[node].shims[local].rank;
+    life->ended = true;
+    life->ended_ns = s->now_ns;
+    life->status = r->end_status;
+    life->connected = r->connected;
+    life->finalized = r->finalized;
+}
+
+void sim_check_doomed(struct sim *s, uint32_t node, uint32_t local)
+{
+    struct sim_life *life = sim_life_now(s, node, local);
+    if (life && !life->ended)
+        life->meddled = true;
+}
+
+void sim_check_signalled(struct sim *s, uint32_t node, uint32_t local, int32_t signal)
+{
+    (void)signal;
+    sim_check_doomed(s, node, local);
+}
+
+void sim_check_slurm_kills(struct sim *s, uint32_t node, uint32_t local)
+{
+    struct sim_life *life = sim_life_now(s, node, local);
+    s->check->watch[node].excused = true;
+    if (life && !life->ended)
+        life->meddled = life->slurm = true;
+}
+
+void sim_check_aborts(struct sim *s, uint32_t node, uint32_t local, int32_t status)
+{
+    struct sim_life *life = sim_life_now(s, node, local);
+    if (!life || life->meddled)
+        return;
+    life->aborted = true;
+    life->abort_code = status & 0xff ? status & 0xff : 1;
+}
+
+void sim_check_shim_killed(struct sim *s, uint32_t node, uint32_t local)
+{
+    s->check->watch[node].excused = true;
+    sim_check_doomed(s, node, local);
+}
+
+void sim_check_host_off(struct sim *s, uint32_t node, uint32_t local)
+{
+    struct sim_life *life = sim_life_now(s, node, local);
+    s->check->watch[node].excused = true;
+    if (!life || life->ended)
+        return;
+    life->meddled = life->ended = true;
+    life->status = 9;
+    life->ended_ns = s->now_ns;
+}
+
+void sim_check_proc_ends(struct sim *s, uint32_t slot)
+{
+    s->check->watch[slot].excused = true;
+}
+
+// --- what cores do -----------------------------------------------------------------------------
+
+// Invariant 1: a node that has seen e + 1 starts nothing of an older epoch.
+static void check_start(struct sim *s, uint32_t node, const struct pm_action *a)
+{
+    uint32_t seen = s->nodes[node].max_epoch;
+    if (a->epoch < seen)
+        sim_violate(s, "1: node %u starts rank %u of epoch %u when it has seen epoch %u", node,
+                    a->rank, a->epoch, seen);
+}
+
+static void check_log(struct sim *s, const struct pm_log *log)
+{
+    if (!strcmp(log->kind, "decision"))
+        sim_check_decision(s, log);
+    else if (!strcmp(log->kind, "lost"))
+        sim_check_lost(s, log);
+    else if (!strcmp(log->kind, "state") && log->to && !strcmp(log->to, "PLACING"))
+        sim_check_placing(s);
+}
+
+void sim_check_action(struct sim *s, uint32_t slot, const struct pm_action *a)
+{
+    s->stats.checks++;
+    switch (a->type) {
+    case PM_ACTION_SEND:
+        sim_check_send(s, slot, a);
+        break;
+    case PM_ACTION_START_RANK:
+        check_start(s, slot, a);
+        break;
+    case PM_ACTION_SET_LEASE:
+        sim_check_lease_set(s, slot, a);
+        break;
+    case PM_ACTION_PAUSE:
+        sim_check_pause(s, slot);
+        break;
+    case PM_ACTION_FENCE_DONE:
+    case PM_ACTION_MODEX_DONE:
+        sim_check_done(s, slot, a);
+        break;
+    case PM_ACTION_LOG:
+        check_log(s, a->log);
+        break;
+    default:
+        break;
+    }
+}
+
+void sim_check_step(struct sim *s, uint32_t slot, const struct pm_event *event, enum pm_state before)
+{
+    (void)event;
+    (void)before;
+    uint32_t epoch = pm_core_epoch(s->procs[slot].core);
+    if (slot == s->p.nnodes) {
+        s->stats.restarts = epoch;
+        return;
+    }
+    if (epoch < s->nodes[slot].max_epoch)
+        sim_violate(s, "1: node %u went back from epoch %u to %u", slot, s->nodes[slot].max_epoch,
+                    epoch);
+    s->nodes[slot].max_epoch = epoch;
+}
+
+void sim_check_event(struct sim *s)
+{
+    if (s->stats.events < s->check->next_full)
+        return;
+    s->check->next_full = s->stats.events + SIM_FULL_CHECK_EVENTS;
+    s->stats.full_checks++;
+    sim_check_leases(s);
+    sim_check_decisions(s);
+    sim_check_queues(s);
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The invariants of the design, watched from outside the cores: what was done is compared with what
+// was true. Models and faults call these as things happen; each looks only at what that touches.
+// Every 1,024 events everything is looked at again.
+//
+// check.c keeps the truth about every life of every rank; check_decide.c watches decisions (1, 3,
+// 4), check_lease.c who runs and who stands (2, 10), check_judge.c who is declared dead (7, 8),
+// check_fence.c fences and other questions to the tree (5, 9), check_end.c what is left (5, 6).
+#ifndef PM_TESTS_SIM_CHECK_H
+#define PM_TESTS_SIM_CHECK_H
+
+#include "tests/sim/sim.h"
+
+#define SIM_FULL_CHECK_EVENTS 1024
+
+// One incarnation of a rank, and how it really ended.
+struct sim_life {
+    uint32_t rank, node, local, epoch, incarnation;
+    int32_t status;
+    bool never_ran;
+    bool ended;
+    bool meddled;   // a signal that is no part of the program's own fate: ours, Slurm's, its shim's
+    bool exec;      // the program could not be started
+    bool connected, finalized;
+    bool aborted;
+    int32_t abort_code;
+    bool slurm;     // of the signals, one was Slurm's
+    bool decided;
+    uint64_t started_ns;
+    uint64_t ended_ns;
+};
+
+struct sim_watch { // per node
+    uint64_t gone_ns;     // 0, or when its loss was declared
+    uint64_t both_ns;     // when last no process of it could act for a lease, see check_lease.c
+    uint64_t lease_set_ns;
+    uint64_t lease_check_ns; // of the check that counts
+    uint32_t n_cut;       // directions to and from the coordinator that are cut
+    uint32_t n_troubles;  // what disturbs it now
+    bool excused;         // it was really lost, or a part of it
+};
+
+struct sim_check {
+    struct sim_life *lives;
+    uint32_t n_lives, cap_lives;
+    uint32_t *life_of_rank; // the newest, SIM_NONE: none yet
+    struct sim_watch *watch; // per slot
+    uint32_t n_declared;
+    uint32_t worlds_restarted; // decisions
+    uint32_t ranks_restarted;
+    uint32_t last_world_epoch; // that was decided to end, SIM_NONE: none
+    bool job_suspended;
+    uint64_t next_full;
+    uint64_t troubled_ns; // the last time that anything was disturbed
+};
+
+struct sim_check *sim_check_new(struct sim *s);
+void sim_check_free(struct sim_check *c);
+
+// --- what happens ------------------------------------------------------------------------------
+void sim_check_event(struct sim *s); // after every event
+void sim_check_action(struct sim *s, uint32_t slot, const struct pm_action *a); // before it is done
+void sim_check_step(struct sim *s, uint32_t slot, const struct pm_event *event, enum pm_state before);
+void sim_check_fork(struct sim *s, uint32_t node, uint32_t local);
+void sim_check_never_ran(struct sim *s, uint32_t node, const struct sim_start *start, int32_t status);
+void sim_check_rank_ends(struct sim *s, uint32_t node, uint32_t local);
+void sim_check_doomed(struct sim *s, uint32_t node, uint32_t local);  // SIGKILL is pending
+void sim_check_signalled(struct sim *s, uint32_t node, uint32_t local, int32_t signal);
+void sim_check_stopped(struct sim *s, uint32_t node, uint32_t local, bool stop);
+void sim_check_aborts(struct sim *s, uint32_t node, uint32_t local, int32_t status);
+void sim_check_connected(struct sim *s, uint32_t node, uint32_t local, bool finalized);
+void sim_check_slurm_kills(struct sim *s, uint32_t node, uint32_t local);
+void sim_check_proc_ends(struct sim *s, uint32_t slot);
+void sim_check_shim_killed(struct sim *s, uint32_t node, uint32_t local);
+void sim_check_shim_paused(struct sim *s, uint32_t node, uint32_t local);
+void sim_check_host_off(struct sim *s, uint32_t node, uint32_t local);
+void sim_check_host_suspended(struct sim *s, uint32_t node);
+// Something that a node is not to blame for begins or ends: paused, cut, slow.
+void sim_check_disturbed(struct sim *s, uint32_t slot, bool begins);
+void sim_check_cut(struct sim *s, uint32_t from, uint32_t to, bool is_cut);
+void sim_check_lease_due(struct sim *s, uint32_t node); // an event of its own: SIM_EVENT_LEASE
+bool sim_check_end(struct sim *s); // the step is over, and everything has had its time
+
+// --- for the checkers --------------------------------------------------------------------------
+struct sim_life *sim_life_of(struct sim *s, uint32_t rank, uint32_t epoch, uint32_t incarnation);
+struct sim_life *sim_life_now(struct sim *s, uint32_t node, uint32_t local);
+bool sim_life_failed(const struct sim_life *life); // ended, not as meant, and not by us
+uint64_t sim_disturbed_ns(const struct sim *s, uint32_t slot); // in all, so far
+void sim_check_decision(struct sim *s, const struct pm_log *log);
+void sim_check_lost(struct sim *s, const struct pm_log *log);
+void sim_check_send(struct sim *s, uint32_t slot, const struct pm_action *a);
+void sim_check_done(struct sim *s, uint32_t node, const struct pm_action *a); // fence, modex
+void sim_check_lease_set(struct sim *s, uint32_t node, const struct pm_action *a);
+void sim_check_pause(struct sim *s, uint32_t node);
+void sim_check_placing(struct sim *s);
+void sim_check_leases(struct sim *s);    // full
+void sim_check_decisions(struct sim *s); // full
+void sim_check_queues(struct sim *s);    // full
+
+#endif

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Invariants 1, 3 and 4: one decision per failure, none for what was no failure, and every failure
+// gets one in bounded time.
+#include <string.h>
+
+#include "tests/sim/check.h"
+
+static bool is_loss(enum pm_cause cause)
+{
+    return cause == PM_CAUSE_SHIM_LOST || cause == PM_CAUSE_AGENT_LOST || cause == PM_CAUSE_NODE_LOST;
+}
+
+// Does what is said to have happened agree with what did?
+static void check_cause(struct sim *s, const struct pm_log *log, struct sim_life *life)
+{
+    bool by_end = log->cause == PM_CAUSE_EXIT || log->cause == PM_CAUSE_SIGNAL ||
+                  log->cause == PM_CAUSE_OOM || log->cause == PM_CAUSE_EXEC;
+    if (by_end && (!life->ended || life->meddled || life->status != log->wait_status))
+        sim_violate(s, "4: decided that rank %u of epoch %u failed with status %d, but it %s with %d",
+                    log->rank, log->epoch, log->wait_status,
+                    !life->ended ? "runs" : life->meddled ? "was signalled by us" : "ended",
+                    life->status);
+    bool clean = life->ended && !life->aborted && life->status == 0 &&
+                 (!life->connected || life->finalized);
+    if (clean && strcmp(log->action, "ignore") != 0)
+        sim_violate(s, "4: rank %u of epoch %u ended well, and the decision is %s", log->rank,
+                    log->epoch, log->action);
+    if (log->cause == PM_CAUSE_ABORT && !life->aborted)
+        sim_violate(s, "4: rank %u of epoch %u never called abort", log->rank, log->epoch);
+}
+
+void sim_check_decision(struct sim *s, const struct pm_log *log)
+{
+    struct sim_check *c = s->check;
+    if (!strcmp(log->action, "restart-world")) {
+        if (c->last_world_epoch == log->epoch)
+            sim_violate(s, "1: two decisions to restart the world of epoch %u", log->epoch);
+        c->last_world_epoch = log->epoch;
+        c->worlds_restarted++;
+    }
+    c->ranks_restarted += !strcmp(log->action, "restart-rank");
+    if (log->cause == PM_CAUSE_NONE || log->rank == PM_RANK_NONE || is_loss(log->cause))
+        return;
+    struct sim_life *life = sim_life_of(s, log->rank, log->epoch, log->incarnation);
+    if (!life) {
+        sim_violate(s, "4: a decision about rank %u epoch %u incarnation %u, which never was",
+                    log->rank, log->epoch, log->incarnation);
+        return;
+    }
+    if (life->decided)
+        sim_violate(s, "1: a second decision about rank %u epoch %u incarnation %u: %s", log->rank,
+                    log->epoch, log->incarnation, log->action);
+    life->decided = true;
+    check_cause(s, log, life);
+}
+
+static uint64_t bound_ns(const struct sim *s)
+{
+    const struct pm_options *o = &s->p.options;
+    uint64_t ms = o->node_timeout_ms + o->grace_ms + 10000 + o->start_timeout_ms +
+                  (o->backoff_max_ms > o->backoff_ms ? o->backoff_max_ms : o->backoff_ms * 1024);
+    return ms * SIM_MS;
+}
+
+// A failure of the world that runs, older than the bound, and nothing was made of it. Only when nothing
+// has disturbed the world since.
+void sim_check_decisions(struct sim *s)
+{
+    const struct sim_check *c = s->check;
+    enum pm_state state = sim_state(s);
+    if (state != PM_STATE_RUNNING && state != PM_STATE_STARTING)
+        return;
+    uint32_t epoch = pm_core_epoch(s->procs[s->p.nnodes].core);
+    for (uint32_t i = c->n_lives; i > 0 && c->lives[i - 1].epoch == epoch; i--) {
+        const struct sim_life *life = &c->lives[i - 1];
+        uint64_t since_ns = life->ended_ns > c->troubled_ns ? life->ended_ns : c->troubled_ns;
+        bool left = life->ended && life->status == 0; // without finalize: may be nothing
+        if (!life->ended || life->decided || left || !sim_life_failed(life) ||
+            s->now_ns - since_ns <= bound_ns(s))
+            continue;
+        sim_violate(s, "3: rank %u of epoch %u failed %llu ms ago and nothing was decided",
+                    life->rank, epoch, (unsigned long long)((s->now_ns - life->ended_ns) / SIM_MS));
+    }
+}

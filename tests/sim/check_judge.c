@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Invariants 7 and 8: who was disturbed for less than T/2 in all is never declared dead, and who was
+// declared dead hears nothing but refusals. How long a node was disturbed is counted in real time, by
+// whatever keeps it and the coordinator apart.
+#include "pmix_server/core/internal.h"
+#include "pmix_server/core/membership.h"
+#include "tests/sim/check.h"
+
+uint64_t sim_disturbed_ns(const struct sim *s, uint32_t slot)
+{
+    const struct sim_host *h = &s->hosts[slot];
+    return h->disturbed_ns + (s->check->watch[slot].n_troubles ? s->now_ns - h->disturbed_at_ns : 0);
+}
+
+void sim_check_disturbed(struct sim *s, uint32_t slot, bool begins)
+{
+    struct sim_watch *w = &s->check->watch[slot];
+    struct sim_host *h = &s->hosts[slot];
+    s->check->troubled_ns = s->now_ns;
+    if (begins && w->n_troubles++ == 0)
+        h->disturbed_at_ns = s->now_ns;
+    if (!begins && w->n_troubles > 0 && --w->n_troubles == 0)
+        h->disturbed_ns += s->now_ns - h->disturbed_at_ns;
+}
+
+void sim_check_cut(struct sim *s, uint32_t from, uint32_t to, bool is_cut)
+{
+    sim_check_disturbed(s, from, is_cut);
+    sim_check_disturbed(s, to, is_cut);
+}
+
+static bool unreapable(const struct sim *s, uint32_t node)
+{
+    for (uint32_t i = 0; i < s->nodes[node].n_local; i++)
+        if (s->nodes[node].shims[i].rank.unreapable_ns)
+            return true;
+    return false;
+}
+
+void sim_check_lost(struct sim *s, const struct pm_log *log)
+{
+    struct sim_check *c = s->check;
+    uint32_t node = log->node;
+    SIM_ASSERT(node < s->p.nnodes);
+    if (c->watch[node].gone_ns)
+        sim_violate(s, "8: node %u is declared dead twice", node);
+    c->watch[node].gone_ns = s->now_ns ? s->now_ns : 1;
+    c->n_declared++;
+    // A tenth of slack for the coordinator's clock, and what a link takes to recover: its
+    // retransmission sleeps as long again as the cut was.
+    uint64_t half_ns = s->p.options.node_timeout_ms * SIM_MS / 2 * 10 / 11;
+    bool shims_whole = !c->watch[node].excused && !s->hosts[node].off && s->procs[node].core;
+    if (shims_whole && !unreapable(s, node) && sim_disturbed_ns(s, node) < half_ns &&
+        sim_disturbed_ns(s, s->p.nnodes) < half_ns)
+        sim_violate(s, "7: node %u is declared dead (%s) after %llu ms of disturbance", node,
+                    pm_cause_name(log->cause),
+                    (unsigned long long)(sim_disturbed_ns(s, node) / SIM_MS));
+}
+
+static uint32_t peer_of(struct sim *s, uint32_t slot, uint32_t id)
+{
+    const struct sim_proc *p = &s->procs[slot];
+    for (uint32_t i = 0; i < p->n_links; i++) {
+        const struct sim_link *l = &s->links[p->links[i]];
+        uint32_t end = l->end[0].slot == slot ? 0 : 1;
+        if (l->end[end].id == id)
+            return l->end[1 - end].slot;
+    }
+    return SIM_NONE;
+}
+
+// Only what asks or refuses may still be said to a node that the speaker knows to be dead.
+void sim_check_send(struct sim *s, uint32_t slot, const struct pm_action *a)
+{
+    if (s->check->n_declared == 0)
+        return;
+    uint32_t peer = peer_of(s, slot, a->link);
+    if (peer >= s->p.nnodes || !pm_set_has(pm_dead_nodes(s->procs[slot].core), peer))
+        return;
+    if (a->len == 0 || (a->data[0] != PM_FRAME_REFUSED && a->data[0] != PM_FRAME_CALL &&
+                        a->data[0] != PM_FRAME_ATTACH))
+        sim_violate(s, "8: node %d sends frame %02x to node %u, which is dead",
+                    (int)sim_node_of(s, slot), a->len ? a->data[0] : 0, peer);
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The commands of pm-sim; each has a file of its own, a row in main.c, and returns an exit status.
+#ifndef PM_TESTS_SIM_COMMANDS_H
+#define PM_TESTS_SIM_COMMANDS_H
+
+#include "tests/sim/sim.h"
+
+int sim_command_run(int argc, char **argv);   // command_run.c
+int sim_command_plant(int argc, char **argv); // plant.c
+
+#endif

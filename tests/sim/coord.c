@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The coordinator's shell, after pmix_server/coordinator*.c: what it does for each action of its core.
+#include "tests/sim/check.h"
+#include "tests/sim/outcome.h"
+#include "tests/sim/sim.h"
+
+#define END_TIMEOUT_MS 5000
+
+enum due { DUE_LAUNCHED = 0, DUE_JOB_STATE };
+
+static void launched(struct sim *s)
+{
+    if (!s->procs[s->p.nnodes].core || s->srun.launched)
+        return;
+    s->srun.launched = true;
+    sim_proc_post(s, s->p.nnodes, (struct pm_event){.type = PM_EVENT_LAUNCHED, .job = 7,
+                                                    .nnodes = s->p.nnodes, .ntasks = s->nranks});
+}
+
+void sim_coord_due(struct sim *s, uint32_t what)
+{
+    if (!sim_proc_runs(s, s->p.nnodes)) {
+        if (s->procs[s->p.nnodes].core)
+            sim_push(s, s->now_ns + 50 * SIM_MS, SIM_EVENT_COORD, what, 0, 0);
+        return;
+    }
+    if (what == DUE_LAUNCHED)
+        launched(s);
+    else
+        sim_proc_post(s, s->p.nnodes, (struct pm_event){.type = PM_EVENT_JOB_STATE,
+                                                        .job_state = (uint8_t)s->job_state});
+}
+
+// The verdict is there; the process waits for the end of srun.
+static void finish(struct sim *s, int32_t status)
+{
+    s->exited = true;
+    s->verdict = status;
+    s->exited_ns = s->now_ns;
+    sim_outcome_judge(s, status);
+    if (s->srun.alive)
+        sim_srun_signal(s, 15, END_TIMEOUT_MS);
+    else
+        sim_push(s, s->now_ns, SIM_EVENT_SRUN, SIM_SRUN_COORD_ENDS, 0, 0);
+}
+
+void sim_coord_act(struct sim *s, struct pm_action *a)
+{
+    switch (a->type) {
+    case PM_ACTION_END_STEP:
+        sim_srun_signal(s, a->signal ? a->signal : 15, a->timeout_ms);
+        break;
+    case PM_ACTION_ASK_JOB_STATE:
+        sim_push(s, s->now_ns + sim_rng_between(&s->local, 1, s->p.job_ask_ms) * SIM_MS,
+                 SIM_EVENT_COORD, DUE_JOB_STATE, 0, 0);
+        break;
+    case PM_ACTION_EXIT:
+        finish(s, a->status);
+        break;
+    case PM_ACTION_SAY:
+        if (a->text)
+            snprintf(s->said_last, sizeof(s->said_last), "%s", a->text);
+        break;
+    case PM_ACTION_LOG:
+        break;
+    default:
+        SIM_ASSERT(!"action of a coordinator");
+    }
+}

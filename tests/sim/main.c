@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// pm-sim run --seed N [--trace]     one world; with its timeline on stdout
+// pm-sim run --seeds A-B            many; one line per failure, with the command that replays it
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+
+#include "tests/sim/commands.h"
+
+static const struct {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *help;
+} commands[] = {
+    {"run", sim_command_run, "--seed N [--trace] | --seeds A-B [--quiet] | --list FILE"},
+    {"plant", sim_command_plant, "[NAME]"},
+};
+
+int main(int argc, char **argv)
+{
+    for (size_t i = 0; argc > 1 && i < sizeof(commands) / sizeof(*commands); i++)
+        if (!strcmp(argv[1], commands[i].name))
+            return commands[i].run(argc - 1, argv + 1);
+    fprintf(stderr, "usage:\n");
+    for (size_t i = 0; i < sizeof(commands) / sizeof(*commands); i++)
+        fprintf(stderr, "  pm-sim %s %s\n", commands[i].name, commands[i].help);
+    return 2;
+}

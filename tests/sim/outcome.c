@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See outcome.h.
+//
+// 0 wants proof: every rank's last life belongs to the last epoch and ended with 0. Any other status
+// wants a reason: a failure of the last epoch that cannot or may not be restarted, something lost,
+// the user, srun. Where failures could be restarted and nothing else happened, the step must go on.
+#include "tests/sim/outcome.h"
+
+#include <string.h>
+
+#include "tests/sim/check.h"
+
+#define CANNOT_SUPERVISE 125
+
+struct sim_outcome *sim_outcome_new(struct sim *s)
+{
+    (void)s;
+    return sim_alloc(1, sizeof(struct sim_outcome));
+}
+
+void sim_outcome_free(struct sim_outcome *o)
+{
+    free(o);
+}
+
+void sim_outcome_lost(struct sim *s, uint32_t node)
+{
+    (void)node;
+    s->outcome->lost = true;
+}
+
+void sim_outcome_user_stops(struct sim *s, int32_t signal)
+{
+    s->outcome->user = true;
+    s->outcome->user_signal = signal;
+}
+
+void sim_outcome_slurm_kills(struct sim *s)
+{
+    if (!s->exited)
+        s->outcome->slurm_killed = true;
+}
+
+static int32_t code_of(int32_t status)
+{
+    return status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff;
+}
+
+static bool faults_struck(const struct sim *s, enum sim_fault_kind first, enum sim_fault_kind last)
+{
+    for (int k = (int)first; k <= (int)last; k++)
+        if (s->stats.faults[k])
+            return true;
+    return false;
+}
+
+// What may cost a node or a server although nobody was killed.
+static bool troubled(const struct sim *s)
+{
+    return faults_struck(s, SIM_FAULT_AGENT_PAUSED, SIM_FAULT_AGENT_AND_SHIMS_PAUSED) ||
+           faults_struck(s, SIM_FAULT_HOST_SUSPENDED, SIM_FAULT_HOST_SUSPENDED) ||
+           faults_struck(s, SIM_FAULT_LINK_RESET, SIM_FAULT_COORD_CUT) ||
+           faults_struck(s, SIM_FAULT_JOB_SUSPENDED, SIM_FAULT_JOB_SUSPENDED) ||
+           faults_struck(s, SIM_FAULT_QUEUE_FULL, SIM_FAULT_QUEUE_FULL) ||
+           faults_struck(s, SIM_FAULT_RANK_UNREAPABLE, SIM_FAULT_RANK_UNREAPABLE);
+}
+
+static bool servers_failed(const struct sim *s)
+{
+    return faults_struck(s, SIM_FAULT_SERVER_KILLED, SIM_FAULT_SERVER_STUCK) || troubled(s);
+}
+
+// Every rank ended with 0 in the last epoch, by itself.
+static bool all_ended_well(struct sim *s, uint32_t epoch, uint32_t *ret_rank)
+{
+    const struct sim_check *c = s->check;
+    for (uint32_t rank = 0; rank < s->nranks; rank++) {
+        *ret_rank = rank;
+        if (c->life_of_rank[rank] == SIM_NONE)
+            return false;
+        const struct sim_life *life = &c->lives[c->life_of_rank[rank]];
+        if (life->epoch != epoch || !life->ended || life->status != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool is_fatal(const struct sim *s, const struct sim_life *life)
+{
+    int32_t code = code_of(life->status);
+    return life->exec || (code < 128 && s->p.options.fatal.exits[code / 64] >> code % 64 & 1);
+}
+
+static bool budget_may_be_used(const struct sim *s)
+{
+    const struct pm_options *o = &s->p.options;
+    uint32_t decisions = s->check->worlds_restarted + s->check->ranks_restarted;
+    return o->mode == PM_MODE_NOTIFY || decisions >= o->max_restarts || o->min_uptime_ms > 0;
+}
+
+static void allow(struct sim *s, int32_t code)
+{
+    s->outcome->allowed[code & 0xff] = true;
+}
+
+// Failures that are a reason to end with their status.
+static void allow_failures(struct sim *s, uint32_t epoch)
+{
+    const struct sim_check *c = s->check;
+    for (uint32_t i = 0; i < c->n_lives; i++) {
+        const struct sim_life *life = &c->lives[i];
+        if (!sim_life_failed(life) || life->epoch != epoch)
+            continue;
+        bool ends = is_fatal(s, life) || budget_may_be_used(s) || s->outcome->lost || troubled(s);
+        if (!ends)
+            continue;
+        if (life->aborted)
+            allow(s, life->abort_code);
+        if (life->ended && life->status != 0)
+            allow(s, code_of(life->status));
+        if (life->ended && life->status == 0)
+            allow(s, 1); // left without finalize
+    }
+}
+
+static void allow_all(struct sim *s, uint32_t epoch)
+{
+    struct sim_outcome *o = s->outcome;
+    uint32_t rank;
+    memset(o->allowed, 0, sizeof(o->allowed));
+    o->any = o->user || (o->slurm_killed && (o->lost || troubled(s)));
+    if (all_ended_well(s, epoch, &rank))
+        allow(s, 0);
+    allow_failures(s, epoch);
+    if (o->lost || troubled(s) || servers_failed(s))
+        allow(s, 1);
+    if ((o->lost || troubled(s) || servers_failed(s) || s->stats.faults[SIM_FAULT_LOCAL_LATE] ||
+         s->stats.faults[SIM_FAULT_START_FAILS]) && epoch == 0)
+        allow(s, CANNOT_SUPERVISE);
+    if (s->p.wait_ms)
+        allow(s, 128 + 15);
+    if (faults_struck(s, SIM_FAULT_RANK_HANGS, SIM_FAULT_RANK_HANGS))
+        o->any |= o->user;
+}
+
+void sim_outcome_judge(struct sim *s, int32_t status)
+{
+    struct sim_outcome *o = s->outcome;
+    uint32_t epoch = pm_core_epoch(s->procs[s->p.nnodes].core), rank = 0;
+    allow_all(s, epoch);
+    if (!o->any && !o->allowed[status & 0xff])
+        sim_violate(s, "4: the step ends with %d in epoch %u, which nothing that happened explains "
+                       "(\"%s\")", status, epoch, s->said_last);
+    if (status == 0 && !o->user && !all_ended_well(s, epoch, &rank))
+        sim_violate(s, "4: the step ends with 0, but rank %u did not in epoch %u", rank, epoch);
+    const struct pm_options *opt = &s->p.options;
+    if (!opt->restart_window_ms &&
+        s->check->worlds_restarted + s->check->ranks_restarted > opt->max_restarts)
+        sim_violate(s, "4: %u worlds and %u ranks restarted, %u restarts are allowed",
+                    s->check->worlds_restarted, s->check->ranks_restarted, opt->max_restarts);
+}

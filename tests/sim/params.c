@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A world from a seed. Swarm: most seeds have most faults off, so that each is also tried alone and
+// in small company; a few have all of them on.
+#include <inttypes.h>
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+void sim_params_calm(struct sim_params *p)
+{
+    *p = (struct sim_params){
+        .nnodes = 4,
+        .per_node = 2,
+        .names = true,
+        .hop_ns = 50 * SIM_US,
+        .local_ns = 50 * SIM_US,
+        .stagger_ns = 100 * SIM_MS,
+        .job_ask_ms = 50,
+        .pmix = true,
+        .fences = 4,
+        .life_ms = 20000,
+        .term_ms = 100,
+        .chaos_ms = 20000,
+    };
+    p->options = (struct pm_options){
+        .mode = PM_MODE_WORLD,
+        .max_restarts = 3,
+        .min_uptime_ms = 5000,
+        .grace_ms = 5000,
+        .node_timeout_ms = 2000,
+        .orphan_timeout_ms = 60000,
+        .start_timeout_ms = 120000,
+        .join_window_ms = 15000,
+        .fanout = 32,
+    };
+    p->options.fatal.exits[93 / 64] |= 1ull << 93 % 64;
+}
+
+static uint64_t one_of(struct sim_rng *r, const uint64_t *values, uint32_t n)
+{
+    return values[sim_rng_pick(r, n)];
+}
+#define ONE_OF(r, ...)                                                                             \
+    one_of(r, (const uint64_t[]){__VA_ARGS__}, sizeof((uint64_t[]){__VA_ARGS__}) / sizeof(uint64_t))
+
+static void draw_options(struct sim_rng *r, struct pm_options *o)
+{
+    o->mode = (uint32_t)ONE_OF(r, PM_MODE_WORLD, PM_MODE_WORLD, PM_MODE_WORLD, PM_MODE_RANK,
+                               PM_MODE_NOTIFY);
+    o->max_restarts = (uint32_t)ONE_OF(r, 0, 1, 3, 3, 20, 1000, 1000);
+    o->restart_window_ms = ONE_OF(r, 0, 0, 0, 10000, 60000);
+    o->min_uptime_ms = ONE_OF(r, 0, 0, 100, 5000);
+    o->backoff_ms = ONE_OF(r, 0, 0, 0, 200, 2000);
+    o->backoff_max_ms = ONE_OF(r, 0, 5000);
+    o->grace_ms = ONE_OF(r, 0, 100, 1000, 5000);
+    o->node_timeout_ms = ONE_OF(r, 1000, 2000, 2000, 5000, 10000);
+    o->orphan_timeout_ms = ONE_OF(r, 5000, 20000, 60000);
+    o->start_timeout_ms = ONE_OF(r, 20000, 60000, 120000);
+    o->join_window_ms = ONE_OF(r, 5000, 15000);
+    o->fanout = (uint32_t)ONE_OF(r, 2, 2, 3, 4, 8, 32);
+    o->verbose = sim_rng_pick(r, 2);
+}
+
+static void draw_size(struct sim_rng *r, struct sim_params *p)
+{
+    p->nnodes = (uint32_t)ONE_OF(r, 1, 2, 3, 4, 5, 7, 8, 12, 16, 24);
+    p->per_node = (uint32_t)ONE_OF(r, 1, 1, 2, 2, 3, 4, 8);
+    if (sim_rng_one_in(r, 64))
+        p->nnodes = (uint32_t)sim_rng_between(r, 32, 96);
+    p->uneven = p->per_node > 1 && sim_rng_one_in(r, 4);
+}
+
+static void draw_faults(struct sim_rng *r, struct sim_params *p)
+{
+    uint32_t on_in = (uint32_t)ONE_OF(r, 1, 3, 8, 16, 16); // each kind is on in one of so many
+    for (uint32_t k = SIM_FAULT_NONE + 1; k < SIM_FAULT_MAX; k++)
+        if (sim_rng_one_in(r, on_in))
+            p->weight[k] = (uint32_t)ONE_OF(r, 1, 2, 8);
+    // A restart in most worlds.
+    if (!sim_rng_one_in(r, 8)) {
+        p->weight[SIM_FAULT_RANK_KILLED] += 4;
+        p->weight[SIM_FAULT_RANK_EXITS] += 2;
+    }
+    // What ends every step by itself would hide the rest.
+    static const enum sim_fault_kind deadly[] = {
+        SIM_FAULT_AGENT_KILLED, SIM_FAULT_SHIM_KILLED, SIM_FAULT_AGENT_AND_SHIM_KILLED,
+        SIM_FAULT_HOST_LOST, SIM_FAULT_HOST_CRASHED, SIM_FAULT_HOST_REBOOTED, SIM_FAULT_RACK_LOST,
+        SIM_FAULT_COORD_KILLED, SIM_FAULT_USER_STOP, SIM_FAULT_SLURM_STOP,
+    };
+    bool keep = sim_rng_one_in(r, 3);
+    for (size_t i = 0; i < sizeof(deadly) / sizeof(*deadly); i++)
+        p->weight[deadly[i]] = keep && p->weight[deadly[i]] ? 1 : 0;
+    p->n_faults = (uint32_t)ONE_OF(r, 0, 1, 2, 3, 5, 8, 13, 21);
+    p->chaos_ms = ONE_OF(r, 5000, 20000, 20000, 60000);
+}
+
+void sim_params_of_seed(struct sim_params *p, uint64_t seed)
+{
+    struct sim_rng r = sim_rng_of(seed, 0);
+    sim_params_calm(p);
+    p->seed = seed;
+    draw_size(&r, p);
+    draw_options(&r, &p->options);
+    p->cipher = sim_rng_one_in(&r, 16);
+    p->skewed = !sim_rng_one_in(&r, 4);
+    p->names = !sim_rng_one_in(&r, 6);
+    p->wait_ms = ONE_OF(&r, 0, 0, 0, 0, 3000, 20000);
+    p->hop_ns = ONE_OF(&r, 5, 25, 100, 1000, 5000) * SIM_US;
+    p->jitter_ns = ONE_OF(&r, 0, 20, 2000, 20000) * SIM_US;
+    p->local_ns = ONE_OF(&r, 5, 50, 500, 5000) * SIM_US;
+    p->stagger_ns = ONE_OF(&r, 0, 10, 500, 3000) * SIM_MS;
+    p->job_ask_ms = ONE_OF(&r, 20, 500, 5000);
+    p->pmix = !sim_rng_one_in(&r, 4);
+    p->fences = (uint32_t)ONE_OF(&r, 0, 2, 5, 20, 60);
+    p->modex = sim_rng_one_in(&r, 2);
+    p->fence_timeout_ms = (uint32_t)ONE_OF(&r, 0, 0, 5000, 60000);
+    p->term_ms = ONE_OF(&r, 0, 50, 500, 3000);
+    p->orphans_in = (uint32_t)ONE_OF(&r, 0, 0, 2, 8);
+    draw_faults(&r, p);
+    // Mostly the world still lives when the last fault strikes.
+    p->life_ms = p->chaos_ms * ONE_OF(&r, 1, 4, 8, 8, 16) / 8;
+}
+
+void sim_params_print(const struct sim_params *p, FILE *f)
+{
+    const struct pm_options *o = &p->options;
+    fprintf(f, "seed %" PRIu64 ": %u nodes x %u%s%s%s%s, mode %s, fan-out %u, T %" PRIu64
+               " ms, grace %" PRIu64 " ms, orphan %" PRIu64 " ms, %u restarts",
+            p->seed, p->nnodes, p->per_node, p->uneven ? ", uneven" : "",
+            p->cipher ? ", cipher" : "", p->skewed ? ", skewed clocks" : "",
+            p->names ? "" : ", no names", pm_mode_name(o->mode), o->fanout, o->node_timeout_ms,
+            o->grace_ms, o->orphan_timeout_ms, o->max_restarts);
+    fprintf(f, ", life %" PRIu64 " ms%s, %u fences, hop %" PRIu64 " us, %u faults in %" PRIu64
+               " ms of:",
+            p->life_ms, p->pmix ? "" : " without PMIx", p->fences, (uint64_t)(p->hop_ns / SIM_US), p->n_faults,
+            p->chaos_ms);
+    for (int k = 0; k < SIM_FAULT_MAX; k++)
+        if (p->weight[k])
+            fprintf(f, " %s", sim_fault_name((enum sim_fault_kind)k));
+    fprintf(f, "\n");
+}

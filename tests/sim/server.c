@@ -1,0 +1,552 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// pm-pmix-server and the agent's side of it, after pmix_server/agent_server*.c: one per epoch and one
+// on standby, started, proved, watched and killed. `state` is what the agent knows, `process` what is.
+#include <string.h>
+
+#include "tests/sim/sim.h"
+
+#define START_MS    30000
+#define PROVE_NS    (1000 * SIM_MS)
+#define STANDBY     SIM_SERVERS // as an index: the timer that starts a standby server
+
+enum due { DUE_READY = 0, DUE_PROVED, DUE_WATCH }; // low bits of the stamp of an event
+
+static struct sim_server *place(struct sim *s, uint32_t node, uint32_t index)
+{
+    return &s->nodes[node].servers[index];
+}
+
+static uint32_t index_of(struct sim *s, uint32_t node, const struct sim_server *server)
+{
+    return (uint32_t)(server - s->nodes[node].servers);
+}
+
+static struct sim_server *find(struct sim *s, uint32_t node, bool standby, uint32_t epoch)
+{
+    for (uint32_t i = 0; i < SIM_SERVERS; i++) {
+        struct sim_server *v = place(s, node, i);
+        if (v->state && v->standby == standby && (standby || v->epoch == epoch))
+            return v;
+    }
+    return NULL;
+}
+
+static void push_due(struct sim *s, uint32_t node, uint32_t index, enum due what, uint64_t delay_ns)
+{
+    sim_push(s, s->now_ns + delay_ns, SIM_EVENT_SERVER, node, index,
+             (uint64_t)place(s, node, index)->stamp << 2 | what);
+}
+
+static void say(struct sim *s, uint32_t node, const struct sim_server *v, struct sim_msg msg)
+{
+    msg.epoch = v->epoch;
+    msg.stamp = v->stamp;
+    sim_chan_up(s, node, s->nodes[node].n_local + index_of(s, node, v), msg);
+}
+
+// --- life --------------------------------------------------------------------------------------
+
+static struct sim_server *server_start(struct sim *s, uint32_t node, uint32_t epoch, bool standby)
+{
+    uint32_t i = 0;
+    while (i < SIM_SERVERS && place(s, node, i)->state)
+        i++;
+    SIM_ASSERT(i < SIM_SERVERS);
+    struct sim_server *v = place(s, node, i);
+    *v = (struct sim_server){.state = SIM_SERVER_STARTING, .process = true, .epoch = epoch,
+                             .standby = standby, .stamp = v->stamp + 1};
+    sim_chan_clear(&s->nodes[node].up[s->nodes[node].n_local + i]);
+    sim_chan_clear(&s->nodes[node].down[s->nodes[node].n_local + i]);
+    push_due(s, node, i, DUE_READY, sim_rng_between(&s->local, 5 * SIM_MS, 150 * SIM_MS));
+    return v;
+}
+
+// The process is gone: ranks that wait for it see their connection end.
+static void process_ends(struct sim *s, uint32_t node, struct sim_server *v)
+{
+    v->process = v->stuck = false;
+    uint64_t waiting = 0;
+    for (int g = 0; g < SIM_GROUP_MAX; g++)
+        waiting |= v->gather[g].arrived;
+    for (uint32_t i = 0; i < s->nodes[node].n_local; i++) {
+        const struct sim_rank *r = &s->nodes[node].shims[i].rank;
+        if (!r->alive || r->epoch != v->epoch)
+            continue;
+        if (waiting >> i & 1)
+            sim_rank_fenced(s, node, i, PM_STATUS_ERROR);
+        if (v->modex_id[i])
+            sim_rank_asked(s, node, i);
+    }
+}
+
+static void drop(struct sim *s, uint32_t node, struct sim_server *v)
+{
+    process_ends(s, node, v);
+    uint32_t index = index_of(s, node, v);
+    sim_chan_clear(&s->nodes[node].up[s->nodes[node].n_local + index]);
+    sim_chan_clear(&s->nodes[node].down[s->nodes[node].n_local + index]);
+    *v = (struct sim_server){.stamp = v->stamp + 1};
+}
+
+void sim_server_drop(struct sim *s, uint32_t node, uint32_t epoch)
+{
+    struct sim_server *v = find(s, node, false, epoch);
+    if (v)
+        drop(s, node, v);
+}
+
+void sim_server_kill_all(struct sim *s, uint32_t node)
+{
+    for (uint32_t i = 0; i < SIM_SERVERS; i++)
+        if (place(s, node, i)->state)
+            drop(s, node, place(s, node, i));
+}
+
+bool sim_servers_gone(const struct sim *s, uint32_t node)
+{
+    for (uint32_t i = 0; i < SIM_SERVERS; i++)
+        if (s->nodes[node].servers[i].state)
+            return false;
+    return true;
+}
+
+// By a fault, or by the agent because it does not answer; the agent reaps it.
+void sim_server_die(struct sim *s, uint32_t node, uint32_t index)
+{
+    struct sim_server *v = place(s, node, index);
+    if (!v->process)
+        return;
+    process_ends(s, node, v);
+    say(s, node, v, (struct sim_msg){.type = SIM_MSG_LOST});
+}
+
+void sim_server_stuck(struct sim *s, uint32_t node, uint32_t index)
+{
+    struct sim_server *v = place(s, node, index);
+    if (!v->process || v->stuck)
+        return;
+    v->stuck = true;
+    push_due(s, node, index, DUE_WATCH, sim_watch_ns(s));
+}
+
+static void promote(struct sim *s, uint32_t node, struct sim_server *v)
+{
+    v->standby = false;
+    if (v->state != SIM_SERVER_READY)
+        return;
+    v->state = SIM_SERVER_PROVING;
+    push_due(s, node, index_of(s, node, v), DUE_PROVED, PROVE_NS);
+    if (v->process && !v->stuck)
+        say(s, node, v, (struct sim_msg){.type = SIM_MSG_READY});
+}
+
+void sim_server_prepare(struct sim *s, uint32_t node, uint32_t epoch)
+{
+    struct sim_server *old = find(s, node, false, epoch), *standby = find(s, node, true, 0);
+    if (standby && standby->epoch != epoch) {
+        drop(s, node, standby);
+        standby = NULL;
+    }
+    if (old && old->state == SIM_SERVER_DEAD) {
+        drop(s, node, old);
+        server_start(s, node, epoch, false);
+    } else if (!old && standby && standby->state != SIM_SERVER_DEAD) {
+        promote(s, node, standby);
+    } else if (!old) {
+        if (standby)
+            drop(s, node, standby);
+        server_start(s, node, epoch, false);
+    }
+}
+
+struct sim_server *sim_server_of(struct sim *s, uint32_t node, uint32_t epoch)
+{
+    struct sim_server *v = find(s, node, false, epoch);
+    return v && v->state == SIM_SERVER_READY ? v : NULL;
+}
+
+// --- standby and watchdog ------------------------------------------------------------------------
+
+void sim_server_standby(struct sim *s, uint32_t node, uint64_t delay_ns)
+{
+    const struct pm_options *o = &s->p.options;
+    struct sim_node *n = &s->nodes[node];
+    if (n->standby_due || o->max_restarts == 0 || o->mode == PM_MODE_NOTIFY || n->ending)
+        return;
+    n->standby_due = true;
+    sim_push(s, s->now_ns + delay_ns, SIM_EVENT_SERVER, node, STANDBY, s->procs[node].life);
+}
+
+static void standby_start(struct sim *s, uint32_t node)
+{
+    struct sim_node *n = &s->nodes[node];
+    const struct sim_server *serving = NULL;
+    n->standby_due = false;
+    if (!sim_proc_runs(s, node) || n->ending)
+        return;
+    for (uint32_t i = 0; i < SIM_SERVERS; i++) {
+        const struct sim_server *v = place(s, node, i);
+        if (v->state == SIM_SERVER_READY && !v->standby && (!serving || v->epoch > serving->epoch))
+            serving = v;
+    }
+    if (serving && !find(s, node, true, 0))
+        server_start(s, node, serving->epoch + 1, true);
+}
+
+uint64_t sim_watch_ns(const struct sim *s)
+{
+    uint64_t ms = s->p.options.node_timeout_ms / 4;
+    return 2 * (ms < 2000 ? 2000 : ms) * SIM_MS;
+}
+
+// A stuck one is found out; by an agent that runs.
+static void watched(struct sim *s, uint32_t node, uint32_t index)
+{
+    const struct sim_server *v = place(s, node, index);
+    if (!v->stuck)
+        return;
+    if (sim_proc_runs(s, node))
+        sim_server_die(s, node, index);
+    else
+        push_due(s, node, index, DUE_WATCH, sim_watch_ns(s));
+}
+
+void sim_server_due(struct sim *s, uint32_t node, uint32_t index, uint64_t stamp)
+{
+    if (index == STANDBY) {
+        if (s->procs[node].life == stamp)
+            standby_start(s, node);
+        return;
+    }
+    struct sim_server *v = place(s, node, index);
+    if (!v->state || v->stamp != (uint32_t)(stamp >> 2) || s->hosts[node].off)
+        return;
+    if (!sim_host_runs(s, node)) {
+        push_due(s, node, index, (enum due)(stamp & 3), 100 * SIM_MS);
+    } else if ((stamp & 3) == DUE_WATCH) {
+        watched(s, node, index);
+    } else if ((stamp & 3) == DUE_PROVED) {
+        if (v->state == SIM_SERVER_PROVING)
+            sim_server_die(s, node, index);
+    } else if (v->process && v->stuck) {
+        push_due(s, node, index, DUE_READY, 100 * SIM_MS);
+    } else if (v->process) {
+        say(s, node, v, (struct sim_msg){.type = SIM_MSG_READY});
+    }
+}
+
+// --- what ranks do to it -------------------------------------------------------------------------
+
+static struct sim_server *serving(struct sim *s, uint32_t node, uint32_t local)
+{
+    struct sim_server *v = find(s, node, false, s->nodes[node].shims[local].rank.epoch);
+    return v && v->process && v->state >= SIM_SERVER_READY ? v : NULL;
+}
+
+static uint64_t bit(uint32_t local)
+{
+    return 1ull << local;
+}
+
+static void answer_fetch(struct sim *s, uint32_t node, struct sim_server *v, uint32_t local,
+                         int32_t status)
+{
+    if (!v->fetch_id[local])
+        return;
+    say(s, node, v, (struct sim_msg){.type = SIM_MSG_FETCHED, .id = v->fetch_id[local],
+                                     .status = status, .rank = s->nodes[node].first_rank + local});
+    v->fetch_id[local] = 0;
+}
+
+bool sim_server_connect(struct sim *s, uint32_t node, uint32_t local)
+{
+    struct sim_server *v = serving(s, node, local);
+    if (!v)
+        return false;
+    v->connected |= bit(local);
+    v->lost &= ~bit(local);
+    say(s, node, v, (struct sim_msg){.type = SIM_MSG_CONNECTED,
+                                     .rank = s->nodes[node].first_rank + local});
+    answer_fetch(s, node, v, local, PM_STATUS_OK);
+    return true;
+}
+
+void sim_server_finalize(struct sim *s, uint32_t node, uint32_t local)
+{
+    struct sim_server *v = serving(s, node, local);
+    if (!v)
+        return;
+    v->finalized |= bit(local);
+    say(s, node, v, (struct sim_msg){.type = SIM_MSG_FINALIZED,
+                                     .rank = s->nodes[node].first_rank + local});
+}
+
+void sim_server_abort(struct sim *s, uint32_t node, uint32_t local, int32_t status)
+{
+    struct sim_server *v = serving(s, node, local);
+    if (v)
+        say(s, node, v, (struct sim_msg){.type = SIM_MSG_ABORT, .status = status,
+                                         .rank = s->nodes[node].first_rank + local});
+}
+
+uint64_t sim_group_locals(const struct sim *s, uint32_t node, uint8_t group)
+{
+    uint64_t bits = 0;
+    for (uint32_t i = 0; i < s->nodes[node].n_local; i++) {
+        bool low = s->nodes[node].first_rank + i < s->nranks / 2;
+        if (group == SIM_GROUP_ALL || (group == SIM_GROUP_LOW) == low)
+            bits |= bit(i);
+    }
+    return bits;
+}
+
+static bool all_local(const struct sim *s, uint32_t node, uint8_t group)
+{
+    for (uint32_t i = 0; i < s->p.nnodes; i++)
+        if (i != node && sim_group_locals(s, i, group))
+            return false;
+    return true;
+}
+
+static void release(struct sim *s, uint32_t node, struct sim_gather *g, int32_t status)
+{
+    uint64_t arrived = g->arrived;
+    g->arrived = 0;
+    g->id = 0;
+    g->seq++;
+    for (uint32_t i = 0; i < s->nodes[node].n_local; i++)
+        if (arrived >> i & 1)
+            sim_rank_fenced(s, node, i, status);
+}
+
+// All local participants have come, or never will.
+static void gather_look(struct sim *s, uint32_t node, struct sim_server *v, uint8_t group)
+{
+    struct sim_gather *g = &v->gather[group];
+    uint64_t locals = sim_group_locals(s, node, group);
+    if (g->id || !g->arrived || (locals & ~(g->arrived | v->lost)))
+        return;
+    bool failed = (locals & v->lost & ~g->arrived) != 0;
+    if (all_local(s, node, group)) {
+        release(s, node, g, failed ? PM_STATUS_LOST : PM_STATUS_OK);
+        return;
+    }
+    g->id = ++v->next_id;
+    say(s, node, v, (struct sim_msg){.type = SIM_MSG_FENCE, .id = g->id, .group = group,
+                                     .incarnation = g->seq, .failed = failed, .flag = true});
+}
+
+void sim_server_fence(struct sim *s, uint32_t node, uint32_t local, uint8_t group)
+{
+    struct sim_server *v = serving(s, node, local);
+    if (!v) {
+        sim_rank_fenced(s, node, local, PM_STATUS_ERROR);
+        return;
+    }
+    v->gather[group].arrived |= bit(local);
+    gather_look(s, node, v, group);
+}
+
+void sim_server_ask(struct sim *s, uint32_t node, uint32_t local)
+{
+    struct sim_server *v = serving(s, node, local);
+    uint32_t rank = sim_rng_pick(&s->life, s->nranks);
+    if (!v || s->node_of_rank[rank] == node) {
+        sim_rank_asked(s, node, local);
+        return;
+    }
+    v->modex_id[local] = ++v->next_id;
+    say(s, node, v, (struct sim_msg){.type = SIM_MSG_MODEX, .id = v->modex_id[local], .rank = rank,
+                                     .incarnation = local});
+}
+
+static void client_gone(struct sim *s, uint32_t node, struct sim_server *v, uint32_t local)
+{
+    if (v->lost & bit(local))
+        return;
+    v->lost |= bit(local);
+    v->modex_id[local] = 0;
+    for (uint8_t g = 0; g < SIM_GROUP_MAX; g++) {
+        if (!v->gather[g].id)
+            v->gather[g].arrived &= ~bit(local);
+        gather_look(s, node, v, g);
+    }
+    answer_fetch(s, node, v, local, PM_STATUS_NOT_FOUND);
+}
+
+void sim_server_lost_client(struct sim *s, uint32_t node, uint32_t local)
+{
+    struct sim_server *v = serving(s, node, local);
+    if (v && !v->stuck)
+        client_gone(s, node, v, local);
+}
+
+// --- what the agent tells it ---------------------------------------------------------------------
+
+static void take_fence_done(struct sim *s, uint32_t node, struct sim_server *v,
+                            const struct sim_msg *msg)
+{
+    for (int g = 0; g < SIM_GROUP_MAX; g++)
+        if (v->gather[g].id == msg->id)
+            release(s, node, &v->gather[g], msg->status);
+}
+
+static void take_modex_done(struct sim *s, uint32_t node, struct sim_server *v,
+                            const struct sim_msg *msg)
+{
+    for (uint32_t i = 0; i < s->nodes[node].n_local; i++)
+        if (v->modex_id[i] == msg->id) {
+            v->modex_id[i] = 0;
+            sim_rank_asked(s, node, i);
+        }
+}
+
+static void take_fetch(struct sim *s, uint32_t node, struct sim_server *v, const struct sim_msg *msg)
+{
+    uint32_t local = msg->rank - s->nodes[node].first_rank;
+    SIM_ASSERT(local < s->nodes[node].n_local);
+    v->fetch_id[local] = msg->id;
+    if (v->connected & bit(local))
+        answer_fetch(s, node, v, local, PM_STATUS_OK);
+    else if (v->lost & bit(local))
+        answer_fetch(s, node, v, local, PM_STATUS_NOT_FOUND);
+}
+
+static void take_cancel(struct sim *s, uint32_t node, struct sim_server *v, const struct sim_msg *msg)
+{
+    for (uint32_t i = 0; i < s->nodes[node].n_local; i++)
+        if (v->fetch_id[i] == msg->id)
+            v->fetch_id[i] = 0;
+}
+
+static void take_notify(struct sim *s, uint32_t node, struct sim_server *v, const struct sim_msg *msg)
+{
+    say(s, node, v, (struct sim_msg){.type = SIM_MSG_NOTIFIED, .id = msg->id});
+}
+
+static void take_died(struct sim *s, uint32_t node, struct sim_server *v, const struct sim_msg *msg)
+{
+    client_gone(s, node, v, msg->rank - s->nodes[node].first_rank);
+}
+
+void sim_server_take(struct sim *s, uint32_t node, uint32_t index, const struct sim_msg *msg)
+{
+    static void (*const takes[SIM_MSG_MAX])(struct sim *s, uint32_t node, struct sim_server *v,
+                                            const struct sim_msg *msg) = {
+        [SIM_MSG_FENCE_DONE] = take_fence_done, [SIM_MSG_MODEX_DONE] = take_modex_done,
+        [SIM_MSG_FETCH] = take_fetch,           [SIM_MSG_FETCH_CANCEL] = take_cancel,
+        [SIM_MSG_NOTIFY] = take_notify,         [SIM_MSG_DIED] = take_died,
+    };
+    struct sim_server *v = place(s, node, index);
+    SIM_ASSERT(takes[msg->type]);
+    if (v->process && v->stamp == msg->stamp)
+        takes[msg->type](s, node, v, msg);
+}
+
+// --- what the agent hears from it ------------------------------------------------------------------
+
+static void hear_ready(struct sim *s, uint32_t node, struct sim_server *v)
+{
+    if (v->state != SIM_SERVER_STARTING && v->state != SIM_SERVER_PROVING)
+        return;
+    v->state = SIM_SERVER_READY;
+    if (v->standby)
+        return;
+    sim_agent_start_held(s, node, v->epoch);
+    sim_proc_post(s, node, (struct pm_event){.type = PM_EVENT_SERVER_READY, .epoch = v->epoch});
+}
+
+static void hear_lost(struct sim *s, uint32_t node, struct sim_server *v)
+{
+    if (v->standby) {
+        drop(s, node, v);
+        return;
+    }
+    v->state = SIM_SERVER_DEAD;
+    sim_proc_post(s, node, (struct pm_event){.type = PM_EVENT_SERVER_LOST, .epoch = v->epoch,
+                                             .text = "pm-pmix-server was killed by signal 9"});
+}
+
+static void hear_fence(struct sim *s, uint32_t node, struct sim_server *v, const struct sim_msg *msg)
+{
+    struct pm_set set = {0};
+    struct pm_writer data = {0};
+    uint32_t half = s->nranks / 2;
+    int r = pm_set_add_span(&set, msg->group == SIM_GROUP_HIGH ? half : 0,
+                            msg->group == SIM_GROUP_LOW ? half - 1 : s->nranks - 1);
+    const uint32_t words[] = {msg->epoch, msg->group, msg->incarnation, node};
+    pm_write_raw(&data, words, sizeof(words));
+    SIM_ASSERT(r == 0 && !data.error);
+    v->gather[msg->group].posted = msg->id;
+    sim_proc_post(s, node, (struct pm_event){.type = PM_EVENT_FENCE, .epoch = msg->epoch,
+                                             .id = msg->id, .set = &set, .flag_collect = msg->flag,
+                                             .flag_failed = msg->failed, .data = data.data,
+                                             .timeout_ms = s->p.fence_timeout_ms,
+                                             .len = data.len});
+    pm_writer_done(&data);
+    pm_set_done(&set);
+}
+
+static void hear_fetched(struct sim *s, uint32_t node, const struct sim_msg *msg)
+{
+    const uint32_t words[] = {msg->epoch, msg->rank};
+    sim_proc_post(s, node, (struct pm_event){.type = PM_EVENT_FETCHED, .epoch = msg->epoch,
+                                             .id = msg->id, .status = msg->status,
+                                             .data = (const uint8_t *)words,
+                                             .len = msg->status ? 0 : sizeof(words)});
+}
+
+static void hear_connected(struct sim *s, uint32_t node, struct sim_server *v,
+                           const struct sim_msg *msg)
+{
+    v->asked |= bit(msg->rank - s->nodes[node].first_rank);
+    if (v->asked == sim_group_locals(s, node, SIM_GROUP_ALL))
+        sim_server_standby(s, node, 1000 * SIM_MS);
+    struct pm_event event = {.type = PM_EVENT_CONNECTED, .rank = msg->rank, .epoch = msg->epoch};
+    sim_agent_double(s, node, &event);
+    sim_proc_post(s, node, event);
+}
+
+void sim_server_hear(struct sim *s, uint32_t node, uint32_t index, const struct sim_msg *msg)
+{
+    struct sim_server *v = place(s, node, index);
+    if (v->stamp != msg->stamp || v->state == SIM_SERVER_NONE)
+        return;
+    struct pm_event event = {.epoch = msg->epoch, .rank = msg->rank, .id = msg->id,
+                             .status = msg->status};
+    switch (msg->type) {
+    case SIM_MSG_READY:
+        hear_ready(s, node, v);
+        return;
+    case SIM_MSG_LOST:
+        hear_lost(s, node, v);
+        return;
+    case SIM_MSG_FENCE:
+        hear_fence(s, node, v, msg);
+        return;
+    case SIM_MSG_FETCHED:
+        hear_fetched(s, node, msg);
+        return;
+    case SIM_MSG_CONNECTED:
+        hear_connected(s, node, v, msg);
+        return;
+    case SIM_MSG_MODEX:
+        v->modex_posted[msg->incarnation] = msg->id;
+        event.type = PM_EVENT_MODEX;
+        break;
+    case SIM_MSG_FINALIZED:
+        event.type = PM_EVENT_FINALIZED;
+        break;
+    case SIM_MSG_ABORT:
+        event.type = PM_EVENT_ABORT;
+        event.text = "MPI_Abort";
+        break;
+    case SIM_MSG_NOTIFIED:
+        event.type = PM_EVENT_NOTIFIED;
+        break;
+    default:
+        SIM_ASSERT(!"message of a server");
+    }
+    sim_proc_post(s, node, event);
+}

@@ -1,0 +1,622 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A whole step in one process and in virtual time: the real coordinator core, N real agent cores,
+// and models of everything around them: hosts and their clocks, TCP, shims, ranks, PMIx servers,
+// srun. One seed is one world; the same seed and build give the same trace, byte for byte.
+//
+// Who does what: world.c makes a world and turns its handle, proc.c feeds the cores, link.c is TCP,
+// chan.c the local sockets, agent.c and coord.c do what the shells of the daemons do for each
+// action, shim.c, rank.c, server.c and srun.c are state machines after the real programs, fault.c
+// is the table of what goes wrong, params.c draws a world from a seed, check*.c are the invariants,
+// outcome.c says which ends of a step are allowed, run.c leads a seed from its birth to its verdict.
+//
+// Contract: one thread. Misuse and lack of memory abort. A violation of an invariant is kept (the
+// first one) and stops the world: sim_violation().
+//
+// For a scenario of one's own: sim_params_calm(), change what matters, sim_new(), sim_fault_at() for
+// each thing that goes wrong, sim_run_to() or sim_run_to_exit(), then look at the structs below.
+#ifndef PM_TESTS_SIM_SIM_H
+#define PM_TESTS_SIM_SIM_H
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "pmix_server/core/core.h"
+#include "pmix_server/wire/buf.h"
+#include "tests/sim/clock.h"
+#include "tests/sim/heap.h"
+#include "tests/sim/rng.h"
+
+#define SIM_US    1000ull
+#define SIM_MS    1000000ull
+#define SIM_S     1000000000ull
+#define SIM_NEVER UINT64_MAX
+#define SIM_K_NS  (300 * SIM_MS) // a signal has reached every process of a node
+#define SIM_NONE  UINT32_MAX
+
+#define SIM_ASSERT(cond)                                                                           \
+    do {                                                                                           \
+        if (!(cond)) {                                                                             \
+            fprintf(stderr, "%s:%d: pm-sim: %s\n", __FILE__, __LINE__, #cond);                     \
+            abort();                                                                               \
+        }                                                                                          \
+    } while (0)
+
+struct sim;
+
+// --- faults (fault.c) ----------------------------------------------------------------------------
+// `node` may be the coordinator where that makes sense; ms is how long it lasts, 0: for good.
+enum sim_fault_kind {
+    SIM_FAULT_NONE = 0,
+    // Ranks: node, local
+    SIM_FAULT_RANK_EXITS,    // arg: exit code
+    SIM_FAULT_RANK_KILLED,   // arg: signal
+    SIM_FAULT_RANK_HANGS,    // never ends by itself
+    SIM_FAULT_RANK_STUBBORN, // ignores SIGTERM from now on
+    SIM_FAULT_RANK_UNREAPABLE, // SIGKILL has no effect for ms (D state)
+    SIM_FAULT_RANK_ABORTS,     // arg: status
+    SIM_FAULT_RANK_LEAVES,     // ends with 0 without PMIx_Finalize
+    SIM_FAULT_START_FAILS,     // the next start on this task: arg 0 exec, 1 fork, 2 dies at once
+    SIM_FAULT_MANY_DIE,        // every rank of arg nodes from `node` on
+    // Processes of a node
+    SIM_FAULT_AGENT_KILLED,
+    SIM_FAULT_SHIM_KILLED,     // node, local
+    SIM_FAULT_AGENT_AND_SHIM_KILLED,
+    SIM_FAULT_AGENT_PAUSED,
+    SIM_FAULT_SHIM_PAUSED,     // node, local
+    SIM_FAULT_AGENT_AND_SHIMS_PAUSED,
+    SIM_FAULT_SERVER_KILLED,
+    SIM_FAULT_SERVER_STUCK,
+    // Hosts
+    SIM_FAULT_HOST_LOST,       // silently
+    SIM_FAULT_HOST_CRASHED,    // its links are reset
+    SIM_FAULT_HOST_REBOOTED,   // silent for ms, then refuses everything
+    SIM_FAULT_HOST_SUSPENDED,  // every process, and the network; its clock goes on
+    SIM_FAULT_RACK_LOST,       // arg hosts from `node` on, at once
+    // Network
+    SIM_FAULT_LINK_RESET,      // between node and peer; if there is none, any link of node
+    SIM_FAULT_LINK_CUT,        // node <-> peer
+    SIM_FAULT_ONE_WAY_CUT,     // node -> peer
+    SIM_FAULT_NODE_CUT,        // from everybody
+    SIM_FAULT_NODE_SLOW,       // arg ms more for each item
+    SIM_FAULT_NODE_CLOGGED,    // arg us per frame
+    SIM_FAULT_PARTITION,       // random halves
+    SIM_FAULT_MASS_SILENCE,    // arg nodes from `node` on are cut
+    // The coordinator
+    SIM_FAULT_COORD_PAUSED,
+    SIM_FAULT_COORD_CUT,
+    SIM_FAULT_COORD_KILLED,
+    SIM_FAULT_USER_STOP,       // arg: signal to the coordinator
+    SIM_FAULT_SLURM_STOP,      // scancel, time limit, Ctrl-C: arg: signal to every task
+    SIM_FAULT_JOB_SUSPENDED,   // every host but the coordinator's, and Slurm says so
+    // Local events
+    SIM_FAULT_LOCAL_LATE,      // answers of this node's shims and servers take up to ms longer
+    SIM_FAULT_LOCAL_TWICE,     // some of the events posted next come a second time
+    SIM_FAULT_QUEUE_FULL,      // of the links of node
+    SIM_FAULT_MAX,
+};
+const char *sim_fault_name(enum sim_fault_kind kind);
+
+struct sim_fault {
+    enum sim_fault_kind kind;
+    uint32_t node; // PM_NODE_COORDINATOR: the coordinator
+    uint32_t local;
+    uint32_t peer;
+    uint32_t arg;
+    uint64_t ms;
+};
+
+// --- parameters (params.c) -----------------------------------------------------------------------
+struct sim_params {
+    uint64_t seed;
+    uint32_t nnodes;
+    uint32_t per_node;
+    bool uneven;   // some nodes have fewer ranks
+    bool cipher;   // every frame through wire/secure.c
+    bool skewed;   // clocks run at different rates
+    bool names;    // nodes can be dialled by name
+    struct pm_options options;
+    uint64_t wait_ms; // srun's --wait
+    uint64_t hop_ns;  // network, one way
+    uint64_t jitter_ns;
+    uint64_t local_ns; // local sockets, one way
+    uint64_t stagger_ns; // between the launches of nodes, at most
+    uint64_t job_ask_ms; // Slurm's answer to ASK_JOB_STATE takes this long at most
+    // Ranks
+    bool pmix;        // they connect to PMIx, and finalize
+    uint32_t fences;  // at most, per life
+    bool modex;
+    uint32_t fence_timeout_ms;
+    uint64_t life_ms; // how long they compute between fences, all in all
+    uint64_t term_ms; // from SIGTERM to their end, at most
+    uint32_t orphans_in; // one in N leaves a descendant behind; 0: none
+    // Faults
+    uint64_t chaos_ms; // the phase of faults
+    uint32_t n_faults;
+    uint32_t weight[SIM_FAULT_MAX]; // 0: off
+    uint32_t plant; // a violation to be planted, 0: none (plant.c)
+};
+// 4 nodes of 2 ranks, default options with T = 2 s, nothing goes wrong.
+void sim_params_calm(struct sim_params *p);
+void sim_params_of_seed(struct sim_params *p, uint64_t seed);
+void sim_params_print(const struct sim_params *p, FILE *f);
+
+// --- hosts and processes (world.c, proc.c) --------------------------------------------------------
+// A slot is a node's number; the coordinator's is nnodes.
+struct sim_host {
+    struct sim_clock clock;
+    bool off;
+    bool suspended;
+    uint32_t slow_ms;    // more for each item that leaves or enters
+    uint32_t clog_us;    // for each frame that leaves
+    uint64_t clog_until_ns; // what was sent before has left by then
+    uint32_t queue_max;  // frames that may wait on a link, 0: no limit
+    uint64_t *cut;       // bit set of slots that nothing gets to
+    uint64_t disturbed_ns; // how long agent or network did not work, all in all (check_judge.c)
+    uint64_t disturbed_at_ns; // since when, 0: it is not
+};
+
+struct sim_proc { // an agent or the coordinator, around its core
+    struct pm_core *core; // NULL: not started, or gone
+    uint32_t slot;
+    uint32_t life;   // grows when the process ends
+    bool paused;     // by itself; see sim_proc_runs()
+    bool listening;
+    uint64_t timer_ns; // real time of the timer that counts, SIM_NEVER: none
+    uint32_t next_even;
+    uint32_t *links; // indices of those that have an end here
+    uint32_t n_links, cap_links;
+};
+
+// --- links (link.c): TCP --------------------------------------------------------------------------
+enum sim_item_kind {
+    SIM_ITEM_SYN = 0,
+    SIM_ITEM_SYNACK,
+    SIM_ITEM_HELLO,
+    SIM_ITEM_WELCOME, // the acceptor's HELLO and CONFIRM
+    SIM_ITEM_CONFIRM, // the dialer's
+    SIM_ITEM_FRAME,
+    SIM_ITEM_FIN,
+    SIM_ITEM_RST,
+};
+
+struct sim_item {
+    uint64_t at_ns;
+    uint8_t kind;
+    bool torn;    // only the first `len` bytes of it ever come
+    uint32_t len;
+    uint8_t *data;
+};
+
+enum sim_end_state {
+    SIM_END_NONE = 0, // there is no socket (any more): what comes is answered with RST
+    SIM_END_DIALLING, // SYN is out
+    SIM_END_SHAKING,  // handshake
+    SIM_END_UP,
+    SIM_END_CLOSING,  // CLOSE was done here; what comes is thrown away
+};
+
+struct sim_link_end {
+    uint32_t slot;
+    uint32_t id;
+    uint8_t state;
+    uint64_t due_ns;          // handshake or dial must be done (real time); 0: no limit
+    struct pm_secure *secure; // with params.cipher
+    struct pm_writer in;      // bytes that make no whole frame yet
+};
+
+struct sim_pipe { // to end i
+    struct sim_item *ring;
+    uint32_t head, n, cap; // cap is a power of two
+    uint64_t last_ns;
+    uint64_t rto_ns;     // 0: nothing is being retransmitted
+    uint64_t stalled_ns; // since when
+    uint64_t due_ns;     // of the event that counts, 0: none
+    uint8_t window;      // items that still go without an acknowledgement
+    bool unread;         // the receiver's process does not read now
+};
+
+struct sim_link {
+    bool used;
+    uint32_t stamp; // grows with each use of this place
+    uint64_t hop_ns;
+    struct sim_link_end end[2]; // 0 dialled
+    struct sim_pipe pipe[2];
+};
+
+// --- local sockets (chan.c) -------------------------------------------------------------------------
+enum sim_msg_type {
+    SIM_MSG_NONE = 0,
+    // shim -> agent
+    SIM_MSG_HELLO, SIM_MSG_STARTED, SIM_MSG_EXITED, SIM_MSG_TREE_GONE, SIM_MSG_SIGNALLED,
+    // agent -> shim
+    SIM_MSG_REFUSE, SIM_MSG_START, SIM_MSG_SIGNAL, SIM_MSG_KILL, SIM_MSG_PAUSE, SIM_MSG_RESUME,
+    SIM_MSG_END,
+    // server -> agent
+    SIM_MSG_READY, SIM_MSG_LOST, SIM_MSG_CONNECTED, SIM_MSG_FINALIZED, SIM_MSG_ABORT, SIM_MSG_FENCE,
+    SIM_MSG_MODEX, SIM_MSG_FETCHED, SIM_MSG_NOTIFIED,
+    // agent -> server
+    SIM_MSG_FENCE_DONE, SIM_MSG_MODEX_DONE, SIM_MSG_FETCH, SIM_MSG_FETCH_CANCEL, SIM_MSG_NOTIFY,
+    SIM_MSG_DIED,
+    SIM_MSG_EOF, // both ways: the other end is gone
+    SIM_MSG_MAX,
+};
+
+struct sim_msg {
+    uint64_t at_ns;
+    uint8_t type;
+    bool flag;       // exec failed; override; collect
+    bool failed;     // fence: a local participant was lost
+    uint8_t group;   // fence: whose ranks, enum sim_group
+    uint32_t epoch;
+    uint32_t incarnation;
+    uint32_t pid;
+    uint32_t rank;
+    int32_t status;  // wait status, signal, server status
+    uint32_t stamp;  // server's
+    uint64_t id;
+    uint64_t check;  // hash of the data
+};
+
+struct sim_chan {
+    struct sim_msg *ring;
+    uint32_t head, n, cap;
+    uint64_t last_ns;
+    uint64_t due_ns;
+    bool unread;
+};
+
+// --- ranks (rank.c), shims (shim.c), servers (server.c) -----------------------------------------------
+enum sim_rank_step {
+    SIM_RANK_BOOT = 0,
+    SIM_RANK_CONNECTING,
+    SIM_RANK_COMPUTING,
+    SIM_RANK_FENCING, // waits for its server
+    SIM_RANK_ASKING,  // the same, for modex
+    SIM_RANK_ENDING,
+    SIM_RANK_HUNG,
+};
+
+struct sim_rank { // user's code of one task: the process that the shim forked
+    bool alive;     // not a zombie, not dead
+    bool stopped;   // the tree was sent SIGSTOP
+    bool doomed;    // SIGKILL is pending: runs no user code any more
+    bool stubborn;  // ignores SIGTERM
+    bool connected;
+    bool finalized;
+    bool late;      // its next step came due while it was stopped
+    bool plan_exec, plan_fork; // this start fails
+    uint8_t step;
+    uint32_t rank;
+    uint32_t epoch;
+    uint32_t incarnation;
+    uint32_t pid;
+    uint32_t descendants;
+    uint32_t fences_left;
+    uint64_t pace_ns; // between fences
+    uint32_t stamp;   // of its next step
+    uint64_t unreapable_ns; // SIGKILL works only from then on
+    int32_t end_status; // with which it ends when its step says so
+    uint64_t stop_due_ns; // has to stand still from then on (check_lease.c), SIM_NEVER: no
+};
+
+struct sim_start {
+    bool set;
+    uint32_t epoch, incarnation, rank;
+};
+
+struct sim_shim {
+    bool alive;
+    bool paused;
+    bool linked;    // its socket to the agent is open
+    bool was_there; // agent's view: has said HELLO
+    bool welcomed;
+    bool heard;     // agent's view: its socket is open
+    bool start_fails_exec, start_fails_fork, start_dies; // next start
+    bool started, open, killing, standing, told_to_stand, ending, overridden;
+    struct sim_start current, next;
+    int32_t last_status;
+    uint64_t end_due_ns;
+    uint32_t stamp;      // of its process
+    uint64_t wake_ns;    // of the timer that counts, 0: none
+    struct sim_rank rank;
+    // Agent's view
+    bool ended;
+    bool end_override;
+    int32_t end_status;
+    bool held;
+    struct sim_start held_start;
+    bool runs;  // STARTED seen, TREE_GONE not
+    uint32_t run_epoch, run_incarnation;
+};
+
+#define SIM_SERVERS 4
+enum sim_server_state {
+    SIM_SERVER_NONE = 0,
+    SIM_SERVER_STARTING,
+    SIM_SERVER_READY,
+    SIM_SERVER_PROVING,
+    SIM_SERVER_DEAD,
+};
+
+// Fences: of all ranks, of the lower and of the upper half of them.
+enum sim_group { SIM_GROUP_ALL = 0, SIM_GROUP_LOW, SIM_GROUP_HIGH, SIM_GROUP_MAX };
+
+struct sim_gather {
+    uint64_t arrived; // bits of local tasks that have entered the present fence of the group
+    uint64_t id;      // of the FENCE that is out, 0: none
+    uint64_t posted;  // the same, from the core's sight
+    uint32_t seq;
+};
+
+struct sim_server {
+    uint8_t state; // agent's view
+    bool process;  // it lives
+    bool standby;
+    bool stuck;
+    uint32_t epoch;
+    uint32_t stamp; // grows with each process in this place
+    uint64_t next_id;
+    uint64_t lost;  // bits of local tasks that are gone for it
+    uint64_t connected;
+    uint64_t finalized;
+    uint64_t asked; // agent's view: connected at any time
+    struct sim_gather gather[SIM_GROUP_MAX];
+    uint64_t fetch_id[64]; // per local task: FETCH that waits for its data, 0: none
+    uint64_t modex_id[64]; // per local task: its question, 0: none
+    uint64_t modex_posted[64];
+};
+
+struct sim_node {
+    uint32_t first_rank;
+    uint32_t n_local;
+    struct sim_shim *shims;
+    struct sim_server servers[SIM_SERVERS];
+    struct sim_chan *up;   // per task, then per server: to the agent
+    struct sim_chan *down; // from the agent
+    // Agent's shell
+    bool any_started, dying, ending, ends_sent, gone, refused;
+    uint32_t n_connected;
+    uint64_t leave_ns; // 0: it stays
+    uint64_t lease_ns; // the page: local time
+    uint64_t late_until_ns;
+    uint32_t late_ms;
+    uint32_t twice; // events still to be doubled
+    uint32_t max_epoch; // newest that its core has seen
+    uint32_t ports;
+    bool task_over[64];
+    bool standby_due;
+};
+
+// --- the coordinator's host (coord.c, srun.c) -----------------------------------------------------
+struct sim_srun {
+    bool alive;
+    bool launched;
+    uint32_t n_over;   // tasks whose end it knows
+    uint32_t n_tasks;
+    int32_t worst;     // exit code
+    uint64_t first_ns; // end of the first task, 0: none
+    bool killing;      // the step: SIGKILL is on its way to every node
+    int32_t code;      // it exits with this then
+    bool by_signal;
+};
+
+struct sim_stats {
+    uint64_t events;
+    uint64_t steps; // of cores
+    uint64_t frames;
+    uint64_t checks;
+    uint64_t full_checks;
+    uint32_t restarts;
+    uint32_t faults[SIM_FAULT_MAX];
+    uint32_t cells[PM_STATE_MAX][SIM_FAULT_MAX]; // state of the coordinator when it struck
+};
+
+struct sim_check; // check.h
+struct sim_outcome; // outcome.h
+struct sim_trace; // trace.c
+
+struct sim {
+    struct sim_params p;
+    uint64_t now_ns;
+    uint32_t n; // slots
+    struct sim_heap heap;
+    struct sim_rng net, local, life, faults;
+    struct sim_host *hosts;
+    struct sim_proc *procs;
+    struct sim_node *nodes;
+    struct sim_link *links;
+    uint32_t n_links, cap_links;
+    struct sim_srun srun;
+    uint32_t nranks;
+    uint32_t *node_of_rank;
+    char *nodelist;
+    uint32_t next_pid;
+    enum pm_job_state job_state;
+    bool stepping; // a core is being stepped
+    struct pm_event *posted; // behind it
+    uint32_t n_posted, cap_posted;
+    struct pm_event *late; // to be posted later, without data
+    uint32_t n_late, cap_late;
+    struct sim_fault *fault; // all there ever were
+    uint32_t n_fault, cap_fault;
+    bool calm;     // faults have stopped
+    bool exited;   // EXIT of the coordinator's core
+    bool done;     // and its process is gone
+    int32_t verdict;
+    bool user_stop;
+    uint64_t exited_ns;
+    char said_last[PM_TEXT_CAP];
+    char violation[1024]; // "": none
+    struct sim_check *check;
+    struct sim_outcome *outcome;
+    struct sim_stats stats;
+    FILE *trace; // NULL: none
+    bool trace_all; // heartbeats too
+};
+
+// --- world.c ---------------------------------------------------------------------------------------
+struct sim *sim_new(const struct sim_params *p); // nothing has happened yet
+void sim_free(struct sim *s);
+void sim_launch(struct sim *s); // srun has its step, nodes start one after another
+bool sim_step(struct sim *s);   // handles what is next; false: nothing left, or a violation
+void sim_run_to(struct sim *s, uint64_t real_ns);
+bool sim_run_to_state(struct sim *s, enum pm_state state, uint64_t max_ms);
+bool sim_run_to_exit(struct sim *s, uint64_t max_ms); // until the coordinator's process is gone
+uint32_t sim_slot(const struct sim *s, uint32_t node);
+uint32_t sim_node_of(const struct sim *s, uint32_t slot); // PM_NODE_COORDINATOR for the last
+enum pm_state sim_state(const struct sim *s);             // DONE when the coordinator is gone
+uint64_t sim_local_ns(const struct sim *s, uint32_t slot);
+
+enum sim_event_kind {
+    SIM_EVENT_TIMER = 1, // slot, life
+    SIM_EVENT_LINK,      // link, pipe, stamp
+    SIM_EVENT_LINK_END,  // link, end: its limit is over
+    SIM_EVENT_CHAN_UP,   // node, index
+    SIM_EVENT_CHAN_DOWN,
+    SIM_EVENT_SHIM,      // node, local
+    SIM_EVENT_RANK,      // node, local
+    SIM_EVENT_SERVER,    // node, index
+    SIM_EVENT_LEAVE,     // node: its agent's patience is over
+    SIM_EVENT_START,     // slot
+    SIM_EVENT_SRUN,      // a: what, b: node << 8 | local
+    SIM_EVENT_COORD,     // a: what
+    SIM_EVENT_FAULT,     // index of the fault
+    SIM_EVENT_HEAL,      // index of the fault
+    SIM_EVENT_POST,      // index of a delayed event
+    SIM_EVENT_LEASE,     // node: see check_lease.c
+};
+void sim_push(struct sim *s, uint64_t at_ns, enum sim_event_kind kind, uint32_t a, uint32_t b,
+              uint64_t stamp);
+// Keeps the first one and stops the world.
+void sim_violate(struct sim *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void *sim_alloc(size_t n, size_t size); // zeroed; aborts without memory
+
+// --- proc.c ----------------------------------------------------------------------------------------
+bool sim_host_runs(const struct sim *s, uint32_t slot);
+bool sim_proc_runs(const struct sim *s, uint32_t slot); // its code can run now
+void sim_proc_start(struct sim *s, uint32_t slot);
+void sim_proc_post(struct sim *s, uint32_t slot, struct pm_event event); // text: static; data: borrowed
+void sim_proc_timer(struct sim *s, uint32_t slot, uint64_t stamp);
+// A copy of an event that comes once more, later.
+void sim_proc_again(struct sim *s, uint32_t slot, const struct pm_event *event, uint64_t delay_ns);
+void sim_proc_late(struct sim *s, uint32_t slot, uint32_t index, uint64_t life);
+void sim_proc_wake(struct sim *s, uint32_t slot); // it may run again
+// The process is gone; its kernel closes its sockets: by RST if `rst`, not at all if the host is off.
+void sim_proc_end(struct sim *s, uint32_t slot, bool rst);
+
+// --- link.c ----------------------------------------------------------------------------------------
+void sim_link_dial(struct sim *s, uint32_t slot, const struct pm_action *a);
+void sim_link_send(struct sim *s, uint32_t slot, const struct pm_action *a);
+void sim_link_close(struct sim *s, uint32_t slot, uint32_t id);
+void sim_link_due(struct sim *s, uint32_t link, uint32_t pipe);
+void sim_link_end_due(struct sim *s, uint32_t link, uint32_t end);
+void sim_link_break(struct sim *s, struct sim_link *l, uint32_t end, bool rst); // end's socket goes
+void sim_link_reset(struct sim *s, struct sim_link *l); // by something in between: both ends
+void sim_link_wake(struct sim *s, uint32_t slot); // unread pipes of a process that runs again
+bool sim_link_drain(struct sim *s, uint32_t slot); // reads what has come
+void sim_links_done(struct sim *s);
+bool sim_path_open(const struct sim *s, uint32_t from, uint32_t to);
+// The link between two slots whose end at a is up; NULL: none. b SIM_NONE: any.
+struct sim_link *sim_link_between(struct sim *s, uint32_t a, uint32_t b);
+
+// --- chan.c ----------------------------------------------------------------------------------------
+// Indices: 0..n_local-1 the shims, n_local.. the servers.
+void sim_chan_up(struct sim *s, uint32_t node, uint32_t index, struct sim_msg msg);
+void sim_chan_down(struct sim *s, uint32_t node, uint32_t index, struct sim_msg msg);
+void sim_chan_due(struct sim *s, uint32_t node, uint32_t index, bool up);
+void sim_chan_wake(struct sim *s, uint32_t node, bool up, uint32_t index);
+void sim_chan_clear(struct sim_chan *c);
+void sim_chan_drain(struct sim *s, uint32_t node);
+void sim_chan_drain_servers(struct sim *s, uint32_t node);
+
+// --- agent.c, coord.c -------------------------------------------------------------------------------
+void sim_agent_act(struct sim *s, uint32_t node, struct pm_action *a);
+void sim_agent_hear(struct sim *s, uint32_t node, uint32_t index, const struct sim_msg *msg);
+void sim_agent_port(struct sim *s, uint32_t node); // offers one
+void sim_agent_leave_due(struct sim *s, uint32_t node, uint64_t stamp);
+void sim_agent_start_held(struct sim *s, uint32_t node, uint32_t epoch);
+void sim_agent_gone(struct sim *s, uint32_t node); // its process ended: what depends on it
+// With SIM_FAULT_LOCAL_TWICE: the event comes once more.
+void sim_agent_double(struct sim *s, uint32_t node, const struct pm_event *event);
+void sim_coord_act(struct sim *s, struct pm_action *a);
+void sim_coord_due(struct sim *s, uint32_t what);
+
+// --- shim.c, rank.c, server.c, srun.c --------------------------------------------------------------
+void sim_shim_start(struct sim *s, uint32_t node, uint32_t local);
+void sim_shim_take(struct sim *s, uint32_t node, uint32_t local, const struct sim_msg *msg);
+void sim_shim_due(struct sim *s, uint32_t node, uint32_t local, uint64_t stamp);
+void sim_shim_look(struct sim *s, uint32_t node, uint32_t local, uint64_t delay_ns); // at its state
+void sim_shim_end(struct sim *s, uint32_t node, uint32_t local, int32_t status); // process ends
+void sim_shim_signalled(struct sim *s, uint32_t node, uint32_t local, int32_t signal); // by Slurm
+bool sim_shim_runs(const struct sim *s, uint32_t node, uint32_t local);
+void sim_rank_fork(struct sim *s, uint32_t node, uint32_t local);
+void sim_rank_due(struct sim *s, uint32_t node, uint32_t local, uint64_t stamp);
+void sim_rank_signal(struct sim *s, uint32_t node, uint32_t local, int32_t signal);
+void sim_rank_end(struct sim *s, uint32_t node, uint32_t local, int32_t status); // by itself
+void sim_rank_orphaned(struct sim *s, uint32_t node, uint32_t local); // its shim is gone
+void sim_rank_kill(struct sim *s, uint32_t node, uint32_t local); // SIGKILL to the tree
+void sim_rank_stop(struct sim *s, uint32_t node, uint32_t local, bool stop);
+void sim_rank_fenced(struct sim *s, uint32_t node, uint32_t local, int32_t status);
+void sim_rank_asked(struct sim *s, uint32_t node, uint32_t local);
+bool sim_rank_runs(const struct sim *s, uint32_t node, uint32_t local); // user's code runs now
+uint8_t sim_rank_group(const struct sim *s, uint32_t rank, uint32_t fences_left);
+void sim_server_prepare(struct sim *s, uint32_t node, uint32_t epoch);
+void sim_server_standby(struct sim *s, uint32_t node, uint64_t delay_ns); // start one then
+uint64_t sim_group_locals(const struct sim *s, uint32_t node, uint8_t group); // bits of tasks
+void sim_server_drop(struct sim *s, uint32_t node, uint32_t epoch);
+void sim_server_kill_all(struct sim *s, uint32_t node);
+void sim_server_die(struct sim *s, uint32_t node, uint32_t index); // by a fault
+void sim_server_stuck(struct sim *s, uint32_t node, uint32_t index);
+void sim_server_due(struct sim *s, uint32_t node, uint32_t index, uint64_t stamp);
+void sim_server_take(struct sim *s, uint32_t node, uint32_t index, const struct sim_msg *msg);
+void sim_server_hear(struct sim *s, uint32_t node, uint32_t index, const struct sim_msg *msg); // agent
+struct sim_server *sim_server_of(struct sim *s, uint32_t node, uint32_t epoch); // ready for the agent
+bool sim_servers_gone(const struct sim *s, uint32_t node);
+uint64_t sim_watch_ns(const struct sim *s); // until a stuck server is found out
+// What a rank does to the server of its epoch; false: there is none that serves.
+bool sim_server_connect(struct sim *s, uint32_t node, uint32_t local);
+void sim_server_finalize(struct sim *s, uint32_t node, uint32_t local);
+void sim_server_fence(struct sim *s, uint32_t node, uint32_t local, uint8_t group);
+void sim_server_ask(struct sim *s, uint32_t node, uint32_t local);
+void sim_server_abort(struct sim *s, uint32_t node, uint32_t local, int32_t status);
+void sim_server_lost_client(struct sim *s, uint32_t node, uint32_t local);
+enum sim_srun_what {
+    SIM_SRUN_TASK = 0,  // arg: node << 8 | local, stamp: status
+    SIM_SRUN_REAPED,    // stamp: status
+    SIM_SRUN_WAIT,      // 10 s after the first task
+    SIM_SRUN_NODE,      // arg: node: slurmstepd kills the step there
+    SIM_SRUN_FORCE,
+    SIM_SRUN_TOLD,
+    SIM_SRUN_SHOT,
+    SIM_SRUN_SIGNAL,    // arg: node, stamp: signal
+    SIM_SRUN_KILL_WAIT,
+    SIM_SRUN_COORD_ENDS,
+};
+void sim_srun_task_over(struct sim *s, uint32_t node, uint32_t local, int32_t status);
+void sim_srun_due(struct sim *s, uint32_t what, uint32_t arg, uint64_t stamp);
+void sim_srun_signal(struct sim *s, int32_t signal, uint64_t kill_after_ms); // from the coordinator
+void sim_srun_kill_step(struct sim *s, int32_t code);
+void sim_slurm_stop(struct sim *s, int32_t signal);
+
+// --- fault.c ---------------------------------------------------------------------------------------
+void sim_fault_at(struct sim *s, uint64_t real_ns, const struct sim_fault *f);
+void sim_fault_do(struct sim *s, uint32_t index);
+void sim_fault_heal(struct sim *s, uint32_t index);
+void sim_fault_random(struct sim *s, uint64_t from_ns); // draws params.n_faults of them
+void sim_heal_all(struct sim *s); // the network and whatever is only paused
+void sim_faults_done(struct sim *s);
+
+// --- run.c -----------------------------------------------------------------------------------------
+// The whole life of a seed. True: good; else sim_violation() says why not.
+bool sim_run(struct sim *s);
+uint64_t sim_bound_ms(const struct sim *s); // from the end of the faults to the end of the step
+
+// --- trace.c ---------------------------------------------------------------------------------------
+// A line "[  1.204] ..." if there is a trace. Names: agent 3, coordinator, shim 3.0, rank 7.
+void sim_tracef(struct sim *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void sim_trace_send(struct sim *s, uint32_t from, uint32_t to, const uint8_t *data, size_t len);
+void sim_trace_event(struct sim *s, uint32_t slot, const struct pm_event *event);
+void sim_trace_action(struct sim *s, uint32_t slot, const struct pm_action *a);
+
+#endif
