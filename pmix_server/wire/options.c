@@ -270,7 +270,7 @@ static int parse_port_range(const struct pm_option_spec *spec, const char *text,
 static int parse_spares(const struct pm_option_spec *spec, const char *text, struct pm_options *o,
                         char *error)
 {
-    uint32_t spares;
+    uint32_t spares = 0;
     int rc = parse_number(spec, text, &spares, error);
     if (rc < 0)
         return rc;
