@@ -149,7 +149,7 @@ static void attach(struct pm_core *core, uint32_t link, const struct attach *a)
         return;
     }
     if (c && a->number <= c->attach) {
-        pm_link_close(core, link); // a late one: it has attached anew since
+        pm_membership_reject(core, link); // a late one: it has attached anew since
         return;
     }
     if (!sent_elsewhere(core, link, a) && !adopt(core, link, a))
