@@ -212,7 +212,7 @@ Test(wire_limits, a_hello_of_another_protocol_is_refused)
         enum pm_secure_result result;
     } changes[] = {
         {MAGIC_AT, 'X', PM_SECURE_KEY},     {ROLE_AT, 2, PM_SECURE_KEY},
-        {BUILD_AT + 31, 1, PM_SECURE_KEY},  {PROTOCOL_AT + 3, 2, PM_SECURE_VERSION},
+        {BUILD_AT + 31, 1, PM_SECURE_KEY},  {PROTOCOL_AT + 3, 99, PM_SECURE_VERSION},
         {BUILD_AT, '2', PM_SECURE_VERSION},
     };
     for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
@@ -237,7 +237,6 @@ Test(wire_limits, ends_of_the_secure_channel)
     cr_assert_eq(pm_secure_new(&acceptor, &s), 0);
     struct pm_secure_frame frame;
     uint8_t bytes[8] = {0, 0, 0, 30};
-    cr_expect_eq(pm_secure_open(s, bytes, 3, &frame), PM_SECURE_MORE);
     cr_expect_eq(pm_secure_open(s, bytes, 8, &frame), PM_SECURE_CORRUPT, "before the handshake");
     struct pm_writer out = {.error = -ENOMEM};
     pm_secure_seal(s, bytes, (size_t)PM_FRAME_MAX + 1, &out);
