@@ -8,6 +8,7 @@
 // state is sent, once.
 #include "pmix_server/core/supervisor.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -70,7 +71,8 @@ const char *pm_input_name(enum pm_input input)
         [PM_IN_WAIT_OVER] = "wait-over", [PM_IN_TIMEOUT] = "timeout",
         [PM_IN_OVER] = "srun-exited",
     };
-    return (unsigned)input < PM_IN_MAX ? names[input] : "?";
+    assert(input < PM_IN_MAX);
+    return names[input];
 }
 
 // --- life --------------------------------------------------------------------------------------
@@ -202,7 +204,7 @@ bool pm_supervisor_all_in(struct pm_core *core, const struct pm_set *set)
     const struct pm_set *dead = pm_dead_nodes(core);
     if (set->n == 1 && set->spans[0].first == 0 && set->spans[0].last + 1 == s->nnodes)
         return true;
-    if (s->nnodes == 0 || pm_set_empty(dead))
+    if (pm_set_empty(dead))
         return false;
     struct pm_set all = {0};
     if (pm_set_copy(&all, set) < 0 || pm_set_union(&all, dead) < 0)
@@ -260,7 +262,7 @@ void pm_supervisor_arm(struct pm_core *core, uint64_t ms)
 {
     struct pm_supervisor *s = core->supervisor;
     s->timer_ms = ms;
-    s->deadline_ns = ms ? core->now_ns + ms * PM_MS : UINT64_MAX;
+    s->deadline_ns = core->now_ns + ms * PM_MS;
 }
 
 void pm_supervisor_want(struct pm_core *core, enum pm_phase phase)
@@ -344,9 +346,11 @@ void pm_supervisor_settle(struct pm_core *core)
     struct pm_supervisor *s = core->supervisor;
     if (s->srun_exited && s->state != PM_STATE_DONE)
         (void)pm_supervisor_fire(core, PM_IN_OVER);
-    for (enum pm_input input; (input = pm_supervisor_condition(core)) != PM_IN_NONE;)
-        if (!pm_supervisor_fire(core, input))
-            break;
+    for (enum pm_input input; (input = pm_supervisor_condition(core)) != PM_IN_NONE;) {
+        bool fired = pm_supervisor_fire(core, input);
+        assert(fired); // a state waits for nothing that its rows do not know
+        (void)fired;
+    }
     declare_condemned(core);
     if (!s->wanted_dirty || s->state == PM_STATE_DONE)
         return;
@@ -386,7 +390,7 @@ static void on_timer(struct pm_core *core)
     if (core->now_ns >= s->deadline_ns) {
         uint64_t late_ms = (core->now_ns - s->deadline_ns) / PM_MS;
         bool slept = late_ms > core->config.options.node_timeout_ms / 8;
-        if (slept && s->timer_ms && s->end == PM_END_NONE)
+        if (slept && s->end == PM_END_NONE)
             pm_supervisor_arm(core, s->timer_ms);
         else
             pm_supervisor_timed_out(core);
@@ -474,7 +478,7 @@ void pm_supervisor_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cau
 void pm_supervisor_on_isolated(struct pm_core *core, bool isolated)
 {
     struct pm_supervisor *s = core->supervisor;
-    if (timers_stand_still(s) && !isolated && s->timer_ms && s->deadline_ns != UINT64_MAX)
+    if (timers_stand_still(s) && !isolated && s->deadline_ns != UINT64_MAX)
         pm_supervisor_arm(core, s->timer_ms);
     s->isolated = isolated;
 }

@@ -120,7 +120,7 @@ struct pm_supervisor {
 bool pm_supervisor_fire(struct pm_core *core, enum pm_input input);
 // Follows the conditions as far as they lead, then sends the wanted state if it changed.
 void pm_supervisor_settle(struct pm_core *core);
-// Winds up the state's timer; 0: none.
+// Winds up the state's timer.
 void pm_supervisor_arm(struct pm_core *core, uint64_t ms);
 // The wanted state changed; it is sent at the end of the step.
 void pm_supervisor_want(struct pm_core *core, enum pm_phase phase);

@@ -55,7 +55,7 @@ static void remember_loss(struct pm_core *core, const struct pm_failure *failure
         need(core, pm_set_add(&s->condemned, failure->node));
     if (failure->rank != PM_RANK_NONE)
         need(core, pm_set_add(&s->wanted.dead, failure->rank));
-    else if (core->world_known && failure->node < core->world.nnodes)
+    else if (core->world_known)
         need(core, pm_set_union(&s->wanted.dead, &core->world.ranks_of_node[failure->node]));
 }
 
@@ -287,7 +287,7 @@ static void (*const act[PM_VERDICT_MAX])(struct pm_core *core, struct pm_story *
 // While a decision is carried out: does this one ask for more than it?
 static bool joins(const struct pm_supervisor *s, const struct pm_verdict *verdict)
 {
-    if (s->state == PM_STATE_FINISHING || s->state == PM_STATE_STOPPING)
+    if (s->state == PM_STATE_STOPPING)
         return true;
     return (s->state == PM_STATE_HALTING || s->state == PM_STATE_PLACING) &&
            verdict->action != PM_VERDICT_STOP;
@@ -303,8 +303,7 @@ void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failur
     log_failure(core, "failure", failure, NULL, failure->text);
     if (joins(s, &verdict)) {
         log_failure(core, "decision", failure, pm_verdict_name(PM_VERDICT_IGNORE),
-                    s->state == PM_STATE_FINISHING ? "all ranks had ended well"
-                                                   : "part of the decision before");
+                    "part of the decision before");
         remember(core, failure);
         return;
     }

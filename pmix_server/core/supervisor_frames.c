@@ -4,6 +4,7 @@
 // stderr.
 #include "pmix_server/core/supervisor.h"
 
+#include <assert.h>
 #include <errno.h>
 
 // All failures of a frame are one batch: the first decides, the others join it.
@@ -51,8 +52,8 @@ static void take_report(struct pm_core *core, struct pm_report *report)
     }
     if (s->seen.user_signal)
         pm_supervisor_user_stop(core, s->seen.user_signal);
-    if (s->seen.epoch == s->wanted.epoch)
-        pm_supervisor_left(core, &s->seen.left);
+    assert(s->seen.epoch == s->wanted.epoch); // each epoch begins with both
+    pm_supervisor_left(core, &s->seen.left);
     take_failures(core, &report->failures);
 }
 

@@ -187,7 +187,7 @@ static void enter_starting(struct pm_core *core, enum pm_state from)
     }
     epoch_begins(core);
     s->wanted.map_version = core->world.map_version;
-    s->wanted.host = core->world.nranks ? core->world.node_of_rank[0] : 0;
+    s->wanted.host = core->world.node_of_rank[0];
     s->wanted.port = s->seen.port_serial > s->last_port_serial ? s->seen.port : 0;
     s->wanted.have_nodelist = s->nodelist != NULL;
     s->last_port = s->wanted.port;

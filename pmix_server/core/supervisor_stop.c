@@ -150,9 +150,9 @@ static int32_t srun_says(const struct pm_supervisor *s)
 static int32_t over_while_forming(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
-    if (!s->launched || s->user_stop)
+    if (!s->launched)
         return srun_says(s);
-    if (s->seen.cannot_node == UINT32_MAX && srun_says(s) != PM_EXIT_CANNOT_SUPERVISE)
+    if (srun_says(s) != PM_EXIT_CANNOT_SUPERVISE)
         pm_say(core,
                "pm-supervise: srun ended (exit code %d) when %u of %u nodes had joined; where "
                "pm_supervise is not in plugstack.conf, ranks ran unsupervised",
@@ -166,8 +166,7 @@ static int32_t over_unexpectedly(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
     int32_t code = srun_says(s);
-    if (s->seen.epoch == s->wanted.epoch &&
-        pm_supervisor_all_in(core, &s->seen.marks[PM_MARK_ENDED]))
+    if (pm_supervisor_all_in(core, &s->seen.marks[PM_MARK_ENDED]))
         return s->status;
     (void)snprintf(s->stop_line, sizeof(s->stop_line),
                    "pm-supervise: srun ended by itself (exit code %d) in epoch %u; stopping", code,
@@ -181,8 +180,7 @@ static int32_t over_unexpectedly(struct pm_core *core)
 // their ranks, and their shims stay until we have said that they shall end.
 static bool killed_from_outside(const struct pm_supervisor *s)
 {
-    return s->status == PM_EXIT_LOST && s->end == PM_END_WAIT && s->srun_exited &&
-           srun_says(s) > 128;
+    return s->status == PM_EXIT_LOST && s->end == PM_END_WAIT && srun_says(s) > 128;
 }
 
 static int32_t verdict(struct pm_core *core, enum pm_state from)
@@ -191,7 +189,7 @@ static int32_t verdict(struct pm_core *core, enum pm_state from)
     if (from == PM_STATE_FORMING)
         return over_while_forming(core);
     if (from != PM_STATE_FINISHING && from != PM_STATE_STOPPING)
-        return s->user_stop ? srun_says(s) : over_unexpectedly(core);
+        return over_unexpectedly(core);
     if (s->users_verdict)
         return s->srun_exited ? srun_says(s) : 128 + s->user_signal;
     if (!killed_from_outside(s))
