@@ -188,7 +188,10 @@ static bool still_matters(const struct pm_node *n, const struct pm_event *event)
 
 void pm_node_event(struct pm_core *core, const struct pm_event *event)
 {
-    if (still_matters(core->node, event) && pm_node_fact(core, event) && !core->node->ended)
+    if (!still_matters(core->node, event))
+        return;
+    pm_node_fact(core, event);
+    if (!core->node->ended)
         settle(core);
 }
 

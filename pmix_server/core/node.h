@@ -122,10 +122,8 @@ struct pm_node {
     uint64_t say_refill_ns;
 };
 
-// --- node_facts.c
-// --------------------------------------------------------------------------------- False: no event
-// of ours.
-bool pm_node_fact(struct pm_core *core, const struct pm_event *event);
+// --- node_facts.c ------------------------------------------------------------------------------
+void pm_node_fact(struct pm_core *core, const struct pm_event *event);
 // False: known already, or no failure.
 bool pm_node_fact_fence_lost(struct pm_core *core, uint32_t epoch, uint32_t rank);
 

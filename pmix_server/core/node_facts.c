@@ -7,6 +7,7 @@
 // failure leads to is not decided here.
 #include "pmix_server/core/node.h"
 
+#include <assert.h>
 #include <sys/wait.h>
 
 #define SIGNAL_INT  2
@@ -307,12 +308,10 @@ static void (*const handlers[PM_EVENT_MAX])(struct pm_core *core, const struct p
     [PM_EVENT_CANNOT_START] = on_cannot_start,
 };
 
-bool pm_node_fact(struct pm_core *core, const struct pm_event *event)
+void pm_node_fact(struct pm_core *core, const struct pm_event *event)
 {
-    if (!handlers[event->type])
-        return false;
+    assert(handlers[event->type]); // core.c sends no others
     handlers[event->type](core, event);
-    return true;
 }
 
 bool pm_node_fact_fence_lost(struct pm_core *core, uint32_t epoch, uint32_t rank)
