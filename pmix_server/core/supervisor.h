@@ -153,6 +153,7 @@ bool pm_supervisor_knows(const struct pm_core *core, const struct pm_failure *fa
 void pm_supervisor_left(struct pm_core *core, const struct pm_set *left);
 uint64_t pm_supervisor_pending_ns(const struct pm_supervisor *s);
 void pm_supervisor_pending_due(struct pm_core *core);
+void pm_supervisor_pending_forget(struct pm_core *core); // the world ends; they stay dead
 
 // --- supervisor_stop.c -------------------------------------------------------------------------
 void pm_supervisor_enter_finishing(struct pm_core *core, enum pm_state from);

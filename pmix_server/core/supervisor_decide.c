@@ -353,6 +353,15 @@ uint64_t pm_supervisor_pending_ns(const struct pm_supervisor *s)
     return due;
 }
 
+// Nobody is started again alone any more: what they failed of has been decided, and stays so.
+void pm_supervisor_pending_forget(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    for (uint32_t i = 0; i < s->n_pending; i++)
+        need(core, pm_set_add(&s->wanted.dead, s->pending[i].rank));
+    s->n_pending = 0;
+}
+
 void pm_supervisor_pending_due(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;

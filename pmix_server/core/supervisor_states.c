@@ -278,7 +278,7 @@ static void enter_halting(struct pm_core *core, enum pm_state from)
     (void)from;
     struct pm_supervisor *s = core->supervisor;
     s->decided_ns = core->now_ns;
-    s->n_pending = 0;
+    pm_supervisor_pending_forget(core);
     pm_collective_epoch_over(core, s->wanted.epoch);
     pm_supervisor_want(core, PM_PHASE_HALT);
     pm_supervisor_arm(core, halt_bound_ms(core));

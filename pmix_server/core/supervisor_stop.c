@@ -105,7 +105,7 @@ static void tell_stop(struct pm_core *core)
 void pm_supervisor_enter_stopping(struct pm_core *core, enum pm_state from)
 {
     struct pm_supervisor *s = core->supervisor;
-    s->n_pending = 0;
+    pm_supervisor_pending_forget(core);
     s->users_verdict = s->user_stop;
     if (s->stop_line[0])
         tell_stop(core);

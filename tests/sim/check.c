@@ -12,11 +12,16 @@ struct sim_check *sim_check_new(struct sim *s)
     c->watch = sim_alloc(s->n, sizeof(*c->watch));
     memset(c->life_of_rank, 0xff, s->nranks * sizeof(*c->life_of_rank));
     c->last_world_epoch = SIM_NONE;
+    c->n = s->n;
     return c;
 }
 
 void sim_check_free(struct sim_check *c)
 {
+    for (uint32_t i = 0; i < c->n; i++) {
+        pm_set_done(&c->watch[i].dead);
+        pm_set_done(&c->watch[i].dead_before);
+    }
     free(c->lives);
     free(c->life_of_rank);
     free(c->watch);
@@ -210,9 +215,10 @@ void sim_check_step(struct sim *s, uint32_t slot, const struct pm_event *event, 
 {
     (void)event;
     (void)before;
+    sim_check_known(s, slot);
     uint32_t epoch = pm_core_epoch(s->procs[slot].core);
     if (slot == s->p.nnodes) {
-        s->stats.restarts = epoch;
+        s->stats.restarts = epoch + s->check->ranks_restarted;
         return;
     }
     if (epoch < s->nodes[slot].max_epoch)

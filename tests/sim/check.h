@@ -31,13 +31,15 @@ struct sim_life {
     uint64_t ended_ns;
 };
 
-struct sim_watch { // per node
+struct sim_watch { // per slot
+    struct pm_set dead, dead_before; // whom its core knew to be dead after this step and the last
     uint64_t gone_ns;     // 0, or when its loss was declared
     uint64_t both_ns;     // when last no process of it could act for a lease, see check_lease.c
     uint64_t lease_set_ns;
     uint64_t lease_check_ns; // of the check that counts
     uint32_t n_cut;       // directions to and from the coordinator that are cut
     uint32_t n_troubles;  // what disturbs it now
+    bool shim_paused;     // at any time: its rank could not be reaped then
     bool excused;         // it was really lost, or a part of it
 };
 
@@ -46,6 +48,7 @@ struct sim_check {
     uint32_t n_lives, cap_lives;
     uint32_t *life_of_rank; // the newest, SIM_NONE: none yet
     struct sim_watch *watch; // per slot
+    uint32_t n; // slots
     uint32_t n_declared;
     uint32_t worlds_restarted; // decisions
     uint32_t ranks_restarted;
@@ -89,6 +92,7 @@ bool sim_life_failed(const struct sim_life *life); // ended, not as meant, and n
 uint64_t sim_disturbed_ns(const struct sim *s, uint32_t slot); // in all, so far
 void sim_check_decision(struct sim *s, const struct pm_log *log);
 void sim_check_lost(struct sim *s, const struct pm_log *log);
+void sim_check_known(struct sim *s, uint32_t slot); // whom its core knows to be dead, after a step
 void sim_check_send(struct sim *s, uint32_t slot, const struct pm_action *a);
 void sim_check_done(struct sim *s, uint32_t node, const struct pm_action *a); // fence, modex
 void sim_check_lease_set(struct sim *s, uint32_t node, const struct pm_action *a);

@@ -40,7 +40,7 @@ static bool anybody_died(const struct sim *s, uint32_t epoch)
 {
     const struct sim_check *c = s->check;
     for (uint32_t i = c->n_lives; i > 0; i--)
-        if (c->lives[i - 1].epoch == epoch && c->lives[i - 1].ended)
+        if (c->lives[i - 1].epoch == epoch && (c->lives[i - 1].ended || c->lives[i - 1].aborted))
             return true;
     return c->n_declared > 0;
 }

@@ -32,6 +32,8 @@ void sim_check_cut(struct sim *s, uint32_t from, uint32_t to, bool is_cut)
 
 static bool unreapable(const struct sim *s, uint32_t node)
 {
+    if (s->check->watch[node].shim_paused)
+        return true;
     for (uint32_t i = 0; i < s->nodes[node].n_local; i++)
         if (s->nodes[node].shims[i].rank.unreapable_ns)
             return true;
@@ -70,13 +72,29 @@ static uint32_t peer_of(struct sim *s, uint32_t slot, uint32_t id)
     return SIM_NONE;
 }
 
-// Only what asks or refuses may still be said to a node that the speaker knows to be dead.
-void sim_check_send(struct sim *s, uint32_t slot, const struct pm_action *a)
+void sim_check_known(struct sim *s, uint32_t slot)
 {
+    struct sim_watch *w = &s->check->watch[slot];
     if (s->check->n_declared == 0)
         return;
+    const struct pm_set *dead = pm_dead_nodes(s->procs[slot].core);
+    if (!pm_set_equal(&w->dead_before, &w->dead)) {
+        int r = pm_set_copy(&w->dead_before, &w->dead);
+        SIM_ASSERT(r == 0);
+    }
+    if (!pm_set_equal(&w->dead, dead)) {
+        int r = pm_set_copy(&w->dead, dead);
+        SIM_ASSERT(r == 0);
+    }
+}
+
+// Nothing but a refusal is said to a node that the speaker has known to be dead since before this step.
+void sim_check_send(struct sim *s, uint32_t slot, const struct pm_action *a)
+{
+    if (s->check->n_declared == 0 || pm_set_empty(&s->check->watch[slot].dead_before))
+        return;
     uint32_t peer = peer_of(s, slot, a->link);
-    if (peer >= s->p.nnodes || !pm_set_has(pm_dead_nodes(s->procs[slot].core), peer))
+    if (peer >= s->p.nnodes || !pm_set_has(&s->check->watch[slot].dead_before, peer))
         return;
     if (a->len == 0 || (a->data[0] != PM_FRAME_REFUSED && a->data[0] != PM_FRAME_CALL &&
                         a->data[0] != PM_FRAME_ATTACH))

@@ -24,6 +24,7 @@ static void note_both(struct sim *s, uint32_t node)
 void sim_check_shim_paused(struct sim *s, uint32_t node, uint32_t local)
 {
     (void)local;
+    s->check->watch[node].shim_paused = true;
     s->check->watch[node].both_ns = s->now_ns;
 }
 
@@ -54,13 +55,14 @@ static void check_node(struct sim *s, uint32_t node)
     uint64_t over_ns = over_since_ns(s, node);
     for (uint32_t i = 0; i < n->n_local; i++) {
         const struct sim_shim *shim = &n->shims[i];
-        if (over_ns > SIM_K_NS + SLACK_NS && shim->alive && sim_rank_runs(s, node, i) &&
-            !excused(s, node))
+        // An agent that runs does not yet stop the rank of a shim that is stopped.
+        if (over_ns > SIM_K_NS + SLACK_NS && shim->alive && !shim->paused &&
+            sim_rank_runs(s, node, i) && !excused(s, node))
             sim_violate(s, "10: rank %u runs on node %u, whose lease is over for %llu ms",
                         shim->rank.rank, node, (unsigned long long)(over_ns / SIM_MS));
         bool live_long = over_ns == 0 && s->check->watch[node].lease_set_ns + SIM_K_NS + SLACK_NS +
                                                  20 * s->p.local_ns < s->now_ns;
-        if (live_long && shim->alive && shim->rank.alive && shim->rank.stopped && !shim->killing &&
+        if (live_long && shim->alive && !shim->paused && shim->rank.alive && shim->rank.stopped && !shim->killing &&
             s->now_ns >= n->late_until_ns && sim_proc_runs(s, node) && !excused(s, node))
             sim_violate(s, "10: rank %u stands still on node %u under a live lease",
                         shim->rank.rank, node);

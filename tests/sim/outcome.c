@@ -138,6 +138,8 @@ static void allow_all(struct sim *s, uint32_t epoch)
     if ((o->lost || troubled(s) || servers_failed(s) || s->stats.faults[SIM_FAULT_LOCAL_LATE] ||
          s->stats.faults[SIM_FAULT_START_FAILS]) && epoch == 0)
         allow(s, CANNOT_SUPERVISE);
+    if (o->lost) // srun ends as soon as all shims are gone with their agents
+        allow(s, 128 + 9);
     if (s->p.wait_ms)
         allow(s, 128 + 15);
     if (faults_struck(s, SIM_FAULT_RANK_HANGS, SIM_FAULT_RANK_HANGS))

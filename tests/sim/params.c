@@ -46,11 +46,12 @@ static uint64_t one_of(struct sim_rng *r, const uint64_t *values, uint32_t n)
 
 static void draw_options(struct sim_rng *r, struct pm_options *o)
 {
-    o->mode = (uint32_t)ONE_OF(r, PM_MODE_WORLD, PM_MODE_WORLD, PM_MODE_WORLD, PM_MODE_RANK,
-                               PM_MODE_NOTIFY);
-    o->max_restarts = (uint32_t)ONE_OF(r, 0, 1, 3, 3, 20, 1000, 1000);
+    o->mode = sim_rng_one_in(r, 16)  ? PM_MODE_NOTIFY
+              : sim_rng_one_in(r, 5) ? PM_MODE_RANK
+                                     : PM_MODE_WORLD;
+    o->max_restarts = sim_rng_one_in(r, 24) ? 0 : (uint32_t)ONE_OF(r, 1, 3, 3, 20, 1000, 1000);
     o->restart_window_ms = ONE_OF(r, 0, 0, 0, 10000, 60000);
-    o->min_uptime_ms = ONE_OF(r, 0, 0, 100, 5000);
+    o->min_uptime_ms = ONE_OF(r, 0, 0, 0, 100, 5000);
     o->backoff_ms = ONE_OF(r, 0, 0, 0, 200, 2000);
     o->backoff_max_ms = ONE_OF(r, 0, 5000);
     o->grace_ms = ONE_OF(r, 0, 100, 1000, 5000);
@@ -64,7 +65,7 @@ static void draw_options(struct sim_rng *r, struct pm_options *o)
 
 static void draw_size(struct sim_rng *r, struct sim_params *p)
 {
-    p->nnodes = (uint32_t)ONE_OF(r, 1, 2, 3, 4, 5, 7, 8, 12, 16, 24);
+    p->nnodes = (uint32_t)ONE_OF(r, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 16, 24);
     p->per_node = (uint32_t)ONE_OF(r, 1, 1, 2, 2, 3, 4, 8);
     if (sim_rng_one_in(r, 64))
         p->nnodes = (uint32_t)sim_rng_between(r, 32, 96);
@@ -77,8 +78,8 @@ static void draw_faults(struct sim_rng *r, struct sim_params *p)
     for (uint32_t k = SIM_FAULT_NONE + 1; k < SIM_FAULT_MAX; k++)
         if (sim_rng_one_in(r, on_in))
             p->weight[k] = (uint32_t)ONE_OF(r, 1, 2, 8);
-    // A restart in most worlds.
-    if (!sim_rng_one_in(r, 8)) {
+    p->spark = !sim_rng_one_in(r, 12);
+    if (sim_rng_one_in(r, 2)) {
         p->weight[SIM_FAULT_RANK_KILLED] += 4;
         p->weight[SIM_FAULT_RANK_EXITS] += 2;
     }
@@ -91,8 +92,8 @@ static void draw_faults(struct sim_rng *r, struct sim_params *p)
     bool keep = sim_rng_one_in(r, 3);
     for (size_t i = 0; i < sizeof(deadly) / sizeof(*deadly); i++)
         p->weight[deadly[i]] = keep && p->weight[deadly[i]] ? 1 : 0;
-    p->n_faults = (uint32_t)ONE_OF(r, 0, 1, 2, 3, 5, 8, 13, 21);
-    p->chaos_ms = ONE_OF(r, 5000, 20000, 20000, 60000);
+    p->n_faults = (uint32_t)ONE_OF(r, 0, 1, 2, 3, 5, 8, 13, 21, 34);
+    p->chaos_ms = ONE_OF(r, 5000, 20000, 40000, 60000);
 }
 
 void sim_params_of_seed(struct sim_params *p, uint64_t seed)
@@ -114,12 +115,12 @@ void sim_params_of_seed(struct sim_params *p, uint64_t seed)
     p->pmix = !sim_rng_one_in(&r, 4);
     p->fences = (uint32_t)ONE_OF(&r, 0, 2, 5, 20, 60);
     p->modex = sim_rng_one_in(&r, 2);
-    p->fence_timeout_ms = (uint32_t)ONE_OF(&r, 0, 0, 5000, 60000);
     p->term_ms = ONE_OF(&r, 0, 50, 500, 3000);
     p->orphans_in = (uint32_t)ONE_OF(&r, 0, 0, 2, 8);
     draw_faults(&r, p);
     // Mostly the world still lives when the last fault strikes.
-    p->life_ms = p->chaos_ms * ONE_OF(&r, 1, 4, 8, 8, 16) / 8;
+    p->life_ms = p->chaos_ms * ONE_OF(&r, 2, 8, 8, 16) / 8;
+    p->fence_timeout_ms = sim_rng_one_in(&r, 3) ? (uint32_t)(2 * p->life_ms + 30000) : 0;
 }
 
 void sim_params_print(const struct sim_params *p, FILE *f)

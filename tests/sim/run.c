@@ -60,12 +60,24 @@ static uint64_t cleanup_ms(const struct sim *s)
     return 2 * o->orphan_timeout_ms + 3 * o->node_timeout_ms + o->start_timeout_ms + 120000;
 }
 
+static void spark(struct sim *s)
+{
+    struct sim_fault f = {.kind = SIM_FAULT_RANK_KILLED, .arg = 9};
+    f.node = sim_rng_pick(&s->faults, s->p.nnodes);
+    f.local = sim_rng_pick(&s->faults, s->nodes[f.node].n_local);
+    if (sim_run_to_state(s, PM_STATE_RUNNING, s->p.chaos_ms))
+        sim_fault_at(s, s->now_ns + sim_rng_below(&s->faults, s->p.life_ms / 8 * SIM_MS), &f);
+}
+
 bool sim_run(struct sim *s)
 {
     char buf[128];
     sim_launch(s);
-    sim_fault_random(s, sim_rng_below(&s->faults, 4) ? SIM_MS : 2000 * SIM_MS);
-    sim_run_to(s, (s->p.chaos_ms + 2000) * SIM_MS);
+    sim_fault_random(s, sim_rng_below(&s->faults, 4) ? 2000 * SIM_MS : SIM_MS);
+    if (s->p.spark)
+        spark(s);
+    uint64_t calm_ns = (s->p.chaos_ms + 2000) * SIM_MS;
+    sim_run_to(s, calm_ns > s->now_ns ? calm_ns : s->now_ns);
     sim_heal_all(s);
     if (!s->done && hangs(s))
         sim_slurm_stop(s, 15);

@@ -132,6 +132,7 @@ struct sim_params {
     uint32_t orphans_in; // one in N leaves a descendant behind; 0: none
     // Faults
     uint64_t chaos_ms; // the phase of faults
+    bool spark; // soon after the world runs, a rank of it dies
     uint32_t n_faults;
     uint32_t weight[SIM_FAULT_MAX]; // 0: off
     uint32_t plant; // a violation to be planted, 0: none (plant.c)
