@@ -120,6 +120,7 @@ struct pm_addresses {
 struct pm_seek {
     bool joined;       // was attached once
     bool asked;        // ATTACH is under way to the candidate
+    bool named;        // the candidate was named by the coordinator, with addresses
     uint32_t link;     // candidate, 0: none
     uint32_t node;     // whom it dials
     uint32_t step;     // 0: last parent, 1: tree parent, 2: grandparent ...

@@ -93,7 +93,8 @@ static void dial(struct pm_core *core)
     s->asked = false;
     s->dialed_ns = core->now_ns;
     s->until_ns = core->now_ns + dial_timeout_ns(m) + 100 * PM_MS; // the shell says so first
-    if (s->redirect != PM_NODE_NONE) {
+    s->named = s->redirect != PM_NODE_NONE;
+    if (s->named) {
         s->node = s->redirect;
         s->link = pm_link_dial(core, s->node, PM_ROLE_CANDIDATE, s->redirect_addresses,
                                dial_timeout_ns(m));
@@ -212,7 +213,8 @@ static void failed(struct pm_core *core, uint32_t node, uint8_t end, const char 
     s->refusals = 0;
     if (node == PM_NODE_COORDINATOR && !refused)
         s->refused_ns = 0;
-    if (node != PM_NODE_COORDINATOR)
+    // Not found by its name is not yet not reached: the coordinator may know an address.
+    if (node != PM_NODE_COORDINATOR && (s->joined || s->named))
         s->avoid = node;
     if (s->joined)
         failed_after_joining(core, node, end);

@@ -181,7 +181,7 @@ static void digest_links(const struct pm_membership *m, uint64_t now_ns, struct 
 static void digest_seek(const struct pm_seek *s, uint64_t now_ns, struct pm_digest *d)
 {
     pm_digest_u64(d, (uint64_t)s->joined | (uint64_t)s->asked << 1 | (uint64_t)s->urgent << 2 |
-                         (uint64_t)(s->link != 0) << 3);
+                         (uint64_t)(s->link != 0) << 3 | (uint64_t)s->named << 4);
     pm_digest_u64(d, (uint64_t)s->step << 32 | s->tries);
     pm_digest_u64(d, (uint64_t)s->refusals << 1 | s->dials % 2);
     pm_digest_u64(d, (uint64_t)s->node << 32 | s->last_parent);

@@ -178,6 +178,22 @@ Test(form, a_node_that_finds_nobody_by_name_is_told_by_the_coordinator, .init = 
     done();
 }
 
+// The places of those that come first are taken by others when their children ask.
+Test(form, without_names_those_that_come_last_find_their_places, .init = setup)
+{
+    nameless = true;
+    make(65, 2);
+    struct pm_set late = {0};
+    cr_assert_eq(pm_set_add_span(&late, 0, 20), 0);
+    harness_launch_without(h, &late);
+    harness_run_ms(h, 1000);
+    for (uint32_t i = 0; i <= 20; i++)
+        harness_start_agent(h, 20 - i);
+    cr_assert(harness_run_until_state(h, PM_STATE_RUNNING, 3000));
+    pm_set_done(&late);
+    done();
+}
+
 Test(form, a_late_parent_does_not_hold_up_its_children, .init = setup)
 {
     make(15, 2);
