@@ -89,11 +89,11 @@ static void draw_faults(struct sim_rng *r, struct sim_params *p)
         SIM_FAULT_HOST_LOST, SIM_FAULT_HOST_CRASHED, SIM_FAULT_HOST_REBOOTED, SIM_FAULT_RACK_LOST,
         SIM_FAULT_COORD_KILLED, SIM_FAULT_USER_STOP, SIM_FAULT_SLURM_STOP,
     };
-    bool keep = sim_rng_one_in(r, 3);
+    bool keep = sim_rng_one_in(r, 4);
     for (size_t i = 0; i < sizeof(deadly) / sizeof(*deadly); i++)
         p->weight[deadly[i]] = keep && p->weight[deadly[i]] ? 1 : 0;
     p->n_faults = (uint32_t)ONE_OF(r, 0, 1, 2, 3, 5, 8, 13, 21, 34);
-    p->chaos_ms = ONE_OF(r, 5000, 20000, 40000, 60000);
+    p->chaos_ms = ONE_OF(r, 20000, 40000, 60000) * (p->nnodes < 4 ? 3 : 1);
 }
 
 void sim_params_of_seed(struct sim_params *p, uint64_t seed)
