@@ -317,8 +317,9 @@ static void halt_advance(struct pm_core *core)
     halt_kill(core);
 }
 
-// Reaping is the kernel's: a process that does not go is reported, once, as a lost place.
-static void halt_unreapable(struct pm_core *core)
+// Reaping is the kernel's: a process that does not go is reported, once, as a lost place; also one that
+// is killed while the others run on.
+static void drive_unreapable(struct pm_core *core)
 {
     struct pm_node *n = core->node;
     for (uint32_t i = 0; i < n->n_local; i++) {
@@ -355,7 +356,6 @@ static void drive_halt(struct pm_core *core)
         n->halt = PM_HALT_DONE;
         server_drop(core, n->wanted.epoch);
     }
-    halt_unreapable(core);
 }
 
 static void drive_end(struct pm_core *core)
@@ -406,6 +406,8 @@ void pm_node_drive(struct pm_core *core)
         drive_halt(core);
     else if (phases[n->wanted.phase].first_server)
         (void)server_prepare(core, n->wanted.epoch);
+    if (!n->ended)
+        drive_unreapable(core);
 }
 
 uint64_t pm_node_life_deadline_ns(const struct pm_node *n)

@@ -722,6 +722,19 @@ Test(node, a_rank_that_stays_dead_counts_as_ended_and_its_tree_goes)
     cr_assert(marked(PM_MARK_ENDED));
 }
 
+// It is looked at while the others run on, too, and the timer that does so does not come again.
+Test(node, a_rank_killed_alone_that_does_not_go_is_a_lost_node)
+{
+    connected();
+    exits(1, EXITED(4));
+    notice_of(3);
+    want(PM_PHASE_START);
+    only(PM_ACTION_KILL_RANK);
+    stand_run_ms(10100);
+    cr_assert_eq(reported()->cause, PM_CAUSE_NODE_LOST);
+    cr_assert_eq(reported()->rank, 3);
+}
+
 Test(node, a_rank_that_aborted_and_lives_on_is_killed)
 {
     connected();

@@ -702,6 +702,31 @@ Test(supervisor, rank_mode_backs_off)
     cr_assert_eq(pm_wanted_incarnation(&stand.wanted, 3), 2);
 }
 
+static uint32_t decisions_about(uint32_t rank, uint32_t incarnation)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < stand.out.n; i++) {
+        const struct pm_log *log = stand.out.list[i].log;
+        n += log && !strcmp(log->kind, "decision") && log->rank == rank &&
+             log->incarnation == incarnation;
+    }
+    return n;
+}
+
+Test(supervisor, a_rank_that_waits_for_its_backoff_is_decided_on_once)
+{
+    running_in(PM_MODE_RANK, 2000);
+    fail_unconnected(3);
+    struct pm_failure failure = stand_failure(3, PM_CAUSE_EXIT, EXITED(4));
+    failure.connected = false;
+    failure.uptime_ms = 10;
+    stand_fail(&failure);
+    fail_rank(2, PM_CAUSE_EXIT, EXITED(4));
+    expect_state(PM_STATE_HALTING);
+    stand_fail(&failure);
+    cr_assert_eq(decisions_about(3, 1), 1);
+}
+
 Test(supervisor, notify_mode_tells_and_ends_with_the_first_failures_status)
 {
     running_in(PM_MODE_NOTIFY, 0);
