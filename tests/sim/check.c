@@ -211,10 +211,8 @@ void sim_check_action(struct sim *s, uint32_t slot, const struct pm_action *a)
     }
 }
 
-void sim_check_step(struct sim *s, uint32_t slot, const struct pm_event *event, enum pm_state before)
+void sim_check_step(struct sim *s, uint32_t slot)
 {
-    (void)event;
-    (void)before;
     sim_check_known(s, slot);
     uint32_t epoch = pm_core_epoch(s->procs[slot].core);
     if (slot == s->p.nnodes) {

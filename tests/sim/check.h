@@ -64,7 +64,7 @@ void sim_check_free(struct sim_check *c);
 // --- what happens ------------------------------------------------------------------------------
 void sim_check_event(struct sim *s); // after every event
 void sim_check_action(struct sim *s, uint32_t slot, const struct pm_action *a); // before it is done
-void sim_check_step(struct sim *s, uint32_t slot, const struct pm_event *event, enum pm_state before);
+void sim_check_step(struct sim *s, uint32_t slot);
 void sim_check_fork(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_never_ran(struct sim *s, uint32_t node, const struct sim_start *start, int32_t status);
 void sim_check_rank_ends(struct sim *s, uint32_t node, uint32_t local);

@@ -49,7 +49,7 @@ static void rank_killed(struct sim *s, const struct sim_fault *f)
 static void rank_hangs(struct sim *s, const struct sim_fault *f)
 {
     struct sim_rank *r = rank_of(s, f);
-    if (r->alive && r->step != SIM_RANK_ENDING) {
+    if (r->alive && !r->doomed && r->step != SIM_RANK_ENDING) {
         r->step = SIM_RANK_HUNG;
         r->stamp++;
     }
@@ -70,9 +70,11 @@ static void rank_aborts(struct sim *s, const struct sim_fault *f)
     sim_check_aborts(s, f->node, f->local, (int32_t)f->arg);
     sim_server_abort(s, f->node, f->local, (int32_t)f->arg);
 }
+// Before PMIx_Init the others would wait for it for ever, with any launcher.
 static void rank_leaves(struct sim *s, const struct sim_fault *f)
 {
-    sim_rank_end(s, f->node, f->local, 0);
+    if (rank_of(s, f)->connected || !s->p.pmix)
+        sim_rank_end(s, f->node, f->local, 0);
 }
 static void start_fails(struct sim *s, const struct sim_fault *f)
 {
@@ -482,6 +484,8 @@ void sim_fault_at(struct sim *s, uint64_t real_ns, const struct sim_fault *f)
 void sim_fault_do(struct sim *s, uint32_t index)
 {
     const struct sim_fault f = s->fault[index];
+    if (s->calm)
+        return;
     const struct row *row = &rows[f.kind];
     sim_tracef(s, "FAULT %s node %d local %u peer %d arg %u for %llu ms", row->name, (int)f.node,
                f.local, (int)f.peer, f.arg, (unsigned long long)f.ms);
@@ -506,7 +510,7 @@ static enum sim_fault_kind draw_kind(struct sim *s)
     uint32_t sum = 0;
     for (int k = 0; k < SIM_FAULT_MAX; k++)
         sum += s->p.weight[k];
-    uint32_t at = sim_rng_pick(&s->faults, sum);
+    uint32_t at = sum ? sim_rng_pick(&s->faults, sum) : 0;
     for (int k = 0; k < SIM_FAULT_MAX; k++) {
         if (at < s->p.weight[k])
             return (enum sim_fault_kind)k;
@@ -530,25 +534,49 @@ static uint32_t draw_node(struct sim *s, bool of_agents)
     return sim_node_of(s, slot);
 }
 
+static struct sim_fault draw(struct sim *s)
+{
+    struct sim_fault f = {.kind = draw_kind(s)};
+    const struct row *row = &rows[f.kind];
+    f.node = draw_node(s, row->of_agents);
+    f.peer = draw_node(s, false);
+    f.local = f.node < s->p.nnodes ? sim_rng_pick(&s->faults, s->nodes[f.node].n_local) : 0;
+    f.arg = (uint32_t)sim_rng_between(&s->faults, row->arg_min, row->arg_max);
+    f.ms = draw_ms(&s->faults, row);
+    return f;
+}
+
+// Often in a burst: one fault in the midst of another is what is hard. A part of them waits for a
+// state of the world that is over in no time: see sim_fault_on_state().
 void sim_fault_random(struct sim *s, uint64_t from_ns)
 {
-    uint64_t at_ns = from_ns;
+    uint64_t at_ns = from_ns, end_ns = from_ns + s->p.chaos_ms * SIM_MS;
     for (uint32_t i = 0; i < s->p.n_faults; i++) {
-        struct sim_fault f = {.kind = draw_kind(s)};
-        const struct row *row = &rows[f.kind];
-        // Often in a burst: one fault in the midst of another is what is hard.
         if (i == 0 || sim_rng_one_in(&s->faults, 2))
             at_ns = from_ns + sim_rng_below(&s->faults, s->p.chaos_ms * SIM_MS);
         else
             at_ns += sim_rng_below(&s->faults, 3000) * SIM_MS / (1 + sim_rng_pick(&s->faults, 100));
-        if (f.kind == SIM_FAULT_NONE || at_ns >= from_ns + s->p.chaos_ms * SIM_MS)
-            continue;
-        f.node = draw_node(s, row->of_agents);
-        f.peer = draw_node(s, false);
-        f.local = f.node < s->p.nnodes ? sim_rng_pick(&s->faults, s->nodes[f.node].n_local) : 0;
-        f.arg = (uint32_t)sim_rng_between(&s->faults, row->arg_min, row->arg_max);
-        f.ms = draw_ms(&s->faults, row);
-        sim_fault_at(s, at_ns, &f);
+        struct sim_fault f = draw(s);
+        if (f.kind != SIM_FAULT_NONE && at_ns < end_ns)
+            sim_fault_at(s, at_ns, &f);
+    }
+}
+
+// The world has just entered `state`: now and then something goes wrong right then.
+void sim_fault_on_state(struct sim *s, enum pm_state state)
+{
+    static const uint8_t one_in[PM_STATE_MAX] = {
+        [PM_STATE_FORMING] = 2,  [PM_STATE_STARTING] = 4, [PM_STATE_RUNNING] = 8,
+        [PM_STATE_HALTING] = 4,  [PM_STATE_PLACING] = 3,  [PM_STATE_FINISHING] = 2,
+        [PM_STATE_STOPPING] = 2,
+    };
+    if (s->calm || !one_in[state] || s->p.n_faults == 0)
+        return;
+    while (sim_rng_one_in(&s->faults, one_in[state])) {
+        struct sim_fault f = draw(s);
+        uint64_t within_ns = SIM_MS << sim_rng_pick(&s->faults, 12);
+        if (f.kind != SIM_FAULT_NONE)
+            sim_fault_at(s, s->now_ns + sim_rng_below(&s->faults, within_ns), &f);
     }
 }
 

@@ -7,6 +7,8 @@
 #include "tests/sim/check.h"
 #include "tests/sim/sim.h"
 
+#define SPINS_MAX 100 // timers at one moment
+
 bool sim_host_runs(const struct sim *s, uint32_t slot)
 {
     return !s->hosts[slot].off && !s->hosts[slot].suspended;
@@ -48,6 +50,10 @@ void sim_proc_timer(struct sim *s, uint32_t slot, uint64_t life)
         return;
     if (!sim_proc_runs(s, slot))
         return; // sim_proc_wake() looks at it
+    p->spins = p->spun_ns == s->now_ns ? p->spins + 1 : 0;
+    p->spun_ns = s->now_ns;
+    if (p->spins > SPINS_MAX)
+        sim_violate(s, "6: the timer of node %d is always due", (int)sim_node_of(s, slot));
     p->timer_ns = SIM_NEVER;
     drain(s, slot);
     if (p->core && p->life == life)
@@ -107,10 +113,12 @@ static void step(struct sim *s, uint32_t slot, const struct pm_event *event)
     enum pm_state before = slot == s->p.nnodes ? pm_core_state(p->core) : PM_STATE_NONE;
     int r = pm_core_step(p->core, &stamped, &actions);
     SIM_ASSERT(r == 0);
-    sim_check_step(s, slot, &stamped, before);
+    sim_check_step(s, slot);
     for (size_t i = 0; i < actions.n && p->core && p->life == life; i++)
         act(s, slot, &actions.list[i]);
     pm_actions_clear(&actions);
+    if (slot == s->p.nnodes && p->core && pm_core_state(p->core) != before)
+        sim_fault_on_state(s, pm_core_state(p->core));
 }
 
 void sim_proc_post(struct sim *s, uint32_t slot, struct pm_event event)

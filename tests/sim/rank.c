@@ -22,6 +22,8 @@ bool sim_rank_runs(const struct sim *s, uint32_t node, uint32_t local)
 static void next_step(struct sim *s, uint32_t node, uint32_t local, uint8_t step, uint64_t delay_ns)
 {
     struct sim_rank *r = rank_of(s, node, local);
+    if (r->doomed)
+        return; // what it would do next is to die
     r->step = step;
     r->stamp++;
     r->late = false;
@@ -79,7 +81,8 @@ static void dies(struct sim *s, uint32_t node, uint32_t local, int32_t status)
 
 void sim_rank_end(struct sim *s, uint32_t node, uint32_t local, int32_t status)
 {
-    if (rank_of(s, node, local)->alive)
+    const struct sim_rank *r = rank_of(s, node, local);
+    if (r->alive && !r->doomed)
         dies(s, node, local, status);
 }
 

@@ -74,6 +74,7 @@ bool sim_run(struct sim *s)
     char buf[128];
     sim_launch(s);
     sim_fault_random(s, sim_rng_below(&s->faults, 4) ? 2000 * SIM_MS : SIM_MS);
+    sim_fault_on_state(s, PM_STATE_FORMING);
     if (s->p.spark)
         spark(s);
     uint64_t calm_ns = (s->p.chaos_ms + 2000) * SIM_MS;

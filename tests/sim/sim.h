@@ -164,6 +164,8 @@ struct sim_proc { // an agent or the coordinator, around its core
     bool paused;     // by itself; see sim_proc_runs()
     bool listening;
     uint64_t timer_ns; // real time of the timer that counts, SIM_NEVER: none
+    uint64_t spun_ns;  // when it last had a timer, and how often in that moment
+    uint32_t spins;
     uint32_t next_even;
     uint32_t *links; // indices of those that have an end here
     uint32_t n_links, cap_links;
@@ -605,6 +607,7 @@ void sim_fault_at(struct sim *s, uint64_t real_ns, const struct sim_fault *f);
 void sim_fault_do(struct sim *s, uint32_t index);
 void sim_fault_heal(struct sim *s, uint32_t index);
 void sim_fault_random(struct sim *s, uint64_t from_ns); // draws params.n_faults of them
+void sim_fault_on_state(struct sim *s, enum pm_state state);
 void sim_heal_all(struct sim *s); // the network and whatever is only paused
 void sim_faults_done(struct sim *s);
 
