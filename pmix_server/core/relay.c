@@ -205,8 +205,11 @@ static void send_up(struct pm_core *core)
     }
     write_reports(&w, m);
     pm_link_send(core, m->parent_link, &w);
-    pm_set_clear(&m->news_plain);
-    pm_set_clear(&m->news_known);
+    // What has changed since an ATTACH that is under way is news for that parent, too.
+    if (!m->seek.asked) {
+        pm_set_clear(&m->news_plain);
+        pm_set_clear(&m->news_known);
+    }
     pm_addresses_clear(&m->news_addresses);
     m->n_reports = 0;
     m->up_due_ns = UINT64_MAX;

@@ -258,6 +258,8 @@ static void attached(struct pm_core *core, struct pm_link *link)
         .next_ns = core->now_ns + RETRY_NS,
     };
     m->lease.progress_ns = core->now_ns;
+    if (!pm_set_empty(&m->news_plain) || !pm_set_empty(&m->news_known))
+        m->up_due_ns = core->now_ns;
     if (old != 0)
         pm_link_close(core, old); // `link` is not valid from here on
     pm_on_parent(core);

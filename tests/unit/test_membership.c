@@ -18,6 +18,8 @@ static int refusals;         // DIALs to the coordinator that are refused from n
 static bool nameless;        // other agents are not found by name
 static uint32_t named_dials; // DIALs with addresses
 static uint32_t links_max;   // most links the coordinator ever had
+static bool has_left;        // and reaches none of its ancestors
+static bool leave_on_attach; // node 14 is lost to node 6 when that one asks a new parent
 
 static void fail_dial(struct harness *harness, uint32_t node, const struct pm_action *a,
                       enum pm_link_end end)
@@ -27,9 +29,24 @@ static void fail_dial(struct harness *harness, uint32_t node, const struct pm_ac
     harness_post(harness, node, &e, HARNESS_MS);
 }
 
+static void maybe_leave(struct harness *harness, uint32_t node, const struct pm_action *a)
+{
+    if (!leave_on_attach || node != 6 || a->type != PM_ACTION_SEND || a->data[0] != PM_FRAME_ATTACH)
+        return;
+    leave_on_attach = false;
+    has_left = true;
+    harness_reset_link(harness, 6, 14);
+}
+
 static bool hook(struct harness *harness, void *ctx, uint32_t node, const struct pm_action *a)
 {
     (void)ctx;
+    maybe_leave(harness, node, a);
+    if (has_left && node == 14 && a->type == PM_ACTION_DIAL &&
+        pm_tree_is_ancestor(a->node, 14, options.fanout) && a->node != COORDINATOR) {
+        fail_dial(harness, node, a, PM_LINK_UNREACHABLE);
+        return true;
+    }
     const struct pm_core *c = harness_core(harness, COORDINATOR);
     uint32_t links = c ? c->membership->n_links : 0;
     links_max = links > links_max ? links : links_max;
@@ -50,7 +67,7 @@ static bool hook(struct harness *harness, void *ctx, uint32_t node, const struct
 static void setup(void)
 {
     harness_default_options(&options);
-    nameless = false;
+    nameless = leave_on_attach = has_left = false;
     refusals = 0;
     named_dials = links_max = 0;
 }
@@ -250,6 +267,21 @@ Test(repair, children_of_a_silent_parent_move_up_and_nobody_dies, .init = setup)
     harness_run_ms(h, t_ms());
     cr_assert_gt(pm_view(coordinator()), view);
     assert_all_is_well();
+    done();
+}
+
+// The edge is lost between ATTACH and ATTACHED: it would be told to the parent of before alone.
+Test(repair, a_new_parent_hears_of_a_child_lost_meanwhile, .init = setup)
+{
+    form(30, 2);
+    cr_assert_eq(pm_next_hop(harness_core(h, 0), 14), 2);
+    leave_on_attach = true;
+    harness_cut(h, 2);
+    harness_run_ms(h, options.node_timeout_ms * 3 / 4);
+    cr_assert(!leave_on_attach);
+    cr_assert_eq(pm_parent(harness_core(h, 6)), 0);
+    cr_assert_neq(pm_next_hop(coordinator(), 14), PM_NODE_NONE);
+    cr_assert_eq(pm_next_hop(harness_core(h, 0), 14), PM_NODE_NONE);
     done();
 }
 
