@@ -9,7 +9,7 @@
 #include "pmix_server/core/record.h"
 
 // collective.h and membership.h cannot be included beside record.h.
-enum { ATTACH = 0x10, ATTACHED, REDIRECT, DOWN = 0x17, FENCE_UP = 0x30, FENCE_DOWN };
+enum { ATTACH = 0x10, ATTACHED, REDIRECT, DOWN = 0x17, FENCE_UP = 0x30, FENCE_DOWN, MODEX_ASK };
 
 struct line {
     char *buf;
@@ -116,13 +116,19 @@ static void key(struct pm_reader *r, const char *name, struct line *line)
     put(line, "%s epoch %u number %llu", name, epoch, (unsigned long long)pm_read_u64(r));
 }
 
+static void modex(struct pm_reader *r, struct line *line)
+{
+    uint32_t epoch = pm_read_u32(r), node = pm_read_u32(r), from = pm_read_u32(r);
+    put(line, "modex ask epoch %u rank %u of node %u for node %u", epoch, pm_read_u32(r), node, from);
+}
+
 static const struct {
     uint8_t type;
     const char *name;
 } plain[] = {
     {0x14, "ping"},  {0x15, "grant"},  {0x16, "up"},     {0x18, "confirm"},    {0x19, "probe"},
     {0x1a, "probed"}, {0x1b, "call"},  {0x13, "refused"}, {0x23, "map"},
-    {0x32, "modex ask"}, {0x33, "modex answer"},
+    {0x33, "modex answer"},
 };
 
 void sim_trace_frame(const struct sim *s, const uint8_t *data, size_t len, char *buf, size_t cap)
@@ -146,6 +152,9 @@ void sim_trace_frame(const struct sim *s, const uint8_t *data, size_t len, char 
         return;
     case FENCE_DOWN:
         key(&r, "fence down", &line);
+        return;
+    case MODEX_ASK:
+        modex(&r, &line);
         return;
     case ATTACH:
         attach(&r, &line);
