@@ -15,7 +15,6 @@
 #include "pmix_server/core/membership.h"
 
 #define ADOPTIONS_MAX 48 // of the coordinator, out of PM_LINKS_SPARE
-#define NODE_ID_MAX   (1u << 20)
 
 struct attach {
     uint32_t node;
@@ -163,10 +162,9 @@ void pm_adopt_on_attach(struct pm_core *core, struct pm_link *link, struct pm_re
     a.number = pm_read_u32(r);
     a.avoid = pm_read_u32(r);
     pm_read_str(r, a.addresses, sizeof(a.addresses));
-    if (pm_edges_read(r, &a.edges) == -ENOMEM)
+    if (pm_edges_read(r, &a.edges, pm_node_limit(core)) == -ENOMEM)
         pm_out_of_memory(core);
-    bool below = a.node < NODE_ID_MAX && (core->coordinator || a.node > m->self) &&
-                 (m->nnodes == 0 || a.node < m->nnodes);
+    bool below = a.node < pm_node_limit(core) && (core->coordinator || a.node > m->self);
     if (pm_reader_end(r) < 0 || a.number == 0 || !below)
         r->error = -EBADMSG;
     else

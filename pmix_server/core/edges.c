@@ -227,16 +227,18 @@ void pm_edges_write_some(const struct pm_edges *e, const struct pm_set *plain,
     }
 }
 
-static bool edge_is_sane(const struct pm_edge *k)
+static bool edge_is_sane(const struct pm_edge *k, uint32_t limit)
 {
     bool down = k->parent == PM_NODE_COORDINATOR || k->parent < k->node;
-    return k->node < PM_NODE_NONE && down && k->attach > 0;
+    return k->node < limit && down && k->attach > 0;
 }
 
-int pm_edges_read(struct pm_reader *r, struct pm_edges *ret)
+int pm_edges_read(struct pm_reader *r, struct pm_edges *ret, uint32_t limit)
 {
     struct pm_edges e = {0};
     pm_read_set(r, &e.plain, EDGES_MAX);
+    if (e.plain.n > 0 && set_last(&e.plain) >= limit)
+        r->error = -EBADMSG; // a single span could be of four billion nodes
     uint32_t n = pm_read_count(r, EDGES_MAX, 13);
     e.known = n ? calloc(n, sizeof(*e.known)) : NULL;
     if (n && !e.known) {
@@ -251,7 +253,7 @@ int pm_edges_read(struct pm_reader *r, struct pm_edges *ret)
         k->parent = pm_read_u32(r);
         k->attach = pm_read_u32(r);
         k->attached = pm_read_u8(r) != 0;
-        if (!edge_is_sane(k))
+        if (!edge_is_sane(k, limit))
             r->error = -EBADMSG;
     }
     if (r->error != 0) {

@@ -7,6 +7,8 @@
 
 #include "pmix_server/core/membership.h"
 
+#define NODE_ID_MAX (1u << 20)
+
 uint64_t pm_min_ns(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;
@@ -21,6 +23,13 @@ void pm_out_of_memory(const struct pm_core *core)
 {
     if (core->out)
         core->out->error = -ENOMEM;
+}
+
+// Before LAUNCHED the coordinator takes any node that there can be.
+uint32_t pm_node_limit(const struct pm_core *core)
+{
+    uint32_t nnodes = core->membership->nnodes;
+    return nnodes ? nnodes : NODE_ID_MAX;
 }
 
 // --- links -------------------------------------------------------------------------------------

@@ -266,6 +266,8 @@ void pm_child_remove(struct pm_membership *m, uint32_t node);
 void pm_child_lost(struct pm_core *core, uint32_t node);
 // The child was declared dead: told so, closed, forgotten. Its edge is the caller's business.
 void pm_child_refuse(struct pm_core *core, uint32_t node);
+// The first id that no node of the step has.
+uint32_t pm_node_limit(const struct pm_core *core);
 void pm_out_of_memory(const struct pm_core *core); // outside of a step nobody is told
 uint64_t pm_min_ns(uint64_t a, uint64_t b);
 uint64_t pm_max_ns(uint64_t a, uint64_t b);
@@ -289,7 +291,7 @@ void pm_edges_write(const struct pm_edges *e, uint32_t fanout, struct pm_writer 
 void pm_edges_write_some(const struct pm_edges *e, const struct pm_set *plain,
                          const struct pm_set *known, uint32_t fanout, struct pm_writer *w);
 // The wire form, read into sets and a malloc'd list; 0 or -EBADMSG or -ENOMEM.
-int pm_edges_read(struct pm_reader *r, struct pm_edges *ret);
+int pm_edges_read(struct pm_reader *r, struct pm_edges *ret, uint32_t limit); // of nodes below it
 void pm_edges_done(struct pm_edges *e);
 int pm_edges_copy(struct pm_edges *to, const struct pm_edges *from);
 void pm_edges_digest(const struct pm_edges *e, struct pm_digest *d);

@@ -223,6 +223,8 @@ static void read_addresses(struct pm_core *core, struct pm_reader *r, bool apply
         char text[PM_ADDRESSES_MAX];
         uint32_t node = pm_read_u32(r);
         pm_read_str(r, text, sizeof(text));
+        if (node >= pm_node_limit(core))
+            r->error = -EBADMSG;
         if (r->error == 0 && apply)
             pm_relay_address(core, node, text);
     }
@@ -248,7 +250,7 @@ static void read_reports(struct pm_core *core, struct pm_reader *r, bool apply)
 static void on_up(struct pm_core *core, struct pm_reader *r)
 {
     struct pm_edges edges = {0};
-    if (pm_edges_read(r, &edges) == -ENOMEM)
+    if (pm_edges_read(r, &edges, pm_node_limit(core)) == -ENOMEM)
         pm_out_of_memory(core);
     struct pm_reader again = *r;
     read_addresses(core, r, false);

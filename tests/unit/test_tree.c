@@ -178,7 +178,7 @@ Test(edges, the_wire_form_reads_back_and_a_cycle_is_refused)
     struct pm_writer w = {0};
     pm_edges_write(&e, 3, &w);
     struct pm_reader r = pm_reader_of(w.data, w.len);
-    cr_assert_eq(pm_edges_read(&r, &back), 0);
+    cr_assert_eq(pm_edges_read(&r, &back, 1000), 0);
     cr_assert_eq(pm_reader_end(&r), 0);
     struct pm_digest a = {0}, b = {0};
     pm_edges_digest(&e, &a);
@@ -190,7 +190,7 @@ Test(edges, the_wire_form_reads_back_and_a_cycle_is_refused)
     struct pm_edges bad = {.known = &(struct pm_edge){3, 9, 1, true}, .n = 1};
     pm_edges_write(&bad, 3, &w);
     r = pm_reader_of(w.data, w.len);
-    cr_assert_eq(pm_edges_read(&r, &back), -EBADMSG);
+    cr_assert_eq(pm_edges_read(&r, &back, 1000), -EBADMSG);
     pm_writer_done(&w);
     pm_edges_done(&e);
 }
