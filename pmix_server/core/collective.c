@@ -40,7 +40,7 @@ struct pm_collective *pm_collective_free(struct pm_collective *c)
 static bool clone_signatures(struct pm_collective *copy, const struct pm_collective *c)
 {
     copy->signatures = calloc(c->n_signatures + 1, sizeof(struct pm_signature *));
-    copy->cap_signatures = c->n_signatures + 1;
+    copy->cap_signatures = c->n_signatures;
     if (!copy->signatures)
         return false;
     for (; copy->n_signatures < c->n_signatures; copy->n_signatures++) {
@@ -55,9 +55,9 @@ static bool clone_signatures(struct pm_collective *copy, const struct pm_collect
 static bool clone_modexes(struct pm_collective *copy, const struct pm_collective *c)
 {
     copy->modexes = calloc(c->n_modexes + 1, sizeof(struct pm_modex *));
-    copy->cap_modexes = c->n_modexes + 1;
+    copy->cap_modexes = c->n_modexes;
     copy->fetches = calloc(c->n_fetches + 1, sizeof(*copy->fetches));
-    copy->cap_fetches = c->n_fetches + 1;
+    copy->cap_fetches = c->n_fetches;
     if (!copy->modexes || !copy->fetches)
         return false;
     for (; copy->n_modexes < c->n_modexes; copy->n_modexes++) {

@@ -3,6 +3,7 @@
 // The coordinator's part of a fence: it decides, once, for all. A fence succeeds when every node
 // that hosts a participant has contributed, fails when a participant is lost, and times out at the
 // smallest timeout that was given; then those who had not come are named.
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,11 +15,7 @@ static void log_error(struct pm_core *core, const struct pm_signature *s, const 
 {
     struct pm_log *log = pm_log_record(core, "fence-error");
     log->epoch = s->epoch;
-    size_t len = strlen(reason);
-    if (len >= sizeof(log->reason))
-        len = sizeof(log->reason) - 1;
-    memcpy(log->reason, reason, len);
-    log->reason[len] = '\0';
+    (void)snprintf(log->reason, sizeof(log->reason), "%s", reason);
 }
 
 // "fence over ranks 0-7 timed out: ranks 4-5 on node3 had not all arrived"
@@ -62,7 +59,8 @@ static void explain(struct pm_core *core, struct pm_signature *s, const struct p
     } else if (a->status == PM_STATUS_LOST) {
         snprintf(text, sizeof(text), "fence over ranks %s failed: a participant was lost", all);
         log_error(core, s, text);
-    } else if (f->flags & PM_FENCE_TOO_BIG) {
+    } else {
+        assert(f->flags & PM_FENCE_TOO_BIG);
         snprintf(text, sizeof(text),
                  "fence over ranks %s failed: more than %u MiB from a node or %u MiB in all", all,
                  PM_FENCE_DATA_MAX >> 20, PM_FENCE_RESULT_MAX >> 20);
@@ -107,7 +105,7 @@ static uint32_t lost_participant(struct pm_core *core, const struct pm_signature
 static bool is_on_dead_node(struct pm_core *core, struct pm_signature *s)
 {
     const struct pm_set *dead = pm_dead_nodes(core);
-    return dead && !pm_set_empty(dead) && pm_set_intersects(dead, pm_signature_nodes(core, s));
+    return !pm_set_empty(dead) && pm_set_intersects(dead, pm_signature_nodes(core, s));
 }
 
 // A server sees a connection end before the shim sees the exit, and if the fence failed at once, the

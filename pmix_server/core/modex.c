@@ -41,8 +41,7 @@ static struct pm_modex *find(const struct pm_collective *c, uint32_t epoch, uint
 
 struct pm_modex *pm_modex_free(struct pm_modex *m)
 {
-    if (m)
-        free(m->asks);
+    free(m->asks);
     free(m);
     return NULL;
 }
@@ -166,8 +165,7 @@ static void route(struct pm_core *core, uint32_t from, uint32_t node, const stru
 
 static bool is_dead(struct pm_core *core, uint32_t node)
 {
-    const struct pm_set *dead = pm_dead_nodes(core);
-    return dead && pm_set_has(dead, node);
+    return pm_set_has(pm_dead_nodes(core), node);
 }
 
 // Lost on the way: it will be repeated.

@@ -110,8 +110,8 @@ static int judge_copy(struct pm_judge *to, const struct pm_judge *from)
     to->nodes_valid = false;
     to->list = calloc(from->n + 1ul, sizeof(*to->list));
     to->dead = calloc(from->n_dead + 1ul, sizeof(*to->dead));
-    to->cap = from->n + 1;
-    to->cap_dead = from->n_dead + 1;
+    to->cap = from->n;
+    to->cap_dead = from->n_dead;
     to->n = 0;
     if (!to->list || !to->dead)
         return -ENOMEM;

@@ -12,7 +12,7 @@
 #include "pmix_server/core/record.h"
 #include "tests/kth/kth.h"
 
-#define CLONE_EVERY 64  // steps; a clone takes most of the time
+#define CLONE_EVERY 8  // steps; a clone takes most of the time
 
 int __real_pm_core_new(const struct pm_core_config *config, uint64_t now_ns, struct pm_core **ret);
 int __real_pm_core_step(struct pm_core *core, const struct pm_event *event, struct pm_actions *ret);
