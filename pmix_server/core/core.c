@@ -304,12 +304,12 @@ void pm_on_view(struct pm_core *core)
 
 void pm_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cause cause)
 {
-    if (core->coordinator)
-        pm_supervisor_on_node_dead(core, node, cause);
+    assert(core->coordinator);
+    pm_supervisor_on_node_dead(core, node, cause);
 }
 
 void pm_on_isolated(struct pm_core *core, bool isolated)
 {
-    if (core->coordinator)
-        pm_supervisor_on_isolated(core, isolated);
+    assert(core->coordinator);
+    pm_supervisor_on_isolated(core, isolated);
 }

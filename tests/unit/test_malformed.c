@@ -416,3 +416,99 @@ Test(malformed, frames_of_a_link_that_is_gone_are_dropped)
         pm_actions_done(&o.actions);
     }
 }
+
+// --- links ---------------------------------------------------------------------------------------------
+
+static struct outcome try_link(uint32_t to, enum pm_event_type type, struct pm_event event)
+{
+    event.type = type;
+    event.now_ns = harness_now_ns(h);
+    return try(to, &event);
+}
+
+static void link_says(uint32_t to, struct pm_event event, const char *text, const char *what)
+{
+    struct outcome o = try_link(to, PM_EVENT_LINK_DOWN, event);
+    cr_expect_eq(o.actions.n, text ? 1u : 0u, "%s: %zu actions", what, o.actions.n);
+    if (text && o.actions.n == 1)
+        cr_expect_str_eq(o.actions.list[0].text, text);
+    pm_actions_done(&o.actions);
+}
+
+Test(malformed, only_the_coordinator_names_strangers_of_another_build)
+{
+    struct pm_event event = {
+        .link = 0xfffffff0, .node = PM_NODE_NONE, .link_end = PM_LINK_REJECTED, .text = "old"};
+    link_says(COORDINATOR, event, "old", "a stranger of another build");
+    link_says(0, event, NULL, "the same at an agent");
+    event.text = NULL;
+    link_says(COORDINATOR, event, NULL, "one that says nothing");
+    event.text = "noise";
+    event.link_end = PM_LINK_CLOSED;
+    link_says(COORDINATOR, event, NULL, "one that just goes");
+}
+
+static void is_closed(struct outcome o, uint32_t link, const char *what)
+{
+    cr_expect(o.actions.n == 1 && o.actions.list[0].type == PM_ACTION_CLOSE &&
+                  o.actions.list[0].link == link,
+              "%s: %zu actions", what, o.actions.n);
+    pm_actions_done(&o.actions);
+}
+
+Test(malformed, links_that_nobody_dialled_or_that_lead_elsewhere_are_closed)
+{
+    struct outcome o = try_link(0, PM_EVENT_LINK_UP, (struct pm_event){.link = 9999, .node = 3});
+    cr_expect_eq(o.actions.n, 0, "a dial that was given up already");
+    pm_actions_done(&o.actions);
+    harness_cut_one_way(h, 1, PM_NODE_COORDINATOR, true);
+    harness_cut_one_way(h, PM_NODE_COORDINATOR, 1, true);
+    harness_run_ms(h, 2600);
+    // Node 1 dials; somebody else has its port.
+    const struct slot *s = &h->slots[1];
+    for (uint32_t i = 0; i < s->n_wires; i++)
+        if (s->wires[i]->node[0] == 1 && !s->wires[i]->up[0]) {
+            uint32_t link = s->wires[i]->id[0];
+            o = try_link(1, PM_EVENT_LINK_UP, (struct pm_event){.link = link, .node = 77});
+            cr_expect(o.actions.n > 0 && o.actions.list[0].type == PM_ACTION_CLOSE);
+            pm_actions_done(&o.actions);
+        }
+}
+
+Test(malformed, strangers_beyond_the_limit_are_closed_and_come_again)
+{
+    struct pm_core *core = pm_core_clone(harness_core(h, COORDINATOR));
+    struct outcome o = {0};
+    uint32_t link = 1000;
+    for (; o.actions.n == 0 && link < 2000; link += 2) {
+        const struct pm_event event = {.type = PM_EVENT_LINK_UP,
+                                       .now_ns = harness_now_ns(h),
+                                       .link = link,
+                                       .node = 4};
+        cr_assert_eq(pm_core_step(core, &event, &o.actions), 0);
+    }
+    cr_assert_lt(link, 1200, "there is no limit");
+    is_closed(o, link - 2, "one too many");
+    const struct pm_event own = {
+        .type = PM_EVENT_LINK_UP, .now_ns = harness_now_ns(h), .link = link, .node = 1};
+    o = (struct outcome){0};
+    cr_assert_eq(pm_core_step(core, &own, &o.actions), 0);
+    cr_expect_eq(o.actions.n, 0, "its own children have their places");
+    pm_actions_done(&o.actions);
+    pm_core_free(core);
+}
+
+Test(malformed, an_agent_has_no_state_but_an_epoch_and_every_value_a_name)
+{
+    cr_expect_eq(pm_core_state(harness_core(h, 0)), PM_STATE_NONE);
+    cr_expect_eq(pm_core_epoch(harness_core(h, 0)), 1);
+    cr_expect_str_eq(pm_cause_name(PM_CAUSE_MAX), "unknown");
+    cr_expect_str_eq(pm_state_name(PM_STATE_MAX), "unknown");
+    cr_expect_str_eq(pm_phase_name(PM_PHASE_MAX), "?");
+    for (int i = 0; i < PM_CAUSE_MAX; i++)
+        cr_expect_str_neq(pm_cause_name((enum pm_cause)i), "unknown");
+    for (int i = 0; i < PM_STATE_MAX; i++)
+        cr_expect_str_neq(pm_state_name((enum pm_state)i), "unknown");
+    for (int i = 0; i < PM_PHASE_MAX; i++)
+        cr_expect_str_neq(pm_phase_name((enum pm_phase)i), "?");
+}
