@@ -114,6 +114,7 @@ void sim_agent_port(struct sim *s, uint32_t node)
 static void send_start(struct sim *s, uint32_t node, uint32_t local, const struct sim_start *start)
 {
     struct sim_shim *shim = shim_of(s, node, local);
+    bool lie = s->p.plant == SIM_PLANT_OLD_EPOCH && start->epoch > 0;
     shim->held = !sim_server_of(s, node, start->epoch);
     shim->held_start = *start;
     if (shim->held)
@@ -121,7 +122,7 @@ static void send_start(struct sim *s, uint32_t node, uint32_t local, const struc
     s->nodes[node].any_started = true;
     if (shim->heard)
         sim_chan_down(s, node, local, (struct sim_msg){.type = SIM_MSG_START, .rank = start->rank,
-                                                       .epoch = start->epoch,
+                                                       .epoch = start->epoch - lie,
                                                        .incarnation = start->incarnation});
 }
 
@@ -358,9 +359,13 @@ static void hear_exited(struct sim *s, uint32_t node, uint32_t local, const stru
     if (s->procs[node].life != life)
         return;
     tell_died(s, node, local, msg->epoch);
+    if (s->p.plant == SIM_PLANT_NO_EXIT)
+        return;
+    bool lie = s->p.plant == SIM_PLANT_CLEAN_FAILS && msg->status == 0;
     post(s, node, (struct pm_event){.type = PM_EVENT_RANK_EXITED, .local = local,
                                     .epoch = msg->epoch, .incarnation = msg->incarnation,
-                                    .pid = msg->pid, .wait_status = msg->status,
+                                    .pid = msg->pid,
+                                    .wait_status = lie ? 1 << 8 : msg->status,
                                     .flag_exec = msg->flag});
 }
 
@@ -369,6 +374,8 @@ static void hear_gone(struct sim *s, uint32_t node, uint32_t local, const struct
     struct sim_shim *shim = shim_of(s, node, local);
     if (msg->epoch == shim->run_epoch && msg->incarnation == shim->run_incarnation)
         shim->runs = false;
+    if (s->p.plant == SIM_PLANT_NO_EXIT)
+        return;
     post(s, node, (struct pm_event){.type = PM_EVENT_RANK_GONE, .local = local, .epoch = msg->epoch,
                                     .incarnation = msg->incarnation});
     if (s->procs[node].core)

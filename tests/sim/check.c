@@ -84,6 +84,9 @@ void sim_check_fork(struct sim *s, uint32_t node, uint32_t local)
                 (old->epoch == r->epoch && old->incarnation >= r->incarnation)))
         sim_violate(s, "1: rank %u starts as epoch %u incarnation %u after epoch %u incarnation %u",
                     r->rank, r->epoch, r->incarnation, old->epoch, old->incarnation);
+    if (r->epoch < s->nodes[node].max_epoch)
+        sim_violate(s, "1: rank %u starts in epoch %u on node %u, which has seen epoch %u", r->rank,
+                    r->epoch, node, s->nodes[node].max_epoch);
     const struct sim_start start = {.rank = r->rank, .epoch = r->epoch,
                                     .incarnation = r->incarnation};
     struct sim_life *life = life_new(s, node, &start);

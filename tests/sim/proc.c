@@ -81,6 +81,8 @@ static void act(struct sim *s, uint32_t slot, struct pm_action *a)
 {
     if (s->trace)
         sim_trace_action(s, slot, a);
+    if (s->p.plant)
+        sim_plant_action(s, slot, a);
     sim_check_action(s, slot, a);
     switch (a->type) {
     case PM_ACTION_DIAL:

@@ -71,12 +71,17 @@ static void spark(struct sim *s)
 
 bool sim_run(struct sim *s)
 {
-    char buf[128];
     sim_launch(s);
     sim_fault_random(s, sim_rng_below(&s->faults, 4) ? 2000 * SIM_MS : SIM_MS);
     sim_fault_on_state(s, PM_STATE_FORMING);
     if (s->p.spark)
         spark(s);
+    return sim_run_on(s);
+}
+
+bool sim_run_on(struct sim *s)
+{
+    char buf[128];
     uint64_t calm_ns = (s->p.chaos_ms + 2000) * SIM_MS;
     sim_run_to(s, calm_ns > s->now_ns ? calm_ns : s->now_ns);
     sim_heal_all(s);

@@ -70,7 +70,8 @@ static void obey_lease(struct sim *s, uint32_t node, uint32_t local)
 {
     struct sim_shim *shim = shim_of(s, node, local);
     bool stand = must_stand(s, node, shim);
-    if (!shim->open || shim->killing || stand == shim->standing)
+    if (!shim->open || shim->killing || stand == shim->standing ||
+        s->p.plant == SIM_PLANT_NO_STOP)
         return;
     sim_rank_stop(s, node, local, stand);
     shim->standing = stand;
@@ -259,8 +260,13 @@ static void take_kill(struct sim *s, uint32_t node, uint32_t local, const struct
         never_ran(s, node, local, &shim->next, SIGNAL_KILL);
         shim->next.set = false;
     }
-    if (shim->open && msg->epoch >= shim->current.epoch)
+    bool lie = s->p.plant == SIM_PLANT_NO_KILL && shim->rank.alive;
+    if (lie && shim->open) {
+        shim->open = false;
+        never_ran(s, node, local, &shim->current, SIGNAL_KILL);
+    } else if (shim->open && msg->epoch >= shim->current.epoch) {
         kill_tree(s, node, local);
+    }
 }
 
 static void take_stand(struct sim *s, uint32_t node, uint32_t local, const struct sim_msg *msg)

@@ -106,6 +106,23 @@ struct sim_fault {
     uint64_t ms;
 };
 
+// Violations that can be planted, one per invariant of the design: each is a lie of a model, never a
+// change of a core (plant.c).
+enum sim_plant {
+    SIM_PLANT_NONE = 0,
+    SIM_PLANT_OLD_EPOCH,    // 1: an agent's shell starts a rank of the epoch before
+    SIM_PLANT_NO_KILL,      // 2: a shim says that its tree is gone, but did not kill it
+    SIM_PLANT_NO_EXIT,      // 3: a shell keeps the end of ranks to itself
+    SIM_PLANT_CLEAN_FAILS,  // 4: a shell says 1 where a rank ended with 0
+    SIM_PLANT_TWICE,        // 5: a fence is answered twice
+    SIM_PLANT_NO_END,       // 6: srun neither ends nor can be ended
+    SIM_PLANT_DEAF,         // 7: nothing gets through to a node that nothing disturbs
+    SIM_PLANT_NOT_REFUSED,  // 8: what a dead node hears is no refusal
+    SIM_PLANT_OTHER_BYTES,  // 9: one node is given other bytes than the rest
+    SIM_PLANT_NO_STOP,      // 10: shims do not obey leases
+    SIM_PLANT_MAX,
+};
+
 // --- parameters (params.c) -----------------------------------------------------------------------
 struct sim_params {
     uint64_t seed;
@@ -135,7 +152,7 @@ struct sim_params {
     bool spark; // soon after the world runs, a rank of it dies
     uint32_t n_faults;
     uint32_t weight[SIM_FAULT_MAX]; // 0: off
-    uint32_t plant; // a violation to be planted, 0: none (plant.c)
+    enum sim_plant plant;
 };
 // 4 nodes of 2 ranks, default options with T = 2 s, nothing goes wrong.
 void sim_params_calm(struct sim_params *p);
@@ -611,9 +628,13 @@ void sim_fault_on_state(struct sim *s, enum pm_state state);
 void sim_heal_all(struct sim *s); // the network and whatever is only paused
 void sim_faults_done(struct sim *s);
 
+// --- plant.c ---------------------------------------------------------------------------------------
+void sim_plant_action(struct sim *s, uint32_t slot, struct pm_action *a); // lies about an action
+
 // --- run.c -----------------------------------------------------------------------------------------
 // The whole life of a seed. True: good; else sim_violation() says why not.
 bool sim_run(struct sim *s);
+bool sim_run_on(struct sim *s); // the rest of it, for a world that was launched
 uint64_t sim_bound_ms(const struct sim *s); // from the end of the faults to the end of the step
 
 // --- trace.c ---------------------------------------------------------------------------------------

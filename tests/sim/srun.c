@@ -35,7 +35,7 @@ static void coordinator_ends(struct sim *s)
 
 static void srun_ends(struct sim *s, int32_t status)
 {
-    if (!s->srun.alive)
+    if (!s->srun.alive || s->p.plant == SIM_PLANT_NO_END)
         return;
     s->srun.alive = false;
     s->srun.code = status;
