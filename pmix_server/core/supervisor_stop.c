@@ -162,11 +162,13 @@ static int32_t over_while_forming(struct pm_core *core)
 
 // 124 is no rank's code but that of shims which lost their agent: on the whole step at once, when we
 // were stopped for longer than the orphan timeout.
-static int32_t over_unexpectedly(struct pm_core *core)
+static int32_t over_unexpectedly(struct pm_core *core, enum pm_state from)
 {
     struct pm_supervisor *s = core->supervisor;
     int32_t code = srun_says(s);
-    if (pm_supervisor_all_in(core, &s->seen.marks[PM_MARK_ENDED]))
+    // In a halt ranks have ended, too, but not well.
+    bool ran = from == PM_STATE_STARTING || from == PM_STATE_RUNNING;
+    if (ran && pm_supervisor_all_in(core, &s->seen.marks[PM_MARK_ENDED]))
         return s->status;
     (void)snprintf(s->stop_line, sizeof(s->stop_line),
                    "pm-supervise: srun ended by itself (exit code %d) in epoch %u; stopping", code,
@@ -189,7 +191,7 @@ static int32_t verdict(struct pm_core *core, enum pm_state from)
     if (from == PM_STATE_FORMING)
         return over_while_forming(core);
     if (from != PM_STATE_FINISHING && from != PM_STATE_STOPPING)
-        return over_unexpectedly(core);
+        return over_unexpectedly(core, from);
     if (s->users_verdict)
         return s->srun_exited ? srun_says(s) : 128 + s->user_signal;
     if (!killed_from_outside(s))

@@ -1004,6 +1004,18 @@ Test(supervisor, srun_that_ends_by_itself_ends_the_step)
     expect_said("srun ended by itself");
 }
 
+// The ranks of a world that is being restarted have ended as well.
+Test(supervisor, srun_that_ends_in_a_halt_is_no_success)
+{
+    running(NULL);
+    fail_rank(3, PM_CAUSE_EXIT, EXITED(4));
+    stand_mark(PM_MARK_ENDED, 0, 0, 3);
+    expect_state(PM_STATE_HALTING);
+    srun_exits(EXITED(137));
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand.exit_status, 137);
+}
+
 // What shims exit with that lost their agent is no rank's code.
 Test(supervisor, srun_that_ends_because_all_agents_were_orphaned_is_a_loss)
 {
