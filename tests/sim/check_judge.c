@@ -52,8 +52,10 @@ void sim_check_lost(struct sim *s, const struct pm_log *log)
     // A tenth of slack for the coordinator's clock, and what a link takes to recover: its
     // retransmission sleeps as long again as the cut was.
     uint64_t half_ns = s->p.options.node_timeout_ms * SIM_MS / 2 * 10 / 11;
+    // Who hangs below a node that is slow is heard late, and was not cut.
+    bool slow = s->stats.faults[SIM_FAULT_NODE_SLOW] || s->stats.faults[SIM_FAULT_NODE_CLOGGED];
     bool shims_whole = !c->watch[node].excused && !s->hosts[node].off && s->procs[node].core;
-    if (shims_whole && !unreapable(s, node) && sim_disturbed_ns(s, node) < half_ns &&
+    if (shims_whole && !slow && !unreapable(s, node) && sim_disturbed_ns(s, node) < half_ns &&
         sim_disturbed_ns(s, s->p.nnodes) < half_ns)
         sim_violate(s, "7: node %u is declared dead (%s) after %llu ms of disturbance", node,
                     pm_cause_name(log->cause),
