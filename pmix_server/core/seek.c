@@ -71,12 +71,14 @@ static uint32_t next_target(struct pm_core *core)
     bool long_ago = core->now_ns - s->since_ns >= m->t_ns / 2;
     if (long_ago && s->dials++ % 2 == 0)
         return PM_NODE_COORDINATOR;
-    if (s->step == 0)
+    if (s->step == 0 && !pm_set_has(&m->dead, s->last_parent))
         return s->last_parent;
-    if (pm_tree_ancestor(m->self, m->fanout, s->step) == s->last_parent &&
-        s->last_parent != PM_NODE_COORDINATOR)
-        s->step++;
-    return pm_tree_ancestor(m->self, m->fanout, s->step);
+    if (s->step == 0)
+        s->step = 1;
+    uint32_t node = pm_tree_ancestor(m->self, m->fanout, s->step);
+    while (node != PM_NODE_COORDINATOR && (node == s->last_parent || pm_set_has(&m->dead, node)))
+        node = pm_tree_ancestor(m->self, m->fanout, ++s->step);
+    return node;
 }
 
 static uint64_t dial_timeout_ns(const struct pm_membership *m)
@@ -166,7 +168,7 @@ static void failed_after_joining(struct pm_core *core, uint32_t node, uint8_t en
     bool wrap = node == PM_NODE_COORDINATOR;
     s->tries = 0;
     s->step = wrap ? 0 : s->step + 1;
-    if (parent_is_useless(core))
+    if (!parent_is_silent(core, m->t_ns / 4) && parent_is_useless(core))
         spaced = s->dialed_ns + m->t_ns / 2;
     s->next_ns = end == PM_LINK_REFUSED && !wrap ? core->now_ns : spaced;
 }
