@@ -121,6 +121,9 @@ static void send_attach(struct pm_core *core, uint32_t link)
     pm_write_str(&w, strlen(addresses) < PM_ADDRESSES_MAX ? addresses : "");
     pm_edges_write(&m->edges, m->fanout, &w);
     pm_link_send(core, link, &w);
+    // A candidate may send us elsewhere, and the parent that we have still waits for them.
+    if (m->parent_link != 0 && m->parent_link != link)
+        return;
     pm_set_clear(&m->news_plain);
     pm_set_clear(&m->news_known);
 }
