@@ -55,6 +55,7 @@ struct sim_check {
     uint32_t last_world_epoch; // that was decided to end, SIM_NONE: none
     bool job_suspended;
     uint64_t next_full;
+    uint32_t n_troubled;  // slots that are disturbed now
     uint64_t troubled_ns; // the last time that anything was disturbed
 };
 

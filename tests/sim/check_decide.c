@@ -69,7 +69,7 @@ void sim_check_decisions(struct sim *s)
 {
     const struct sim_check *c = s->check;
     enum pm_state state = sim_state(s);
-    if (state != PM_STATE_RUNNING && state != PM_STATE_STARTING)
+    if ((state != PM_STATE_RUNNING && state != PM_STATE_STARTING) || (c->n_troubled && !s->calm))
         return;
     uint32_t epoch = pm_core_epoch(s->procs[s->p.nnodes].core);
     for (uint32_t i = c->n_lives; i > 0 && c->lives[i - 1].epoch == epoch; i--) {

@@ -18,10 +18,14 @@ void sim_check_disturbed(struct sim *s, uint32_t slot, bool begins)
     struct sim_watch *w = &s->check->watch[slot];
     struct sim_host *h = &s->hosts[slot];
     s->check->troubled_ns = s->now_ns;
-    if (begins && w->n_troubles++ == 0)
+    if (begins && w->n_troubles++ == 0) {
         h->disturbed_at_ns = s->now_ns;
-    if (!begins && w->n_troubles > 0 && --w->n_troubles == 0)
+        s->check->n_troubled++;
+    }
+    if (!begins && w->n_troubles > 0 && --w->n_troubles == 0) {
         h->disturbed_ns += s->now_ns - h->disturbed_at_ns;
+        s->check->n_troubled--;
+    }
 }
 
 void sim_check_cut(struct sim *s, uint32_t from, uint32_t to, bool is_cut)

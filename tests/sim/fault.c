@@ -315,11 +315,13 @@ static void mass_silence(struct sim *s, const struct sim_fault *f)
 }
 static void queue_full(struct sim *s, const struct sim_fault *f)
 {
+    sim_check_disturbed(s, sim_slot(s, f->node), true);
     s->hosts[sim_slot(s, f->node)].queue_max = 1 + f->arg;
 }
 static void queue_free(struct sim *s, const struct sim_fault *f)
 {
     s->hosts[sim_slot(s, f->node)].queue_max = 0;
+    sim_check_disturbed(s, sim_slot(s, f->node), false);
 }
 
 // --- the coordinator, Slurm, local events --------------------------------------------------------
@@ -589,7 +591,8 @@ void sim_heal_all(struct sim *s)
         f.node = sim_node_of(s, i);
         if (s->hosts[i].slow_ms || s->hosts[i].clog_us)
             node_quick(s, &f);
-        queue_free(s, &f);
+        if (s->hosts[i].queue_max)
+            queue_free(s, &f);
     }
     job_resumed(s, &f);
     suspend(s, s->p.nnodes, false);

@@ -93,7 +93,7 @@ static void draw_faults(struct sim_rng *r, struct sim_params *p)
     for (size_t i = 0; i < sizeof(deadly) / sizeof(*deadly); i++)
         p->weight[deadly[i]] = keep && p->weight[deadly[i]] ? 1 : 0;
     p->n_faults = (uint32_t)ONE_OF(r, 0, 1, 2, 3, 5, 8, 13, 21, 34);
-    p->chaos_ms = ONE_OF(r, 20000, 40000, 60000) * (p->nnodes < 4 ? 3 : 1);
+    p->chaos_ms = ONE_OF(r, 20000, 30000, 60000) * (p->nnodes < 4 ? 8 : p->nnodes < 8 ? 3 : 1);
 }
 
 void sim_params_of_seed(struct sim_params *p, uint64_t seed)
