@@ -33,12 +33,16 @@ static void count(struct totals *t, const struct sim *s, bool good)
             t->cells[state][k] += s->stats.cells[state][k];
 }
 
+// --trace-all: heartbeats, too.
+static bool trace_all;
+
 static bool run_seed(struct totals *t, uint64_t seed, FILE *trace)
 {
     struct sim_params p;
     sim_params_of_seed(&p, seed);
     struct sim *s = sim_new(&p);
     s->trace = trace;
+    s->trace_all = trace_all;
     if (trace)
         sim_params_print(&p, trace);
     bool good = sim_run(s);
@@ -63,6 +67,15 @@ static void print_cells(const struct totals *t)
         for (int k = SIM_FAULT_NONE + 1; k < SIM_FAULT_MAX; k++)
             printf("cell %s %s %" PRIu64 "\n", pm_state_name((enum pm_state)state),
                    sim_fault_name((enum sim_fault_kind)k), t->cells[state][k]);
+}
+
+// For scripts/simulate, which adds up several of them.
+static void print_raw(const struct totals *t, double seconds)
+{
+    for (uint64_t i = 0; i < t->seeds; i++)
+        printf("seed %u\n", t->per_seed[i]);
+    printf("sum %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %.1f\n",
+           t->seeds, t->failed, t->events, t->virtual_ns, t->restarts, t->restarted, seconds);
 }
 
 static int finish(struct totals *t, double seconds, bool cells)
@@ -108,11 +121,15 @@ int sim_command_run(int argc, char **argv)
     uint64_t first = 1, last = 0;
     double start = now(CLOCK_MONOTONIC), cpu = now(CLOCK_PROCESS_CPUTIME_ID), limit = 0;
     FILE *trace = NULL;
-    bool cells = false;
+    bool cells = false, raw = false;
     for (int i = 1; i < argc; i++) {
         const char *arg = i + 1 < argc ? argv[i + 1] : "";
         if (!strcmp(argv[i], "--trace"))
             trace = stdout;
+        else if (!strcmp(argv[i], "--trace-all"))
+            trace_all = (trace = stdout) != NULL;
+        else if (!strcmp(argv[i], "--raw"))
+            raw = true;
         else if (!strcmp(argv[i], "--cells"))
             cells = true;
         else if (!strcmp(argv[i], "--seed"))
@@ -126,5 +143,7 @@ int sim_command_run(int argc, char **argv)
     }
     for (uint64_t seed = first; seed <= last && (limit <= 0 || now(CLOCK_MONOTONIC) - start < limit); seed++)
         (void)run_seed(&t, seed, trace);
+    if (raw)
+        print_raw(&t, now(CLOCK_PROCESS_CPUTIME_ID) - cpu);
     return finish(&t, now(CLOCK_PROCESS_CPUTIME_ID) - cpu, cells);
 }

@@ -2,6 +2,8 @@
 //
 // pm-sim run --seed N [--trace]     one world; with its timeline on stdout
 // pm-sim run --seeds A-B            many; one line per failure, with the command that replays it
+// pm-sim run --list FILE            seeds that once failed
+// pm-sim plant [NAME]               does each checker fire?
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -13,7 +15,7 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *help;
 } commands[] = {
-    {"run", sim_command_run, "--seed N [--trace] | --seeds A-B [--quiet] | --list FILE"},
+    {"run", sim_command_run, "--seed N [--trace | --trace-all] | --seeds A-B [--seconds S] [--cells] | --list FILE"},
     {"plant", sim_command_plant, "[NAME]"},
 };
 
