@@ -160,10 +160,25 @@ static int job_unsetenv(void *context, const char *name)
     return spank_unsetenv(context, name) == ESPANK_SUCCESS ? 0 : -1;
 }
 
+// spank_setenv() clears a buffer of 256 KiB for each variable (ENV_BUFSIZE, src/common/env.c), which
+// costs less in fresh memory.
+static void tune_memory(void)
+{
+    (void)mallopt(M_MMAP_THRESHOLD, 64 << 10);
+    (void)malloc_trim(0);
+}
+
+static void prepare_env(void *context, struct pm_shim_start *likely)
+{
+    tune_memory();
+    if (pm_env_prepare(likely, context) < 0)
+        _exit(PM_SHIM_EXIT_CANNOT_START);  // one less that waits
+}
+
 // Comes back in each incarnation's child.
 static int fork_shim(const struct task *t)
 {
-    const struct pm_env_ops ops = {
+    struct pm_env_ops ops = {
         .context = t->spank, .list = job_env, .set = job_setenv, .unset = job_unsetenv};
     struct pm_shim_config config = {
         .way = PM_SHIM_WAY_FORK,
@@ -174,6 +189,8 @@ static int fork_shim(const struct task *t)
         .address_len = (uint32_t)strlen(t->step->socket),
         .listener_uid = 0,
         .oom_fd = t->step->oom_fd >= 0 ? pm_fd_raise(t->step->oom_fd) : -1,
+        .prepare = prepare_env,
+        .prepare_context = &ops,
     };
     if (!config.node)
         give_up(t, "out of memory");
@@ -181,10 +198,8 @@ static int fork_shim(const struct task *t)
         config.agent = start_agent(t);
     pm_stepd_forget(t->step);
     struct pm_shim_start *start = pm_shim_run(&config);
-    // spank_setenv() clears a buffer of 256 KiB for each variable (ENV_BUFSIZE, src/common/env.c), which
-    // costs less in fresh memory.
-    (void)mallopt(M_MMAP_THRESHOLD, 64 << 10);
-    (void)malloc_trim(0);
+    if (!ops.own)
+        tune_memory();
     if (pm_env_apply(start, &ops) < 0)
         _exit(PM_SHIM_EXIT_CANNOT_START);
     return 0;

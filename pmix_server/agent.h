@@ -81,9 +81,8 @@ struct shim {
     bool ended;      // END is wanted or out: what follows is no loss
     bool end_override;
     int32_t end_status;
-    // A START whose epoch has no server at the moment: sent when there is one.
-    bool held;
-    struct pm_action held_start;  // without its pointers
+    struct pm_action start;  // the newest, without its pointers
+    bool held;  // it was not sent: its epoch has no server at the moment
     // The rank, as far as we must know it to judge its end or to kill it ourselves.
     uint32_t rank_pid;
     uint64_t rank_start;  // starttime of /proc/PID/stat: the pid's identity
@@ -157,6 +156,9 @@ void pm_agent_refuse(struct agent *a, const char *why);
 extern const pm_action_f pm_agent_handlers[PM_ACTION_MAX];
 // The server of `epoch` is ready: STARTs that waited for it go out.
 void pm_agent_start_held(struct agent *a, uint32_t epoch);
+// Tells the shims of running ranks what a start of `epoch` would most likely be, by what its server has
+// said; so that they do what can be done ahead.
+void pm_agent_prepare_starts(struct agent *a, const struct server *standby, uint32_t epoch);
 // A server was reaped: if that was all that the end waited for, the shims are told now.
 void pm_agent_end_if_clean(struct agent *a);
 // A rank is gone: if DIE was given and it was the last one, leaves.

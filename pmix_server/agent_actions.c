@@ -69,26 +69,20 @@ static void write_start(struct agent *ag, const struct pm_action *a, const struc
         .cause = a->cause ? pm_cause_name(a->cause) : "", .restart_rank = a->peer_rank,
     };
     env.server_env = pm_server_env(server, a->local, &env.n_server_env);
-    pm_write_u8(w, PM_SHIM_START);
     pm_write_u32(w, a->epoch);
     pm_write_u32(w, a->incarnation);
     pm_write_rank_env(w, &env);
 }
 
-static void start(struct agent *ag, const struct pm_action *a)
+static void send_start(struct agent *ag, struct shim *s)
 {
-    struct shim *s = &ag->shims[a->local];
-    const struct server *server = pm_server_of(ag, a->epoch);
+    const struct server *server = pm_server_of(ag, s->start.epoch);
     s->held = !server;
-    if (!server) {
-        s->held_start = *a;
-        s->held_start.text = NULL;
-        s->held_start.data = NULL;
-        s->held_start.log = NULL;
+    if (!server)
         return;
-    }
     struct pm_writer w = {0};
-    write_start(ag, a, server, &w);
+    pm_write_u8(&w, PM_SHIM_START);
+    write_start(ag, &s->start, server, &w);
     ag->any_started = true;
     pm_shim_send(s, &w);
     pm_writer_done(&w);
@@ -98,12 +92,39 @@ void pm_agent_start_held(struct agent *ag, uint32_t epoch)
 {
     for (uint32_t i = 0; i < ag->config.n_local; i++) {
         struct shim *s = &ag->shims[i];
-        if (s->held && s->held_start.epoch == epoch)
-            start(ag, &s->held_start);
+        if (s->held && s->start.epoch == epoch)
+            send_start(ag, s);
     }
 }
 
-static void do_start(struct pm_action *a, void *arg) { start(arg, a); }
+void pm_agent_prepare_starts(struct agent *ag, const struct server *standby, uint32_t epoch)
+{
+    for (uint32_t i = 0; i < ag->config.n_local; i++) {
+        struct shim *s = &ag->shims[i];
+        struct pm_action likely = s->start;
+        struct pm_writer w = {0};
+        if (!s->rank_pid)
+            continue;
+        likely.epoch = epoch;
+        likely.incarnation++;
+        likely.cause = 0;  // yet to be known, as is the port
+        likely.port = 0;
+        pm_write_u8(&w, PM_SHIM_PREPARE);
+        write_start(ag, &likely, standby, &w);
+        pm_shim_send(s, &w);
+        pm_writer_done(&w);
+    }
+}
+
+static void do_start(struct pm_action *a, void *arg)
+{
+    struct shim *s = &((struct agent *)arg)->shims[a->local];
+    s->start = *a;
+    s->start.text = NULL;
+    s->start.data = NULL;
+    s->start.log = NULL;
+    send_start(arg, s);
+}
 
 static void send_numbers(struct shim *s, enum pm_shim_msg type, uint32_t epoch, const int32_t *sig)
 {
@@ -128,8 +149,8 @@ static void kill_held(struct shim *s)
 {
     struct pm_loop *loop = s->agent->loop;
     struct pm_event event = {.type = PM_EVENT_RANK_EXITED, .local = s->local,
-                             .epoch = s->held_start.epoch,
-                             .incarnation = s->held_start.incarnation, .wait_status = SIGKILL};
+                             .epoch = s->start.epoch,
+                             .incarnation = s->start.incarnation, .wait_status = SIGKILL};
     s->held = false;
     pm_loop_post(loop, &event);
     event.type = PM_EVENT_RANK_GONE;
@@ -140,7 +161,7 @@ static void do_kill(struct pm_action *a, void *arg)
 {
     struct agent *ag = arg;
     struct shim *s = &ag->shims[a->local];
-    if (s->held && s->held_start.epoch <= a->epoch)
+    if (s->held && s->start.epoch <= a->epoch)
         kill_held(s);
     else if (s->fd >= 0)
         send_numbers(s, PM_SHIM_KILL, a->epoch, NULL);

@@ -91,6 +91,8 @@ static void on_ready(struct server *s, struct pm_reader *r)
     event_del(s->start_timer);
     if (s->has_epoch)
         pm_server_serve(s);
+    else
+        pm_agent_prepare_starts(s->agent, s, s->epoch);
 }
 
 static void on_connected(struct server *s, struct pm_reader *r)

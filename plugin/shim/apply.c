@@ -4,6 +4,7 @@
 #include "plugin/shim/apply.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -19,8 +20,21 @@ const char *pm_env_find(char *const *list, const char *name)
     return NULL;
 }
 
-// The list may move with every unset, so it is looked through from its start again.
-static int drop_prefix(const struct pm_env_ops *ops, const char *prefix)
+static bool is_coming(const struct pm_shim_start *start, const char *name)
+{
+    for (uint32_t i = 0; i < start->n; i++) {
+        const char *entry = start->entries[i];
+        size_t len = strlen(name);
+        if (entry && strncmp(entry, name, len) == 0 && entry[len] == '=')
+            return true;
+    }
+    return false;
+}
+
+// What is set anew is left to set_entry(). The list may move with every unset, so it is looked through
+// from its start again.
+static int drop_prefix(const struct pm_env_ops *ops, const char *prefix,
+                       const struct pm_shim_start *start)
 {
     char name[NAME_CAP];
     char **list = ops->list(ops->context);
@@ -32,6 +46,10 @@ static int drop_prefix(const struct pm_env_ops *ops, const char *prefix)
         }
         memcpy(name, list[i], len);
         name[len] = '\0';
+        if (is_coming(start, name)) {
+            i++;
+            continue;
+        }
         if (ops->unset(ops->context, name) != 0)
             return -EIO;
         list = ops->list(ops->context);
@@ -83,13 +101,47 @@ static int set_task_pid(const struct pm_env_ops *ops)
     return ops->set(ops->context, "SLURM_TASK_PID", at);
 }
 
-int pm_env_apply(struct pm_shim_start *start, const struct pm_env_ops *ops)
+static int lay_over(const struct pm_shim_start *start, const struct pm_env_ops *ops)
 {
-    choose_entries(start, ops->list(ops->context));
-    if (drop_prefix(ops, "PMIX_") < 0 || drop_prefix(ops, "PMI_") < 0)
+    if (drop_prefix(ops, "PMIX_", start) < 0 || drop_prefix(ops, "PMI_", start) < 0)
         return -EIO;
     for (uint32_t i = 0; i < start->n; i++)
         if (start->entries[i] && set_entry(ops, start->entries[i]) != 0)
             return -EIO;
     return set_task_pid(ops) != 0 ? -EIO : 0;
+}
+
+int pm_env_apply(struct pm_shim_start *start, const struct pm_env_ops *ops)
+{
+    choose_entries(start, ops->own ? ops->own : ops->list(ops->context));
+    return lay_over(start, ops);
+}
+
+// The strings change hands with every set, so they are copied, too; for the life of this process.
+static char **copy_list(char *const *list)
+{
+    size_t n = 0, size = 0;
+    for (; list && list[n]; n++)
+        size += strlen(list[n]) + 1;
+    char **copy = malloc((n + 1) * sizeof *copy + size);
+    if (!copy)
+        return NULL;
+    char *text = (char *)(copy + n + 1);
+    for (size_t i = 0; i < n; i++) {
+        copy[i] = strcpy(text, list[i]);
+        text += strlen(text) + 1;
+    }
+    copy[n] = NULL;
+    return copy;
+}
+
+int pm_env_prepare(struct pm_shim_start *likely, struct pm_env_ops *ops)
+{
+    ops->own = copy_list(ops->list(ops->context));
+    if (!ops->own)
+        return -EIO;
+    for (uint32_t i = 0; i < likely->n; i++)
+        if (likely->entries[i][0] == '?')
+            likely->entries[i] = NULL;
+    return lay_over(likely, ops);
 }

@@ -56,6 +56,8 @@ bool pm_shim_reap_one(struct shim *s, pid_t which)
         s->agent = 0;
         s->agent_status = status;
     }
+    if (pid > 0 && pid == s->heir.pid)
+        pm_heir_forget(&s->heir);
     return pid > 0;
 }
 
@@ -63,11 +65,12 @@ bool pm_shim_reap_one(struct shim *s, pid_t which)
 static void kill_for_good(struct shim *s)
 {
     uint64_t deadline_ns = pm_shim_clock_ns() + LAST_KILL_TIMEOUT_MS * PM_NS_PER_MS;
+    pm_heir_dismiss(&s->heir);
     for (;;) {
-        (void)pm_tree_kill(s->agent);
+        (void)pm_tree_kill(pm_shim_not_ours(s));
         while (pm_shim_reap_one(s, -1))
             ;
-        if (pm_tree_empty(s->agent) || pm_shim_clock_ns() > deadline_ns)
+        if (pm_tree_empty(pm_shim_not_ours(s)) || pm_shim_clock_ns() > deadline_ns)
             return;
         (void)nanosleep(&(struct timespec){.tv_nsec = 2 * (long)PM_NS_PER_MS}, NULL);
     }

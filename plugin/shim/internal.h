@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "plugin/shim/heir.h"
 #include "plugin/shim/rank.h"
 #include "plugin/shim/shim.h"
 #include "pmix_server/wire/buf.h"
@@ -38,6 +39,8 @@ struct shim {
     bool killing;
     uint32_t killed;
     bool standing;  // the tree has been stopped
+    struct pm_heir heir;
+    pid_t not_ours[3];  // see pm_shim_not_ours()
     bool paused;    // the agent said so
     int last_status;
     bool ending;
@@ -73,5 +76,7 @@ void pm_shim_read_link(struct shim *s);
 
 // shim.c
 void pm_shim_kill_tree(struct shim *s);
+// Children that are no part of the rank's tree: the agent and the heir. Valid until the next call.
+const pid_t *pm_shim_not_ours(struct shim *s);
 
 #endif

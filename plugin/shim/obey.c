@@ -49,6 +49,16 @@ static void take_start(struct shim *s, struct pm_reader *r)
         pm_shim_kill_tree(s);
 }
 
+static void take_prepare(struct shim *s, struct pm_reader *r)
+{
+    struct pm_shim_start likely;
+    if (pm_start_read(r, &likely) < 0)
+        pm_shim_agent_gone(s);
+    pm_heir_dismiss(&s->heir);
+    s->heir.likely = likely;
+    s->heir.wanted = s->config->prepare && !s->ending;
+}
+
 static void take_signal(struct shim *s, struct pm_reader *r)
 {
     uint32_t epoch = pm_read_u32(r);
@@ -81,6 +91,7 @@ static void take_end(struct shim *s, struct pm_reader *r)
     s->ending = true;
     s->end_deadline_ns = pm_shim_clock_ns() + END_TIMEOUT_MS * PM_NS_PER_MS;
     pm_start_free(&s->next);
+    pm_heir_dismiss(&s->heir);
     if (s->open)
         pm_shim_kill_tree(s);
     if (override) {
@@ -111,6 +122,9 @@ static void take_packet(struct shim *s, struct pm_reader *r, int fd)
         break;
     case PM_SHIM_START:
         take_start(s, r);
+        break;
+    case PM_SHIM_PREPARE:
+        take_prepare(s, r);
         break;
     case PM_SHIM_SIGNAL:
         take_signal(s, r);

@@ -49,6 +49,15 @@ int pm_start_read(struct pm_reader *r, struct pm_shim_start *ret)
     return 0;
 }
 
+void pm_start_write(struct pm_writer *w, const struct pm_shim_start *start)
+{
+    pm_write_u32(w, start->epoch);
+    pm_write_u32(w, start->incarnation);
+    pm_write_u32(w, start->n);
+    for (uint32_t i = 0; i < start->n; i++)
+        pm_write_str(w, start->entries[i]);
+}
+
 void pm_start_free(struct pm_shim_start *start)
 {
     free(start->entries);

@@ -38,7 +38,7 @@
 
 // --- the rank -----------------------------------------------------------------------------------
 
-static void leave_shim(struct shim *s)
+static void close_own(struct shim *s)
 {
     close(s->link);
     close(s->signals);
@@ -48,21 +48,41 @@ static void leave_shim(struct shim *s)
         close(s->config->oom_fd);
     if (s->lease)
         (void)munmap((void *)(uintptr_t)s->lease, sizeof *s->lease);
-    (void)sigprocmask(SIG_SETMASK, &s->old_mask, NULL);
     pm_writer_done(&s->out);
 }
 
-// Forks. True in the child, which is then no shim any more.
+// The child's last act before it goes on as the program.
+static bool leave_shim(struct shim *s)
+{
+    (void)sigprocmask(SIG_SETMASK, &s->old_mask, NULL);
+    return true;
+}
+
+// True in the heir when it has been called. Without one a start forks.
+static bool make_heir(struct shim *s)
+{
+    if (pm_heir_fork(&s->heir, s->config->oom_fd) != 0)
+        return false;
+    close_own(s);
+    s->config->prepare(s->config->prepare_context, &s->heir.likely);
+    pm_start_free(&s->current);
+    pm_heir_wait(&s->heir, &s->current);
+    return leave_shim(s);
+}
+
+// Calls the heir, or forks. True in the child, which is then no shim any more.
 static bool start_rank(struct shim *s)
 {
     pm_start_free(&s->current);
     s->current = s->next;
     s->next = (struct pm_shim_start){0};
     s->started = true;
-    pid_t pid = pm_rank_fork(s->config->oom_fd);
+    pid_t pid;
+    if (!pm_heir_call(&s->heir, &s->current, &pid))
+        pid = pm_rank_fork(s->config->oom_fd);
     if (pid == 0) {
-        leave_shim(s);
-        return true;
+        close_own(s);
+        return leave_shim(s);
     }
     if (pid < 0) {
         pm_shim_send_say(s, "cannot fork the program: out of processes or memory");
@@ -79,10 +99,21 @@ static bool start_rank(struct shim *s)
     return false;
 }
 
+const pid_t *pm_shim_not_ours(struct shim *s)
+{
+    size_t n = 0;
+    if (s->agent > 0)
+        s->not_ours[n++] = s->agent;
+    if (s->heir.pid > 0)
+        s->not_ours[n++] = s->heir.pid;
+    s->not_ours[n] = 0;
+    return s->not_ours;
+}
+
 void pm_shim_kill_tree(struct shim *s)
 {
     s->killing = true;
-    size_t n = pm_tree_kill(s->agent);
+    size_t n = pm_tree_kill(pm_shim_not_ours(s));
     if (s->killed == 0 && n > 0)
         s->killed = (uint32_t)(n - (s->rank > 0));
 }
@@ -162,9 +193,9 @@ static void obey_lease(struct shim *s, uint64_t now_ns)
     if (!s->open || s->killing || stand == s->standing)
         return;
     if (stand)
-        pm_tree_stop(s->agent);
+        pm_tree_stop(pm_shim_not_ours(s));
     else
-        pm_tree_resume(s->agent);
+        pm_tree_resume(pm_shim_not_ours(s));
     s->standing = stand;
 }
 
@@ -172,11 +203,11 @@ static void obey_lease(struct shim *s, uint64_t now_ns)
 static bool settle(struct shim *s)
 {
     reap(s);
-    if (s->open && s->killing && !pm_tree_empty(s->agent)) {
+    if (s->open && s->killing && !pm_tree_empty(pm_shim_not_ours(s))) {
         pm_shim_kill_tree(s);
         reap(s);
     }
-    if (s->open && s->rank == 0 && pm_tree_empty(s->agent)) {
+    if (s->open && s->rank == 0 && pm_tree_empty(pm_shim_not_ours(s))) {
         s->open = false;
         pm_shim_send_tree_gone(s, &s->current, s->killed);
     }
@@ -193,7 +224,9 @@ static bool settle(struct shim *s)
     if (!s->lease && now_ns >= s->welcome_deadline_ns)
         pm_shim_cannot_start(s, "it has not answered in time");
     obey_lease(s, now_ns);
-    return s->next.entries && !s->open && !must_stand(s, now_ns) && start_rank(s);
+    if (s->next.entries)
+        return !s->open && !must_stand(s, now_ns) && start_rank(s);
+    return s->heir.wanted && make_heir(s);
 }
 
 static int timeout_ms(const struct shim *s)

@@ -20,6 +20,8 @@
 
 #define PM_SHIM_ADDRESS_MAX 107  // sun_path without the leading NUL of an abstract address
 
+struct pm_shim_start;
+
 struct pm_shim_config {
     enum pm_shim_way way;
     uint32_t local;         // local task
@@ -31,6 +33,10 @@ struct pm_shim_config {
     pid_t agent;            // local task 0: pid of the agent, our child; else 0
     int oom_fd;             // /proc/self/oom_score_adj opened for writing, or -1
     void (*on_idle)(void);  // called after each start, before a long wait; may be NULL
+    // Called in a process that waits to become the program, with what it will most likely get: does what can
+    // be done before it is known for sure. NULL: no process waits, each is forked when it is needed.
+    void (*prepare)(void *context, struct pm_shim_start *likely);
+    void *prepare_context;
     uint32_t welcome_ms;    // how long to wait for WELCOME; 0: 30 s
 };
 

@@ -55,8 +55,15 @@ static char *put_pid(char *at, pid_t pid)
     return at;
 }
 
+static bool is_listed(pid_t pid, const pid_t *list)
+{
+    while (list && *list && *list != pid)
+        list++;
+    return list && *list;
+}
+
 // Appends the pids in an open children file ("12 13 14 ") to `found`.
-static void read_children(int fd, pid_t except, struct pids *found)
+static void read_children(int fd, const pid_t *except, struct pids *found)
 {
     char buf[1024];
     pid_t pid = 0;
@@ -67,7 +74,7 @@ static void read_children(int fd, pid_t except, struct pids *found)
                 pid = pid * 10 + (buf[i] - '0');
                 continue;
             }
-            if (pid > 0 && pid != except)
+            if (pid > 0 && !is_listed(pid, except))
                 pids_add(found, pid);
             pid = 0;
         }
@@ -85,7 +92,7 @@ static int open_children(pid_t pid, const char *task)
 }
 
 // The children of every thread of `pid`; nothing if it has just ended.
-static void add_children(pid_t pid, pid_t except, struct pids *found)
+static void add_children(pid_t pid, const pid_t *except, struct pids *found)
 {
     char path[64];
     put_text(put_pid(put_text(path, "/proc/"), pid), "/task");
@@ -104,7 +111,7 @@ static void add_children(pid_t pid, pid_t except, struct pids *found)
     closedir(dir);
 }
 
-static void walk(pid_t except, struct pids *found)
+static void walk(const pid_t *except, struct pids *found)
 {
     found->n = 0;
     add_children(getpid(), except, found);
@@ -143,7 +150,7 @@ static bool nobody_new(struct pids *now, struct pids *before)
 }
 
 // Stops until a pass finds nobody new; the last pass is in *ret (free ret->list).
-static void stop_until_still(pid_t except, struct pids *ret)
+static void stop_until_still(const pid_t *except, struct pids *ret)
 {
     struct pids before = {0};
     *ret = (struct pids){0};
@@ -170,7 +177,7 @@ bool pm_tree_supported(void)
     return true;
 }
 
-bool pm_tree_empty(pid_t except)
+bool pm_tree_empty(const pid_t *except)
 {
     struct pids found = {0};
     add_children(getpid(), except, &found);
@@ -179,14 +186,14 @@ bool pm_tree_empty(pid_t except)
     return empty;
 }
 
-void pm_tree_stop(pid_t except)
+void pm_tree_stop(const pid_t *except)
 {
     struct pids found;
     stop_until_still(except, &found);
     free(found.list);
 }
 
-void pm_tree_resume(pid_t except)
+void pm_tree_resume(const pid_t *except)
 {
     struct pids found = {0};
     walk(except, &found);
@@ -194,7 +201,7 @@ void pm_tree_resume(pid_t except)
     free(found.list);
 }
 
-size_t pm_tree_kill(pid_t except)
+size_t pm_tree_kill(const pid_t *except)
 {
     struct pids found;
     stop_until_still(except, &found);

@@ -46,6 +46,7 @@ enum pm_shim_msg {
     PM_SHIM_RESUME,   // SIGCONT to the whole tree
     PM_SHIM_END,      // u8 override, i32 wait status: kill what is left, then end with the rank's last
                       // status, or with the given one if override is 1
+    PM_SHIM_PREPARE,  // as START: what the next one will most likely say. No answer; a shim may ignore it
     PM_SHIM_MAX,
 };
 

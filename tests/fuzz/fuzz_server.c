@@ -47,6 +47,7 @@ const struct pm_world *pm_core_world(const struct pm_core *core)
 }
 
 void pm_agent_start_held(struct agent *a, uint32_t epoch) {}
+void pm_agent_prepare_starts(struct agent *a, const struct server *standby, uint32_t epoch) {}
 void pm_server_ranks_connected(struct agent *a) {}
 void pm_server_rank_born(struct agent *a, const struct shim *shim) {}
 

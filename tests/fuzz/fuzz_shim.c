@@ -61,6 +61,14 @@ void pm_shim_kill_tree(struct shim *s)
     s->killing = true;
 }
 
+void pm_heir_dismiss(struct pm_heir *heir)
+{
+    heir->wanted = false;
+    pm_start_free(&heir->likely);
+}
+
+static void prepare(void *context, struct pm_shim_start *likely) {}
+
 uint64_t pm_shim_clock_ns(void)
 {
     return 1;
@@ -87,6 +95,8 @@ static void run(struct shim *s)
     while (input.left > 2) {
         pm_shim_read_link(s);
         check_start(&s->next);
+        check_start(&s->heir.likely);
+        FUZZ_CHECK(!s->heir.wanted || s->heir.likely.entries);
         if (s->next.entries && !s->open) {  // as if the tree of the one before were gone
             s->current = (struct pm_shim_start){.epoch = s->next.epoch,
                                                 .incarnation = s->next.incarnation};
@@ -98,15 +108,17 @@ static void run(struct shim *s)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    static const struct pm_shim_config config = {.prepare = prepare};
     static struct shim s;
     if (page_fd < 0) {
         page_fd = memfd_create("page", MFD_CLOEXEC);
         FUZZ_CHECK(page_fd >= 0 && ftruncate(page_fd, sysconf(_SC_PAGESIZE)) == 0);
     }
     input = pm_reader_of(data, size);
-    s = (struct shim){.link = 0};  // its number is never used here; no rank: nothing is signalled
+    s = (struct shim){.link = 0, .config = &config};  // its number is never used here; no rank: nothing is signalled
     run(&s);
     pm_start_free(&s.next);
+    pm_start_free(&s.heir.likely);
     if (s.lease)
         FUZZ_CHECK(munmap((void *)s.lease, sizeof(*s.lease)) == 0);
     return 0;

@@ -253,7 +253,8 @@ Test(shim, packets_that_are_not_of_the_protocol_end_it_and_its_rank)
         size_t len;
     } bad[] = {
         {"\0", 1},                                      // no type
-        {"\x0f", 1},                                    // unknown type
+        {"\x0f", 1},                                    // PREPARE without fields
+        {"\x10", 1},                                    // unknown type
         {"\xff\xff\xff\xff", 4},
         {"\x01" "\0\0\0\0", 5},                         // what only a shim says
         {"\x07", 1},                                    // WELCOME again

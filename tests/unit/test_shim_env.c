@@ -5,12 +5,14 @@
 // and START packets that are not of the protocol are refused.
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "plugin/shim/apply.h"
+#include "plugin/shim/heir.h"
 #include "plugin/shim/rank.h"
 
 static char **list(void *context)
@@ -31,7 +33,7 @@ static int unset(void *context, const char *name)
     return unsetenv(name);
 }
 
-static const struct pm_env_ops ops = {.list = list, .set = set, .unset = unset};
+static struct pm_env_ops ops = {.list = list, .set = set, .unset = unset};
 
 static void fresh(void)
 {
@@ -131,6 +133,115 @@ Test(shim_env, task_pid_is_the_ranks_own)
     apply((const char *[]){"SLURM_TASK_PID=5", NULL});
     is("SLURM_TASK_PID", pid);
 }
+
+// --- ahead of time -----------------------------------------------------------------------------
+
+#define LIST_MAX 16
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+// The whole environment, sorted, in one string.
+static void snapshot(char *buf, size_t cap)
+{
+    size_t n = 0;
+    while (environ[n])
+        n++;
+    qsort(environ, n, sizeof *environ, by_text);
+    buf[0] = '\0';
+    for (size_t i = 0; i < n; i++) {
+        cr_assert(strlen(buf) + strlen(environ[i]) + 2 < cap);
+        strcat(strcat(buf, environ[i]), "\n");
+    }
+}
+
+static void lay(const char *const *task, const char *const *likely, const char *const *start)
+{
+    clearenv();
+    for (; *task; task++)
+        putenv((char *)*task);
+    ops.own = NULL;
+    if (likely) {
+        struct pm_shim_start ahead = start_of(likely);
+        cr_assert(pm_env_prepare(&ahead, &ops) == 0);
+        pm_start_free(&ahead);
+    }
+    apply(start);
+    free(ops.own);
+    ops.own = NULL;
+}
+
+static const struct {
+    const char *task[LIST_MAX], *likely[LIST_MAX], *start[LIST_MAX];
+} worlds[] = {
+    {{"A=1"}, {"PM_EPOCH=1", "RANK=0"}, {"PM_EPOCH=1", "RANK=0"}},
+    {{"A=1", "RANK=9"}, {"PM_EPOCH=1", "RANK=0"}, {"PM_EPOCH=2", "PM_CAUSE=signal", "RANK=1"}},
+    {{"MASTER_ADDR=mine"},
+     {"PM_EPOCH=1", "?MASTER_ADDR=x", "?MASTER_PORT=7"},
+     {"PM_EPOCH=1", "?MASTER_ADDR=y", "?MASTER_PORT=8"}},
+    {{"MASTER_ADDR=outer", "PM_EPOCH=5"},
+     {"PM_EPOCH=1", "?MASTER_ADDR=x"},
+     {"PM_EPOCH=1", "?MASTER_ADDR=y", "?MASTER_PORT=8"}},
+    {{"PMIX_RANK=9", "PMI_FD=3", "PMIX_OLD=1"},
+     {"PMIX_RANK=0", "PMIX_NAMESPACE=a.1"},
+     {"PMIX_RANK=0", "PMIX_NAMESPACE=a.2", "PMIX_NEW=1"}},
+    {{"A=1"}, {"X=1", "?X=2"}, {"X=1", "?X=2"}},
+};
+
+Test(shim_env, what_is_done_ahead_does_not_show)
+{
+    char plain[4096], ahead[4096];
+    for (size_t i = 0; i < sizeof worlds / sizeof worlds[0]; i++) {
+        lay(worlds[i].task, NULL, worlds[i].start);
+        snapshot(plain, sizeof plain);
+        lay(worlds[i].task, worlds[i].likely, worlds[i].start);
+        snapshot(ahead, sizeof ahead);
+        cr_expect_str_eq(ahead, plain, "world %zu:\n%s, not\n%s", i, ahead, plain);
+    }
+}
+
+Test(shim_env, an_heir_suits_if_all_that_it_has_comes_again)
+{
+    static const char *const likely[] = {"A=1", "B=1", "?C=1", NULL};
+    static const struct {
+        const char *start[LIST_MAX];
+        bool suits;
+    } starts[] = {
+        {{"A=1", "B=1", "?C=1"}, true},  {{"A=2", "B=", "?C=x=y"}, true},
+        {{"0=", "A=1", "N=1", "B=1", "?C=1", "Z=1"}, true},
+        {{"A=1", "B=1"}, false},         {{"A=1", "B=1", "C=1"}, false},
+        {{"AA=1", "B=1", "?C=1"}, false}, {{"B=1", "A=1", "?C=1"}, false},
+        {{NULL}, false},
+    };
+    struct pm_shim_start prepared = start_of(likely), nothing = start_of((const char *[]){NULL});
+    for (size_t i = 0; i < sizeof starts / sizeof starts[0]; i++) {
+        struct pm_shim_start start = start_of(starts[i].start);
+        cr_expect_eq(pm_heir_suits(&prepared, &start), starts[i].suits, "start %zu", i);
+        cr_expect(pm_heir_suits(&nothing, &start));
+        pm_start_free(&start);
+    }
+    pm_start_free(&prepared);
+    pm_start_free(&nothing);
+}
+
+Test(shim_env, a_start_is_written_as_it_was_read)
+{
+    struct pm_shim_start start = start_of((const char *[]){"A=1", "?B=", "C=a=b", NULL}), again;
+    struct pm_writer w = {0};
+    pm_start_write(&w, &start);
+    struct pm_reader r = pm_reader_of(w.data, w.len);
+    cr_assert(pm_start_read(&r, &again) == 0);
+    cr_expect(again.epoch == 7 && again.incarnation == 2 && again.n == 3);
+    for (uint32_t i = 0; i < again.n; i++)
+        cr_expect_str_eq(again.entries[i], start.entries[i]);
+    pm_writer_done(&w);
+    pm_start_free(&start);
+    pm_start_free(&again);
+}
+
+// --- packets ------------------------------------------------------------------------------------
 
 static int read_packet(const uint8_t *data, size_t len)
 {

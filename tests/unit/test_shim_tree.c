@@ -39,7 +39,7 @@ static void end_all(void)
 TestSuite(shim_tree, .init = become_subreaper, .fini = end_all, .timeout = 30);
 
 // Kills and reaps as the shim does, for ten seconds at most: the machine may be busy.
-static bool kill_all(pid_t except)
+static bool kill_all(const pid_t *except)
 {
     for (int i = 0; i < 5000; i++) {
         pm_tree_kill(except);
@@ -193,21 +193,22 @@ static void agent_with_a_server(void)
     wait_forever();
 }
 
-Test(shim_tree, excepted_child_is_left_alone_with_its_own)
+Test(shim_tree, excepted_children_are_left_alone_with_their_own)
 {
     int ends[2];
     pid_t server;
     cr_assert(pipe(ends) == 0);
     report_end = ends[1];
-    pid_t agent = spawn(agent_with_a_server);
+    pid_t agent = spawn(agent_with_a_server), heir = spawn(wait_forever);
+    const pid_t others[] = {agent, heir, 0};
     cr_assert(read(ends[0], &server, sizeof server) == (ssize_t)sizeof server);
-    cr_expect(pm_tree_empty(agent));
+    cr_expect(pm_tree_empty(others));
     pid_t rank = spawn(wait_forever);
-    cr_expect(!pm_tree_empty(agent));
-    pm_tree_stop(agent);
+    cr_expect(!pm_tree_empty(others));
+    pm_tree_stop(others);
     cr_expect(reaches(rank, 'T'));
-    cr_expect(goes_on(agent) && goes_on(server));
-    cr_expect(kill_all(agent));
-    cr_expect(goes_on(agent) && goes_on(server));
+    cr_expect(goes_on(agent) && goes_on(server) && goes_on(heir));
+    cr_expect(kill_all(others));
+    cr_expect(goes_on(agent) && goes_on(server) && goes_on(heir));
     cr_expect(kill_all(0));
 }

@@ -129,6 +129,118 @@ test_status_by_signal_is_raised_again_without_a_second_core() {
     grep -aq "$programs/fault" core* || fail "the core is not the rank's"
 }
 
+# --- the heir: a process that waits to be the next incarnation ---------------------------------------------------
+
+heir_of() { cluster exec "$1" ps -eo pid=,ppid=,comm= | awk -v shim="$2" '$2 == shim && $3 == "pm-shim" {print $1}'; }
+shim_of() { parent_of "$(rank_host "$1")" "$(rank_pid "$1")"; }
+has_heir() { [[ -n $(heir_of "$1" "$2") ]]; }
+wait_heir() { wait_until 15 "an heir of rank $1" has_heir "$(rank_host "$1")" "$(shim_of "$1")"; }
+
+# What it is given is what a fork at the last moment is given: epoch 1 is an heir's, epoch 2 comes too early for one.
+test_an_heir_gets_what_a_forked_process_gets() {
+    local show="for e in 1 2; do [ \$PM_EPOCH != \$e ] || { $list_fds; $list_limits; grep -E '^(SigPnd|ShdPnd|PPid|Pid)' /proc/\$\$/status | sed s/^/state/; env | sed 's/^/env /'; } >$case_dir/life.\$e; done"
+    MASTER_ADDR=mine PMIX_RANK=99 supervise_bg --pm-supervise -N1 -n1 sh -c "$show; case \$PM_EPOCH in 0) : >$case_dir/up; while [ ! -e $case_dir/die ]; do sleep 0.1; done; exit 7 ;; 1) exit 7 ;; esac"
+    wait_file up
+    wait_running
+    wait_heir 0
+    local heir
+    heir=$(heir_of node1 "$(shim_of 0)")
+    touch die
+    wait_step
+    assert_status 0
+    grep -qE "^statePid:[[:space:]]*$heir\$" life.1 || fail "incarnation 1 was not the heir $heir: $(grep ^statePid life.1)"
+    grep -qx 'env MASTER_ADDR=mine' life.1 || fail "the user's own variable is gone"
+    local life
+    for life in 1 2; do
+        sed -E 's/\[[0-9]*\]/[N]/; s/life.[12]$/life/; s/^(statePid|env (SLURM_TASK_PID|MASTER_PORT|PMIX_SERVER_URI[0-9]*|PMIX_(SERVER|SYSTEM)_TMPDIR|PMIX_NAMESPACE|OMPI_MCA_orte_precondition_transports|PM_EPOCH|PM_INCARNATION|TORCHELASTIC_RESTART_COUNT)).*/\1/' life.$life | sort >shown.$life
+    done
+    diff shown.2 shown.1 >difference || fail "an heir differs from a forked process: $(cat difference)"
+}
+# Some proctrack plugins signal all that descends from slurmstepd: what came before its time is not the program's.
+test_an_heir_forgets_signals_that_came_before_its_time() {
+    supervise_bg --pm-supervise -N1 -n1 "$programs/fault" --report-signals --wait-file "$case_dir/die" --run 1500 --exit 7
+    ranks_up 1
+    wait_running
+    wait_heir 0
+    local heir name
+    heir=$(heir_of node1 "$(shim_of 0)")
+    for name in TERM USR1 INT HUP TSTP; do
+        cluster exec node1 kill "-$name" "$heir"
+    done
+    touch die
+    ranks_up 2
+    sleep 0.5
+    cluster run scancel -s USR2 "$(job_of_case).0"
+    wait_out "^fault: signal .* number=$(kill -l USR2)\$"
+    wait_step
+    assert_status 0
+    [[ $(rank_pid 0) == "$heir" ]] || fail "incarnation 1 is not the heir $heir"
+    assert_out_count 1 '^fault: signal '
+}
+test_an_heir_that_was_killed_is_replaced_by_a_fork() {
+    supervise_bg --pm-supervise -N2 -n4 "$programs/fault" --rank 1 --wait-file "$case_dir/die" --run 60000 --exit 7 --lives 1
+    ranks_up 4
+    wait_running
+    wait_heir 1
+    wait_heir 0
+    local heir
+    heir=$(heir_of node1 "$(shim_of 1)")
+    cluster exec node1 kill -KILL "$heir"
+    wait_until 5 "the heir to be reaped" sh -c "! '$dc' --dir '$pm_cluster' exec node1 kill -0 $heir 2>/dev/null"
+    touch die
+    ranks_up 8
+    wait_err 'epoch 1 running'
+    cluster run scancel "$(job_of_case)"
+    wait_step
+    [[ $(rank_pid 1) != "$heir" ]] || fail "incarnation 1 is said to be the dead heir"
+    assert_clean
+}
+# It is no part of the rank's tree, and nothing waits for it: neither a halt nor the end.
+end_ms() {
+    rm -rf log.* nodes out end
+    supervise_bg --pm-supervise -N2 -n2 "$programs/fault" --run 60000 --wait-file "$case_dir/end" --all-ranks --exit 0
+    ranks_up 2
+    wait_running
+    wait_heir 0
+    wait_heir 1
+    local began=$EPOCHREALTIME
+    touch end
+    wait_step
+    assert_status 0
+    took_ms=$(((${EPOCHREALTIME/./} - ${began/./}) / 1000))
+}
+test_heirs_do_not_hold_up_the_end() {
+    local took_ms attempt
+    for attempt in 1 2 3; do  # the machine may be busy; slurmstepd is never fast if it finds somebody in the step
+        end_ms
+        assert_clean
+        ((took_ms >= 900)) || return 0
+    done
+    fail "the step took $took_ms ms to end in attempt $attempt"
+}
+test_an_heir_dies_with_its_shim() {
+    supervise_bg --pm-supervise -N2 -n4 "$programs/fault" --run 60000
+    ranks_up 4
+    wait_running
+    wait_heir 1
+    local shim heir
+    shim=$(shim_of 1) heir=$(heir_of node1 "$(shim_of 1)")
+    cluster exec node1 kill -KILL "$shim"
+    wait_until 2 "the heir to die with its shim" sh -c "! '$dc' --dir '$pm_cluster' exec node1 kill -0 $heir 2>/dev/null"
+    wait_step
+    assert_status 1
+    assert_log '.kind == "failure" and .cause == "shim-lost"'
+}
+test_nobody_waits_where_nothing_is_ever_restarted() {
+    supervise_bg --pm-supervise=notify -N1 -n1 "$programs/fault" --run 4000
+    ranks_up 1
+    wait_running
+    sleep 3
+    ! has_heir node1 "$(shim_of 0)" || fail "there is an heir"
+    wait_step
+    assert_status 0
+}
+
 # --- pm-shim, put before the program ----------------------------------------------------------------------------
 
 libexec_dir() { find "$pm_prefix" -type d -path '*libexec/pm-supervise' | head -n 1; }
