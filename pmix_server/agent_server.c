@@ -28,6 +28,7 @@
 #define STANDBY_TRIES 3
 #define WATCH_MIN_MS 2000
 #define PROVE_MS 1000  // promotion to PONG
+#define BURY_MS 250    // from the end of its epoch to its own: first the ranks of the next one start
 
 // --- life --------------------------------------------------------------------------------------------
 
@@ -50,6 +51,8 @@ static void server_free(struct server *s)
     pm_writer_done(&s->out);
     if (s->folder[0] && !s->keep_folder)
         pm_folder_remove(s->folder);
+    if (s->dropped && s->has_epoch)
+        pm_folder_sweep_epochs(a->config.job, a->config.step, s->epoch, 1);
     LIST_REMOVE(s, entry);
     free(s);
     pm_agent_end_if_clean(a);
@@ -103,11 +106,23 @@ void pm_server_lose(struct server *s, const char *why)
         kill(s->pid, SIGKILL);  // reaped by on_ended(), which tells the core
 }
 
+// Freed when reaped; not to be used after this.
+static void bury(struct server *s)
+{
+    if (!s->pid)
+        server_free(s);
+    else if (!s->reaping)
+        kill(s->pid, SIGKILL);
+}
+
 static void on_start_timer(evutil_socket_t fd, short what, void *arg)
 {
-    const struct server *s = arg;
-    pm_server_lose(arg, s->state == SERVER_PROVING ? "it does not answer (stuck)"
-                                                   : "it was not ready after 30 s");
+    struct server *s = arg;
+    if (s->dropped)
+        bury(s);
+    else
+        pm_server_lose(s, s->state == SERVER_PROVING ? "it does not answer (stuck)"
+                                                       : "it was not ready after 30 s");
 }
 
 static struct server *server_alloc(struct agent *a)
@@ -218,16 +233,19 @@ static void promote(struct server *s, uint64_t now)
     ping(s, now);
 }
 
-static void drop(struct server *s)
+// Nothing it says counts any more. The end of a process that has served many ranks takes a while, and at
+// the end of an epoch there is something better to do.
+static void drop(struct server *s, uint64_t bury_ms)
 {
+    struct timeval tv = pm_timeval_of_ms(bury_ms);
     s->dropped = true;
     s->state = SERVER_DEAD;
-    pm_server_io_close(s);
-    event_del(s->start_timer);
-    if (s->pid && !s->reaping)
-        kill(s->pid, SIGKILL);
-    if (!s->pid)
-        server_free(s);  // else when reaped
+    if (s->readable) {
+        event_del(s->readable);
+        event_del(s->writable);
+    }
+    if (!s->pid || bury_ms == 0 || evtimer_add(s->start_timer, &tv))
+        bury(s);
 }
 
 void pm_server_prepare(struct agent *a, uint32_t epoch)
@@ -235,7 +253,7 @@ void pm_server_prepare(struct agent *a, uint32_t epoch)
     struct server *old = find(a, true, epoch), *standby = find(a, false, 0);
     int r = 0;
     if (standby && standby->epoch != epoch) {
-        drop(standby);
+        drop(standby, 0);
         standby = NULL;
     }
     a->legacy->epoch = epoch;
@@ -261,8 +279,9 @@ void pm_server_drop(struct agent *a, uint32_t epoch)
 {
     struct server *s = find(a, true, epoch);
     if (s)
-        drop(s);
-    pm_folder_sweep_epochs(a->config.job, a->config.step, epoch, 1);
+        drop(s, BURY_MS);
+    else
+        pm_folder_sweep_epochs(a->config.job, a->config.step, epoch, 1);
 }
 
 // --- standby -----------------------------------------------------------------------------------------
@@ -440,8 +459,10 @@ void pm_servers_kill(struct agent *a)
     struct server *s, *next;
     for (s = LIST_FIRST(&a->servers); s; s = next) {
         next = LIST_NEXT(s, entry);
-        if (!s->dropped)
-            drop(s);
+        if (s->dropped)
+            bury(s);
+        else
+            drop(s, 0);
     }
 }
 
