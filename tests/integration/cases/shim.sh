@@ -289,7 +289,8 @@ test_prepended_shim_finds_the_program_and_reports_a_failed_exec_as_slurm_does() 
 }
 test_prepended_shim_is_small_and_without_dependencies() {
     ! ldd "$(libexec_dir)/pm-shim" 2>/dev/null | grep -q '=>' || fail "pm-shim has dependencies: $(ldd "$(libexec_dir)/pm-shim")"
-    direct "" sh -c 'echo "pss $(awk "/^Pss:/ {print \$2}" /proc/$PPID/smaps_rollup)"; sleep 0.3'
+    # A rank may run before its shim has given back what it needed to start it.
+    direct "" sh -c 'sleep 0.5; echo "pss $(awk "/^Pss:/ {print \$2}" /proc/$PPID/smaps_rollup)"; sleep 0.3'
     assert_status 0
     local kib
     for kib in $(sed -n 's/^pss //p' out); do
