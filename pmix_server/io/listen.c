@@ -47,13 +47,23 @@ static int bind_one(int family, uint16_t port)
     return pm_take_fd(&fd);
 }
 
-static uint16_t port_of(int fd)
+// The port, or negative errno.
+static int port_of(int fd)
 {
     struct sockaddr_storage address;
     socklen_t len = sizeof(address);
     if (getsockname(fd, (struct sockaddr *)&address, &len) < 0)
-        return 0;
+        return -errno;
     return pm_address_port(&address);
+}
+
+static void close_both(struct pm_listener *l)
+{
+    for (int i = 0; i < 2; i++) {
+        if (l->fds[i] >= 0)
+            close(l->fds[i]);
+        l->fds[i] = -1;
+    }
 }
 
 // Both families on the same port, or IPv4 alone where there is no IPv6.
@@ -63,16 +73,18 @@ static int bind_both(struct pm_listener *l, uint16_t port)
     bool no_six = six == -EAFNOSUPPORT || six == -EADDRNOTAVAIL;
     if (six < 0 && !no_six)
         return six;
-    int four = bind_one(AF_INET, six >= 0 ? port_of(six) : port);
-    if (four < 0 && !(four == -EAFNOSUPPORT && six >= 0)) {
-        if (six >= 0)
-            close(six);
-        return four;
-    }
+    int got = six >= 0 ? port_of(six) : port;
+    int four = got < 0 ? got : bind_one(AF_INET, (uint16_t)got);
+    if (four >= 0 && six < 0)
+        got = port_of(four);
     l->fds[0] = six >= 0 ? six : -1;
     l->fds[1] = four >= 0 ? four : -1;
-    l->port = port_of(six >= 0 ? six : four);
-    return 0;
+    if (got >= 0 && (four >= 0 || (four == -EAFNOSUPPORT && six >= 0))) {
+        l->port = (uint16_t)got;
+        return 0;
+    }
+    close_both(l);
+    return got < 0 ? got : four;
 }
 
 static int bind_first(struct pm_listener *l)
@@ -102,8 +114,8 @@ static void on_acceptable(evutil_socket_t listen_fd, short what, void *arg)
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
             struct timeval tv = pm_timeval_of_ms(NO_FD_PAUSE_MS);
-            pm_listener_pause(l);
-            evtimer_add(l->retry, &tv);
+            if (evtimer_add(l->retry, &tv) == 0)  // else it tries again at once
+                pm_listener_pause(l);
         }
         return;
     }
@@ -153,9 +165,8 @@ struct pm_listener *pm_listener_free(struct pm_listener *l)
     for (int i = 0; i < 2; i++) {
         if (l->events[i])
             event_free(l->events[i]);
-        if (l->fds[i] >= 0)
-            close(l->fds[i]);
     }
+    close_both(l);
     if (l->retry)
         event_free(l->retry);
     free(l);
@@ -215,7 +226,8 @@ static bool address_usable(const struct ifaddrs *i)
     return i->ifa_addr->sa_family == AF_INET6 && !IN6_IS_ADDR_LINKLOCAL(&six->sin6_addr);
 }
 
-static void address_append(char **list, const struct ifaddrs *i, uint16_t port)
+// False: no memory.
+static bool address_append(char **list, const struct ifaddrs *i, uint16_t port)
 {
     struct sockaddr_storage address = {0};
     bool six = i->ifa_addr->sa_family == AF_INET6;
@@ -225,9 +237,10 @@ static void address_append(char **list, const struct ifaddrs *i, uint16_t port)
     char text[PM_ADDRESS_CAP], *longer = NULL;
     pm_address_format(&address, text, sizeof(text));
     if (asprintf(&longer, "%s%s%s", *list ? *list : "", *list ? "," : "", text) < 0)
-        return;
+        return false;
     free(*list);
     *list = longer;
+    return true;
 }
 
 char *pm_listen_addresses(uint16_t port)
@@ -236,14 +249,18 @@ char *pm_listen_addresses(uint16_t port)
     char *list = NULL;
     if (getifaddrs(&all) < 0)
         return NULL;
+    bool good = true;
     for (int rank = 0; rank <= 4; rank++) {
         if (rank == 4 && list)
             break;
-        for (const struct ifaddrs *i = all; i; i = i->ifa_next) {
+        for (const struct ifaddrs *i = all; i && good; i = i->ifa_next) {
             if (address_usable(i) && address_rank(i) == rank)
-                address_append(&list, i, port);
+                good = address_append(&list, i, port);
         }
     }
     freeifaddrs(all);
-    return list;
+    if (good)
+        return list;
+    free(list);
+    return NULL;
 }

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+
+#define HASH_NONFATAL_OOM 1  // else it ends the process without a word
 #include <uthash.h>
 
 #include "pmix_server/io/address.h"
@@ -67,6 +69,10 @@ static struct peer *peer_add(struct pm_peers *p, uint32_t id, uint32_t node)
         return NULL;
     *peer = (struct peer){.peers = p, .id = id, .node = node};
     HASH_ADD(hh, p->by_id, id, sizeof(id), peer);
+    if (!peer->hh.tbl) {
+        free(peer);
+        return NULL;
+    }
     return peer;
 }
 
@@ -189,7 +195,10 @@ int pm_peers_listen(struct pm_peers *p, const uint16_t *ports, size_t n)
         return r;
     free(p->addresses);
     p->addresses = pm_listen_addresses(pm_listener_port(p->listener));
-    return p->addresses ? 0 : -EADDRNOTAVAIL;
+    if (p->addresses)
+        return 0;
+    p->listener = pm_listener_free(p->listener);
+    return -EADDRNOTAVAIL;
 }
 
 int pm_peers_listen_derived(struct pm_peers *p)
