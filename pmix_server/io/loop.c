@@ -62,18 +62,19 @@ static void loop_fail(struct pm_loop *loop, int error)
     loop->config.failed(error, loop->config.arg);
 }
 
-static void rearm(struct pm_loop *loop)
+// Without a timer the step would hang: -ENOMEM.
+static int rearm(struct pm_loop *loop)
 {
     uint64_t deadline = loop->dead ? UINT64_MAX : pm_core_deadline_ns(loop->config.core);
     if (deadline == UINT64_MAX) {
         evtimer_del(loop->timer);
-        return;
+        return 0;
     }
     uint64_t now = pm_clock_ns();
     // Rounded up: a timer that fires early would only be armed again.
     uint64_t us = deadline > now ? (deadline - now + 999) / 1000 : 0;
     struct timeval tv = {.tv_sec = (time_t)(us / 1000000), .tv_usec = (suseconds_t)(us % 1000000)};
-    evtimer_add(loop->timer, &tv);
+    return evtimer_add(loop->timer, &tv) ? -ENOMEM : 0;
 }
 
 static void step(struct pm_loop *loop, const struct pm_event *event)
@@ -116,7 +117,8 @@ void pm_loop_post(struct pm_loop *loop, const struct pm_event *event)
         queued_free(q);
     }
     loop->busy = false;
-    rearm(loop);
+    if (rearm(loop) < 0)
+        loop_fail(loop, -ENOMEM);
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *arg)
@@ -134,11 +136,12 @@ int pm_loop_new(const struct pm_loop_config *config, struct pm_loop **ret)
     loop->config = *config;
     STAILQ_INIT(&loop->queue);
     loop->timer = evtimer_new(config->base, on_timer, loop);
-    if (!loop->timer) {
+    if (!loop->timer || rearm(loop) < 0) {
+        if (loop->timer)
+            event_free(loop->timer);
         free(loop);
         return -ENOMEM;
     }
-    rearm(loop);
     *ret = loop;
     return 0;
 }
