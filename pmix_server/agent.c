@@ -98,7 +98,8 @@ static int base_open(struct agent *a)
     if (config)
         event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME);
     a->base = config ? event_base_new_with_config(config) : NULL;
-    event_config_free(config);
+    if (config)
+        event_config_free(config);
     a->linger = a->base ? evtimer_new(a->base, on_linger, a) : NULL;
     a->children = pm_children_new();
     if (!a->linger || !a->children)

@@ -186,7 +186,8 @@ static int start(struct coordinator *c, char *error)
     if (config)
         event_config_set_flag(config, EVENT_BASE_FLAG_NO_CACHE_TIME);
     c->base = config ? event_base_new_with_config(config) : NULL;
-    event_config_free(config);
+    if (config)
+        event_config_free(config);
     c->children = pm_children_new();
     if (!c->base || !c->children) {
         snprintf(error, PM_ERROR_CAP, "out of memory");
