@@ -24,6 +24,9 @@ bool kth_disarm(void);
 // Where the first failing call stood, as an address for addr2line -e of this program.
 uint64_t kth_where(void);
 
+// False: allocations neither fail nor count; true is the beginning.
+void kth_memory_is_tried(bool tried);
+
 // For kth_*.c: counts one call made from `where`; true if it has to fail.
 bool kth_fails(const void *where);
 

@@ -5,6 +5,7 @@
 #include "tests/kth/kth.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stddef.h>
 
 static struct {
@@ -15,6 +16,8 @@ static struct {
     const void *where;
     int64_t live;
 } kth;
+
+static bool is_tried = true;
 
 extern const char __executable_start[];
 
@@ -58,11 +61,16 @@ int64_t kth_live_blocks(void)
     return kth.live;
 }
 
+void kth_memory_is_tried(bool tried)
+{
+    is_tried = tried;
+}
+
 // --- malloc and its relatives ----------------------------------------------------------------------
 
 #define FAIL_HERE()                                                                                \
     do {                                                                                           \
-        if (kth_fails(__builtin_return_address(0))) {                                              \
+        if (is_tried && kth_fails(__builtin_return_address(0))) {                                              \
             errno = ENOMEM;                                                                        \
             return NULL;                                                                           \
         }                                                                                          \
@@ -82,6 +90,9 @@ void *__wrap_reallocarray(void *old, size_t n, size_t size);
 char *__wrap_strdup(const char *s);
 char *__wrap_strndup(const char *s, size_t n);
 void __wrap_free(void *p);
+int __wrap_asprintf(char **ret, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int __wrap___asprintf_chk(char **ret, int flag, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 static void *counted(void *p)
 {
@@ -129,4 +140,31 @@ void __wrap_free(void *p)
 {
     kth.live -= p != NULL;
     __real_free(p);
+}
+
+static int print(char **ret, const char *format, va_list args)
+{
+    int len = vasprintf(ret, format, args);
+    kth.live += len >= 0;
+    return len;
+}
+
+#define PRINT(ret, format)                                                                         \
+    va_list args;                                                                                  \
+    if (is_tried && kth_fails(__builtin_return_address(0)))                                        \
+        return -1;                                                                                 \
+    va_start(args, format);                                                                        \
+    int len = print(ret, format, args);                                                            \
+    va_end(args);                                                                                  \
+    return len
+
+int __wrap_asprintf(char **ret, const char *format, ...)
+{
+    PRINT(ret, format);
+}
+
+// What asprintf() is with _FORTIFY_SOURCE.
+int __wrap___asprintf_chk(char **ret, int flag, const char *format, ...)
+{
+    PRINT(ret, format);
 }
