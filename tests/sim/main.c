@@ -17,6 +17,7 @@ static const struct {
 } commands[] = {
     {"run", sim_command_run, "--seed N [--trace | --trace-all] | --seeds A-B [--seconds S] [--cells] | --list FILE"},
     {"plant", sim_command_plant, "[NAME]"},
+    {"traces", sim_command_traces, "DIR [--update] [NAME...]"},
 };
 
 int main(int argc, char **argv)
