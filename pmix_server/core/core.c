@@ -176,6 +176,8 @@ uint64_t pm_core_digest(const struct pm_core *core, uint64_t now_ns)
     if (core->supervisor)
         pm_supervisor_digest(core->supervisor, now_ns, &d);
     pm_collective_digest(core->collective, now_ns, &d);
+    uint64_t due_ns = pm_core_deadline_ns(core); // work that is put off, but noted nowhere else
+    pm_digest_time(&d, due_ns > now_ns ? due_ns : now_ns, now_ns);
     return d.h;
 }
 

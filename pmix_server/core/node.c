@@ -134,7 +134,8 @@ static void digest_local(struct pm_digest *d, const struct pm_local *local, uint
     pm_digest_u64(d, (uint64_t)local->epoch << 32 | local->incarnation);
     pm_digest_time(d, local->linger_ns, now_ns);
     pm_digest_time(d, local->missed_ns, now_ns);
-    pm_digest_time(d, local->killed ? local->killed_ns : 0, now_ns);
+    bool dying = local->killed && local->state != PM_LOCAL_IDLE;
+    pm_digest_time(d, dying ? local->killed_ns : 0, now_ns);
     if (local->has_failure)
         pm_digest_failure(d, &local->failure);
 }
@@ -149,12 +150,14 @@ void pm_node_digest(const struct pm_node *n, uint64_t now_ns, struct pm_digest *
         pm_digest_u64(d, (uint64_t)n->servers[i].epoch << 32 | n->servers[i].tries << 2 |
                              (uint32_t)n->servers[i].asked << 1 | n->servers[i].ready);
     pm_digest_u64(d, (uint64_t)n->halt << 32 | n->halt_epoch);
-    pm_digest_time(d, n->halt_deadline_ns, now_ns);
+    bool waits = n->halt == PM_HALT_NOTIFYING || n->halt == PM_HALT_GRACE;
+    pm_digest_time(d, waits ? n->halt_deadline_ns : 0, now_ns);
     pm_digest_set(d, &n->notified);
     pm_digest_u64(d, n->notice_serial);
     pm_digest_u64(d, (uint64_t)n->paused << 3 | (uint64_t)n->ended << 2 | (uint64_t)n->dirty << 1 |
                          n->cut);
-    pm_digest_time(d, n->sent_ns, now_ns);
+    bool recent = now_ns < n->sent_ns + PM_COALESCE_NS; // else the next report goes at once
+    pm_digest_time(d, recent ? n->sent_ns : 0, now_ns);
     for (uint32_t c = 0; c < n->n_children; c++)
         for (uint32_t i = 0; i < n->children[c].failures.n; i++)
             pm_digest_failure(d, &n->children[c].failures.list[i]);

@@ -228,7 +228,8 @@ void pm_membership_digest(const struct pm_membership *m, uint64_t now_ns, struct
     pm_digest_set(d, &m->news_known);
     digest_links(m, now_ns, d);
     pm_edges_digest(&m->edges, d);
-    digest_seek(&m->seek, now_ns, d);
+    if (m->self != PM_NODE_COORDINATOR)
+        digest_seek(&m->seek, now_ns, d);
     pm_digest_u64(d, m->lease.held);
     pm_digest_time(d, m->lease.end_ns, now_ns);
     pm_digest_time(d, m->lease.progress_ns, now_ns);

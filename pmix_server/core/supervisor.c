@@ -87,6 +87,8 @@ int pm_supervisor_new(struct pm_core *core)
     s->deadline_ns = UINT64_MAX; // queueing is not limited: the clock starts with LAUNCHED
     s->wait_ns = UINT64_MAX;
     s->join_window_ms = core->config.options.join_window_ms;
+    s->min_uptime_ms = core->config.options.min_uptime_ms;
+    s->restart_window_ms = core->config.options.restart_window_ms;
     s->wanted.launch = core->config.launch;
     s->wanted.grace_ms = core->config.options.grace_ms;
     pm_report_init(&s->seen);
@@ -152,10 +154,13 @@ void pm_supervisor_digest(const struct pm_supervisor *s, uint64_t now_ns, struct
     pm_digest_u64(d, (uint64_t)s->state << 32 | (uint32_t)s->end);
     pm_digest_time(d, s->deadline_ns, now_ns);
     pm_digest_time(d, s->wait_ns, now_ns);
-    pm_digest_time(d, s->place_ns, now_ns);
-    pm_digest_time(d, s->first_join_ns, now_ns);
-    pm_digest_time(d, s->ready_ns, now_ns);
-    pm_digest_time(d, s->starting_ns, now_ns);
+    // What is over, or of another state, decides nothing any more.
+    bool forming = s->state == PM_STATE_FORMING, placing = s->state == PM_STATE_PLACING;
+    pm_digest_time(d, placing ? s->place_ns : 0, now_ns);
+    pm_digest_time(d, forming ? s->first_join_ns : 0, now_ns);
+    pm_digest_time(d, forming || placing ? s->ready_ns : 0, now_ns);
+    bool young = now_ns - s->starting_ns < s->min_uptime_ms * PM_MS;
+    pm_digest_time(d, young ? s->starting_ns : 0, now_ns);
     pm_wanted_digest(&s->wanted, d);
     pm_report_digest(&s->seen, d);
     pm_digest_set(d, &s->bad_servers);
@@ -178,8 +183,9 @@ void pm_supervisor_digest(const struct pm_supervisor *s, uint64_t now_ns, struct
                               s->users_verdict};
     for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
         pm_digest_u64(d, plain[i]);
-    for (uint32_t i = 0; i < s->n_restart_ns; i++)
-        pm_digest_time(d, s->restart_ns[i], now_ns);
+    for (uint32_t i = 0; i < s->n_restart_ns; i++) // without a window only their number counts
+        if (now_ns < s->restart_ns[i] + s->restart_window_ms * PM_MS)
+            pm_digest_time(d, s->restart_ns[i], now_ns);
     for (uint32_t i = 0; i < s->n_pending; i++) {
         pm_digest_u64(d, s->pending[i].rank);
         pm_digest_time(d, s->pending[i].due_ns, now_ns);

@@ -76,6 +76,8 @@ struct pm_supervisor {
     // Forming
     uint64_t first_join_ns; // 0: none yet
     uint64_t join_window_ms;
+    uint64_t min_uptime_ms;     // of the options, for the hash
+    uint64_t restart_window_ms; // the same
     bool named_late;
     uint64_t ready_ns; // since when only a port is missing; 0: it is not so
     // Times of this epoch and of the restart that led to it; 0: not yet

@@ -1138,3 +1138,16 @@ Test(supervisor, a_clone_has_the_same_digest_and_a_life_of_its_own)
     cr_assert_eq(digest(clone), before);
     pm_supervisor_free(clone);
 }
+
+// Else a simulator that looks for states it has seen would never find one again.
+Test(supervisor, a_digest_forgets_what_decides_nothing_any_more)
+{
+    struct pm_options o;
+    stand_options(&o);
+    o.restart_window_ms = 60000;
+    restarted(&o);
+    stand.core.now_ns += 61000 * PM_MS;
+    uint64_t before = digest(stand.core.supervisor);
+    stand.core.now_ns += 3600000 * PM_MS;
+    cr_assert_eq(digest(stand.core.supervisor), before);
+}
