@@ -18,6 +18,9 @@ static const struct {
     {"run", sim_command_run, "--seed N [--trace | --trace-all] | --seeds A-B [--seconds S] [--cells] | --list FILE"},
     {"plant", sim_command_plant, "[NAME]"},
     {"traces", sim_command_traces, "DIR [--update] [NAME...]"},
+    {"explore", sim_command_explore,
+     "[--nodes N] [--faults F] [--from STATE] [--ranks-end] [--must-close] [--delay-ms D] "
+     "[--seconds S] [--mib M] [--states N]"},
 };
 
 int main(int argc, char **argv)

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// pm-sim explore --nodes N --faults F [--from STATE] [--ranks-end] [--must-close] [--delay-ms D]
+//                [--seconds S] [--mib M] [--states N]
+//
+// All futures of a small world, up to F faults at any moments: every state that differs is visited
+// once. Ranks run until something happens to them; with --ranks-end they may also end with 0 at any
+// moment. Breadth first, so that what is found is short; depth first when many wait. Checked
+// in each state: the invariants of explore_act.c, and that something can happen unless the step is
+// over. When no new state is left (closure): from each of them the step can still come to its end,
+// or run. A limit that ends the search before closure is no failure, unless --must-close.
+#include <inttypes.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "tests/sim/commands.h"
+#include "tests/sim/explore.h"
+
+#define MANY 30000 // worlds that wait: beyond that depth first
+
+struct waiting {
+    struct x_world *world;
+    uint32_t number;
+};
+
+struct search {
+    uint32_t max_faults;
+    uint64_t max_states, max_bytes;
+    double until;
+    // Visited: hash -> number, open addressing
+    uint64_t *hashes;
+    uint32_t *numbers;
+    uint64_t cap;
+    // By number
+    uint32_t *parent;
+    uint16_t *choice; // of the parent that led here
+    uint64_t n, cap_n;
+    struct x_world *root;
+    // To be expanded: a ring
+    struct waiting *ring;
+    uint64_t head, n_ring, cap_ring;
+    uint32_t (*edges)[2];
+    uint64_t n_edges, cap_edges;
+    uint32_t *ends; // numbers of states where the step is over
+    uint64_t n_ends, cap_ends;
+    uint64_t transitions;
+    uint32_t widest;
+    bool deep; // depth first
+    bool must_close;
+};
+
+static double now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+static void *grow(void *list, uint64_t n, uint64_t *cap, size_t size)
+{
+    if (n < *cap)
+        return list;
+    *cap = *cap ? 2 * *cap : 1024;
+    list = realloc(list, *cap * size);
+    SIM_ASSERT(list);
+    return list;
+}
+
+static uint64_t resident_bytes(void)
+{
+    unsigned long long size = 0, pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (f && fscanf(f, "%llu %llu", &size, &pages) != 2)
+        pages = 0;
+    if (f)
+        fclose(f);
+    return pages * 4096;
+}
+
+// --- visited -------------------------------------------------------------------------------------
+
+static void rehash(struct search *s)
+{
+    uint64_t old = s->cap, *hashes = s->hashes;
+    uint32_t *numbers = s->numbers;
+    s->cap = old ? 2 * old : 1 << 16;
+    s->hashes = sim_alloc(s->cap, sizeof(*s->hashes));
+    s->numbers = sim_alloc(s->cap, sizeof(*s->numbers));
+    for (uint64_t i = 0; i < old; i++) {
+        uint64_t at = hashes[i] & (s->cap - 1);
+        if (!hashes[i])
+            continue;
+        while (s->hashes[at])
+            at = (at + 1) & (s->cap - 1);
+        s->hashes[at] = hashes[i];
+        s->numbers[at] = numbers[i];
+    }
+    free(hashes);
+    free(numbers);
+}
+
+// The number of the state with this hash; *ret_new: it is a new one.
+static uint32_t visit(struct search *s, uint64_t hash, uint32_t parent, uint16_t choice,
+                      bool *ret_new)
+{
+    if (s->n * 3 >= s->cap * 2)
+        rehash(s);
+    hash = hash ? hash : 1;
+    uint64_t at = hash & (s->cap - 1);
+    while (s->hashes[at] && s->hashes[at] != hash)
+        at = (at + 1) & (s->cap - 1);
+    *ret_new = !s->hashes[at];
+    if (!*ret_new)
+        return s->numbers[at];
+    s->hashes[at] = hash;
+    s->numbers[at] = (uint32_t)s->n;
+    uint64_t cap = s->cap_n;
+    s->parent = grow(s->parent, s->n, &cap, sizeof(*s->parent));
+    s->choice = grow(s->choice, s->n, &s->cap_n, sizeof(*s->choice));
+    s->parent[s->n] = parent;
+    s->choice[s->n] = choice;
+    return (uint32_t)s->n++;
+}
+
+// --- to be expanded ------------------------------------------------------------------------------
+
+static void put(struct search *s, const struct x_world *w, uint32_t number)
+{
+    if (s->n_ring == s->cap_ring) {
+        uint64_t cap = s->cap_ring ? 2 * s->cap_ring : 1024;
+        struct waiting *ring = sim_alloc(cap, sizeof(*ring));
+        for (uint64_t i = 0; i < s->n_ring; i++)
+            ring[i] = s->ring[(s->head + i) & (s->cap_ring - 1)];
+        free(s->ring);
+        s->ring = ring;
+        s->head = 0;
+        s->cap_ring = cap;
+    }
+    s->ring[(s->head + s->n_ring++) & (s->cap_ring - 1)] =
+        (struct waiting){x_world_keep(w), number};
+}
+
+static struct waiting take(struct search *s)
+{
+    s->n_ring--;
+    if (s->deep)
+        return s->ring[(s->head + s->n_ring) & (s->cap_ring - 1)];
+    struct waiting first = s->ring[s->head];
+    s->head = (s->head + 1) & (s->cap_ring - 1);
+    return first;
+}
+
+// --- what was found ------------------------------------------------------------------------------
+
+static void tell_path(struct search *s, uint32_t number, uint16_t last, const char *what)
+{
+    struct sim fake = {.p.nnodes = x_nnodes, .nranks = x_nnodes, .trace = stdout};
+    struct x_choice choices[X_CHOICES_MAX];
+    uint32_t path[100000], n = 0;
+    char name[64];
+    for (uint32_t at = number; at != 0 && n < 100000; at = s->parent[at])
+        path[n++] = s->choice[at];
+    printf("FAILED: %s; %u steps:\n", what, n + 1);
+    struct x_world *w = sim_alloc(1, sizeof(*w));
+    x_world_copy(w, s->root);
+    x_trace = &fake;
+    for (uint32_t i = n + 1; i-- > 0;) {
+        uint32_t c = i > 0 ? path[i - 1] : last;
+        if (c >= x_world_choices(w, s->max_faults, choices))
+            break;
+        fake.now_ns = w->now_ns - SIM_S;
+        sim_tracef(&fake, "  -- %s", x_choice_name(w, choices[c], name, sizeof(name)));
+        x_world_do(w, choices[c]);
+    }
+    x_trace = NULL;
+    x_world_drop(w);
+    free(w);
+}
+
+// --- the search ----------------------------------------------------------------------------------
+
+static bool expand(struct search *s, const struct waiting *from)
+{
+    static struct x_world next;
+    struct x_choice choices[X_CHOICES_MAX];
+    uint32_t n = x_world_choices(from->world, s->max_faults, choices);
+    if (from->world->done || (!x_ranks_end && x_world_state(from->world) == PM_STATE_RUNNING)) {
+        s->ends = grow(s->ends, s->n_ends, &s->cap_ends, sizeof(*s->ends));
+        s->ends[s->n_ends++] = from->number;
+        if (from->world->done)
+            return true;
+    }
+    if (n == 0) {
+        tell_path(s, from->number, UINT16_MAX, "nothing can happen, and the step is not over");
+        return false;
+    }
+    s->widest = n > s->widest ? n : s->widest;
+    for (uint32_t i = 0; i < n; i++) {
+        bool is_new;
+        x_world_copy(&next, from->world);
+        x_world_do(&next, choices[i]);
+        s->transitions++;
+        if (x_violation[0]) {
+            char what[sizeof(x_violation)];
+            memcpy(what, x_violation, sizeof(what));
+            tell_path(s, from->number, (uint16_t)i, what);
+            return false;
+        }
+        uint32_t to = visit(s, x_world_hash(&next), from->number, (uint16_t)i, &is_new);
+        if (is_new)
+            put(s, &next, to);
+        x_world_drop(&next);
+        s->edges = grow(s->edges, s->n_edges, &s->cap_edges, sizeof(*s->edges));
+        s->edges[s->n_edges][0] = from->number;
+        s->edges[s->n_edges++][1] = to;
+    }
+    return true;
+}
+
+// From each state an end can be reached: backwards from the ends, until nothing is added.
+static bool all_can_end(struct search *s)
+{
+    bool *can = sim_alloc(s->n, sizeof(*can));
+    bool more = true;
+    for (uint64_t i = 0; i < s->n_ends; i++)
+        can[s->ends[i]] = true;
+    while (more) {
+        more = false;
+        for (uint64_t i = s->n_edges; i-- > 0;)
+            if (can[s->edges[i][1]] && !can[s->edges[i][0]])
+                more = can[s->edges[i][0]] = true;
+    }
+    uint64_t first = 0;
+    while (first < s->n && can[first])
+        first++;
+    free(can);
+    if (first < s->n)
+        tell_path(s, (uint32_t)first, UINT16_MAX, "6: from here the step cannot end any more");
+    return first == s->n;
+}
+
+static const char *limit(struct search *s)
+{
+    s->deep = s->n_ring > MANY;
+    if (s->n >= s->max_states)
+        return "states";
+    if (s->transitions % 1024)
+        return NULL;
+    if (now() >= s->until)
+        return "time";
+    uint64_t bytes = resident_bytes();
+    return bytes >= s->max_bytes ? "memory" : NULL;
+}
+
+static void search_done(struct search *s)
+{
+    while (s->n_ring > 0) {
+        struct waiting w = take(s);
+        x_world_drop(w.world);
+        free(w.world);
+    }
+    free(s->hashes);
+    free(s->numbers);
+    free(s->parent);
+    free(s->choice);
+    free(s->ring);
+    free(s->edges);
+    free(s->ends);
+}
+
+static bool explore(struct search *s, struct x_world *root, const char *from)
+{
+    bool is_new, good = true;
+    const char *stopped = NULL;
+    double start = now();
+    s->root = root;
+    put(s, root, visit(s, x_world_hash(root), 0, 0, &is_new));
+    while (good && s->n_ring > 0 && !stopped) {
+        struct waiting w = take(s);
+        good = expand(s, &w);
+        x_world_drop(w.world);
+        free(w.world);
+        stopped = limit(s);
+    }
+    bool closed = good && s->n_ring == 0;
+    if (closed)
+        good = all_can_end(s);
+    if (s->must_close && !closed)
+        good = false;
+    double seconds = now() - start;
+    printf("explore %u nodes x %u faults from %s: %s, %" PRIu64 " states, %" PRIu64
+           " transitions, %" PRIu64 " ends, at most %u choices, %.1f s (%.0f states/s), %" PRIu64
+           " MiB\n", x_nnodes, s->max_faults, from,
+           !good ? "FAILED" : closed ? "closed" : stopped, s->n, s->transitions, s->n_ends,
+           s->widest, seconds, (double)s->n / seconds, resident_bytes() >> 20);
+    fflush(stdout);
+    return good;
+}
+
+// --- where it begins -----------------------------------------------------------------------------
+
+// Without faults and in the simplest order, to the last world before `state`, or the first in it.
+static struct x_world *drive(enum pm_state state, bool before)
+{
+    struct x_world *w = x_world_new(), *last = NULL;
+    struct x_choice choices[X_CHOICES_MAX];
+    for (uint32_t i = 0; i < 10000 && x_world_state(w) != state; i++) {
+        if (last) {
+            x_world_drop(last);
+            free(last);
+        }
+        last = x_world_keep(w);
+        if (state == PM_STATE_HALTING && x_world_state(w) == PM_STATE_RUNNING && !w->faults)
+            choices[0] = (struct x_choice){X_RANK_DIES, 1};
+        else
+            SIM_ASSERT(x_world_choices(w, 0, choices) > 0);
+        x_world_do(w, choices[0]);
+        SIM_ASSERT(!x_violation[0]);
+    }
+    SIM_ASSERT(x_world_state(w) == state && last);
+    struct x_world *rest = before ? w : last;
+    x_world_drop(rest);
+    free(rest);
+    return before ? last : w;
+}
+
+static const struct begin {
+    const char *name;
+    enum pm_state state;
+    bool before;
+} begins[] = {
+    {"FORMING", PM_STATE_STARTING, true},
+    {"STARTING", PM_STATE_STARTING, false},
+    {"RUNNING", PM_STATE_RUNNING, false},
+    {"HALTING", PM_STATE_HALTING, false},
+};
+
+static uint64_t number_of(int argc, char **argv, const char *name, uint64_t otherwise)
+{
+    for (int i = 1; i + 1 < argc; i++)
+        if (!strcmp(argv[i], name))
+            return strtoull(argv[i + 1], NULL, 10);
+    return otherwise;
+}
+
+static const char *from_of(int argc, char **argv)
+{
+    for (int i = 1; i + 1 < argc; i++)
+        if (!strcmp(argv[i], "--from"))
+            return argv[i + 1];
+    return NULL;
+}
+
+int sim_command_explore(int argc, char **argv)
+{
+    const char *from = from_of(argc, argv);
+    bool good = true;
+    bool must_close = false;
+    x_nnodes = (uint32_t)number_of(argc, argv, "--nodes", 2);
+    x_delay_ns = number_of(argc, argv, "--delay-ms", 0) * SIM_MS;
+    if (x_nnodes < 1 || x_nnodes > X_NODES) {
+        fprintf(stderr, "pm-sim explore: 1 to %d nodes\n", X_NODES);
+        return 2;
+    }
+    for (int i = 1; i < argc; i++) {
+        x_ranks_end |= !strcmp(argv[i], "--ranks-end");
+        must_close |= !strcmp(argv[i], "--must-close");
+    }
+    for (size_t i = 0; good && i < sizeof(begins) / sizeof(begins[0]); i++) {
+        if (from && strcmp(from, begins[i].name))
+            continue;
+        struct search s = {
+            .max_faults = (uint32_t)number_of(argc, argv, "--faults", 1),
+            .max_states = number_of(argc, argv, "--states", UINT32_MAX - 1),
+            .max_bytes = number_of(argc, argv, "--mib", 2048) << 20,
+            .must_close = must_close,
+            .until = now() + (double)number_of(argc, argv, "--seconds", 3600),
+        };
+        struct x_world *root = drive(begins[i].state, begins[i].before);
+        s.max_faults += root->faults;
+        root = realloc(root, sizeof(*root));
+        SIM_ASSERT(root);
+        good = explore(&s, root, begins[i].name);
+        search_done(&s);
+        x_world_drop(root);
+        free(root);
+    }
+    return good ? 0 : 1;
+}
