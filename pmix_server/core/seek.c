@@ -227,9 +227,23 @@ static void failed(struct pm_core *core, uint32_t node, uint8_t end, const char 
         failed_before_joining(core, node, end);
 }
 
+// Its death became known while it was being dialled or asked. The link is then gone.
+static bool candidate_is_dead(struct pm_core *core, const struct pm_link *link)
+{
+    uint32_t node = link->node;
+    if (!pm_set_has(&core->membership->dead, node))
+        return false;
+    pm_link_close(core, link->id);
+    failed(core, node, PM_LINK_CLOSED, "");
+    pm_seek_tick(core);
+    return true;
+}
+
 void pm_seek_link_up(struct pm_core *core, struct pm_link *link)
 {
     struct pm_membership *m = core->membership;
+    if (candidate_is_dead(core, link))
+        return;
     uint64_t patience = m->t_ns / 4 > 1000 * PM_MS ? m->t_ns / 4 : 1000 * PM_MS;
     m->seek.asked = true;
     m->seek.refused_ns = 0;
@@ -280,9 +294,11 @@ static void on_attached(struct pm_core *core, struct pm_link *link, struct pm_re
     if (pm_reader_end(r) < 0)
         r->error = -EBADMSG;
     if (r->error == 0 && attach == core->membership->attach) {
-        if (link->role == PM_ROLE_CANDIDATE)
+        bool refused = link->role == PM_ROLE_CANDIDATE && candidate_is_dead(core, link);
+        if (!refused && link->role == PM_ROLE_CANDIDATE)
             attached(core, link);
-        pm_relay_news(core, view, &dead);
+        if (!refused)
+            pm_relay_news(core, view, &dead);
     }
     pm_set_done(&dead);
 }
