@@ -9,6 +9,7 @@ struct sim_check *sim_check_new(struct sim *s)
 {
     struct sim_check *c = sim_alloc(1, sizeof(*c));
     c->life_of_rank = sim_alloc(s->nranks, sizeof(*c->life_of_rank));
+    c->again = sim_alloc(s->nranks, sizeof(*c->again));
     c->watch = sim_alloc(s->n, sizeof(*c->watch));
     memset(c->life_of_rank, 0xff, s->nranks * sizeof(*c->life_of_rank));
     c->last_world_epoch = SIM_NONE;
@@ -23,6 +24,7 @@ void sim_check_free(struct sim_check *c)
         pm_set_done(&c->watch[i].dead_before);
     }
     free(c->lives);
+    free(c->again);
     free(c->life_of_rank);
     free(c->watch);
     free(c);
@@ -195,6 +197,9 @@ void sim_check_action(struct sim *s, uint32_t slot, const struct pm_action *a)
         break;
     case PM_ACTION_START_RANK:
         check_start(s, slot, a);
+        break;
+    case PM_ACTION_DROP_SERVER:
+        sim_check_drop(s, slot, a->epoch);
         break;
     case PM_ACTION_SET_LEASE:
         sim_check_lease_set(s, slot, a);

@@ -52,6 +52,7 @@ struct sim_check {
     uint32_t n_declared;
     uint32_t worlds_restarted; // decisions
     uint32_t ranks_restarted;
+    uint32_t *again; // per rank: decisions to start it again alone
     uint32_t last_world_epoch; // that was decided to end, SIM_NONE: none
     bool job_suspended;
     uint64_t next_full;
@@ -66,6 +67,10 @@ void sim_check_free(struct sim_check *c);
 void sim_check_event(struct sim *s); // after every event
 void sim_check_action(struct sim *s, uint32_t slot, const struct pm_action *a); // before it is done
 void sim_check_step(struct sim *s, uint32_t slot);
+// A frame of a node that this core has known to be dead: the digest before, 0 for all others; and
+// after it.
+uint64_t sim_check_frame_of_dead(struct sim *s, uint32_t slot, const struct pm_event *event);
+void sim_check_unmoved(struct sim *s, uint32_t slot, const struct pm_event *event, uint64_t before);
 void sim_check_fork(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_never_ran(struct sim *s, uint32_t node, const struct sim_start *start, int32_t status);
 void sim_check_rank_ends(struct sim *s, uint32_t node, uint32_t local);
@@ -96,6 +101,7 @@ void sim_check_lost(struct sim *s, const struct pm_log *log);
 void sim_check_known(struct sim *s, uint32_t slot); // whom its core knows to be dead, after a step
 void sim_check_send(struct sim *s, uint32_t slot, const struct pm_action *a);
 void sim_check_done(struct sim *s, uint32_t node, const struct pm_action *a); // fence, modex
+void sim_check_drop(struct sim *s, uint32_t node, uint32_t epoch);
 void sim_check_lease_set(struct sim *s, uint32_t node, const struct pm_action *a);
 void sim_check_pause(struct sim *s, uint32_t node);
 void sim_check_placing(struct sim *s);

@@ -39,7 +39,10 @@ void sim_check_decision(struct sim *s, const struct pm_log *log)
         c->last_world_epoch = log->epoch;
         c->worlds_restarted++;
     }
-    c->ranks_restarted += !strcmp(log->action, "restart-rank");
+    if (!strcmp(log->action, "restart-rank")) {
+        c->ranks_restarted++;
+        c->again[log->rank]++;
+    }
     if (log->cause == PM_CAUSE_NONE || log->rank == PM_RANK_NONE || is_loss(log->cause))
         return;
     struct sim_life *life = sim_life_of(s, log->rank, log->epoch, log->incarnation);

@@ -76,6 +76,22 @@ static void modex_done(struct sim *s, uint32_t node, struct sim_server *v, const
                 (unsigned long long)a->id, a->epoch);
 }
 
+// Whatever a server asked has been answered when the core gives it up.
+void sim_check_drop(struct sim *s, uint32_t node, uint32_t epoch)
+{
+    const struct sim_server *v = server_of(s, node, epoch);
+    if (!v || v->state != SIM_SERVER_READY)
+        return;
+    for (uint8_t g = 0; g < SIM_GROUP_MAX; g++)
+        if (v->gather[g].posted)
+            sim_violate(s, "5: node %u drops the server of epoch %u, whose fence %llu it never answered",
+                        node, epoch, (unsigned long long)v->gather[g].posted);
+    for (uint32_t i = 0; i < s->nodes[node].n_local; i++)
+        if (v->modex_posted[i])
+            sim_violate(s, "5: node %u drops the server of epoch %u, whose modex %llu it never answered",
+                        node, epoch, (unsigned long long)v->modex_posted[i]);
+}
+
 void sim_check_done(struct sim *s, uint32_t node, const struct pm_action *a)
 {
     struct sim_server *v = server_of(s, node, a->epoch);

@@ -107,3 +107,22 @@ void sim_check_send(struct sim *s, uint32_t slot, const struct pm_action *a)
         sim_violate(s, "8: node %d sends frame %02x to node %u, which is dead",
                     (int)sim_node_of(s, slot), a->len ? a->data[0] : 0, peer);
 }
+
+uint64_t sim_check_frame_of_dead(struct sim *s, uint32_t slot, const struct pm_event *event)
+{
+    if (s->check->n_declared == 0 || event->type != PM_EVENT_FRAME)
+        return 0;
+    uint32_t peer = peer_of(s, slot, event->link);
+    if (peer >= s->p.nnodes || !pm_set_has(&s->check->watch[slot].dead, peer))
+        return 0;
+    // What is due by the clock is not the frame's doing.
+    struct pm_core *core = s->procs[slot].core;
+    return pm_core_deadline_ns(core) > event->now_ns ? pm_core_digest(core, event->now_ns) : 0;
+}
+
+void sim_check_unmoved(struct sim *s, uint32_t slot, const struct pm_event *event, uint64_t before)
+{
+    if (pm_core_digest(s->procs[slot].core, event->now_ns) != before)
+        sim_violate(s, "8: frame %02x of a dead node moves node %d", event->len ? event->data[0] : 0,
+                    (int)sim_node_of(s, slot));
+}

@@ -79,9 +79,8 @@ static void rank_leaves(struct sim *s, const struct sim_fault *f)
 static void start_fails(struct sim *s, const struct sim_fault *f)
 {
     struct sim_shim *shim = &s->nodes[f->node].shims[f->local];
-    shim->start_fails_exec = f->arg == 0;
-    shim->start_fails_fork = f->arg == 1;
-    shim->start_dies = f->arg == 2;
+    shim->start_fails = (uint8_t)(f->arg % 4 ? f->arg % 4 : 3); // an exec that fails is the end
+    shim->starts_left = (uint8_t)(1 + f->arg / 4);
 }
 static void many_die(struct sim *s, const struct sim_fault *f)
 {
@@ -425,7 +424,7 @@ static const struct row {
                                    true},
     [SIM_FAULT_RANK_ABORTS] = {"rank-aborts", rank_aborts, NULL, 0, 3, 0, 0, true},
     [SIM_FAULT_RANK_LEAVES] = {"rank-leaves", rank_leaves, NULL, 0, 0, 0, 0, true},
-    [SIM_FAULT_START_FAILS] = {"start-fails", start_fails, NULL, 0, 2, 0, 0, true},
+    [SIM_FAULT_START_FAILS] = {"start-fails", start_fails, NULL, 0, 19, 0, 0, true},
     [SIM_FAULT_MANY_DIE] = {"many-die", many_die, NULL, 1, 16, 0, 0, true},
     [SIM_FAULT_AGENT_KILLED] = {"agent-killed", agent_killed, NULL, 0, 0, 0, 0, true},
     [SIM_FAULT_SHIM_KILLED] = {"shim-killed", shim_killed, NULL, 0, 0, 0, 0, true},
@@ -568,7 +567,7 @@ void sim_fault_random(struct sim *s, uint64_t from_ns)
 void sim_fault_on_state(struct sim *s, enum pm_state state)
 {
     static const uint8_t one_in[PM_STATE_MAX] = {
-        [PM_STATE_FORMING] = 2,  [PM_STATE_STARTING] = 4, [PM_STATE_RUNNING] = 8,
+        [PM_STATE_FORMING] = 3,  [PM_STATE_STARTING] = 4, [PM_STATE_RUNNING] = 8,
         [PM_STATE_HALTING] = 4,  [PM_STATE_PLACING] = 3,  [PM_STATE_FINISHING] = 2,
         [PM_STATE_STOPPING] = 2,
     };
@@ -604,7 +603,7 @@ void sim_heal_all(struct sim *s)
         s->nodes[i].twice = 0;
         for (uint32_t k = 0; k < s->nodes[i].n_local; k++) {
             struct sim_shim *shim = &s->nodes[i].shims[k];
-            shim->start_fails_exec = shim->start_fails_fork = shim->start_dies = false;
+            shim->starts_left = 0;
             shim->rank.stubborn = false;
         }
     }

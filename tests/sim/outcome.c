@@ -146,6 +146,23 @@ static void allow_all(struct sim *s, uint32_t epoch)
         o->any |= o->user;
 }
 
+// As many worlds and lives as decisions: no restart was lost, none doubled.
+static void all_restarts_happened(struct sim *s, uint32_t epoch)
+{
+    const struct sim_check *c = s->check;
+    if (c->worlds_restarted != epoch)
+        sim_violate(s, "1: %u decisions to restart the world, and the last epoch is %u",
+                    c->worlds_restarted, epoch);
+    for (uint32_t rank = 0; rank < s->nranks; rank++) {
+        const struct sim_life *life = &c->lives[c->life_of_rank[rank]];
+        // One that waits for its backoff when the world ends comes again with the world.
+        uint32_t most = epoch + c->again[rank], least = s->p.options.backoff_ms ? epoch : most;
+        if (life->incarnation > most || life->incarnation < least)
+            sim_violate(s, "1: rank %u ends in incarnation %u of epoch %u, after %u restarts alone",
+                        rank, life->incarnation, epoch, c->again[rank]);
+    }
+}
+
 void sim_outcome_judge(struct sim *s, int32_t status)
 {
     struct sim_outcome *o = s->outcome;
@@ -156,6 +173,8 @@ void sim_outcome_judge(struct sim *s, int32_t status)
                        "(\"%s\")", status, epoch, s->said_last);
     if (status == 0 && !o->user && !all_ended_well(s, epoch, &rank))
         sim_violate(s, "4: the step ends with 0, but rank %u did not in epoch %u", rank, epoch);
+    if (status == 0 && !o->user)
+        all_restarts_happened(s, epoch);
     const struct pm_options *opt = &s->p.options;
     if (!opt->restart_window_ms &&
         s->check->worlds_restarted + s->check->ranks_restarted > opt->max_restarts)

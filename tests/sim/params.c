@@ -78,7 +78,7 @@ static void draw_faults(struct sim_rng *r, struct sim_params *p)
     for (uint32_t k = SIM_FAULT_NONE + 1; k < SIM_FAULT_MAX; k++)
         if (sim_rng_one_in(r, on_in))
             p->weight[k] = (uint32_t)ONE_OF(r, 1, 2, 8);
-    p->spark = !sim_rng_one_in(r, 12);
+    p->spark = !sim_rng_one_in(r, 32);
     if (sim_rng_one_in(r, 2)) {
         p->weight[SIM_FAULT_RANK_KILLED] += 4;
         p->weight[SIM_FAULT_RANK_EXITS] += 2;
@@ -89,11 +89,11 @@ static void draw_faults(struct sim_rng *r, struct sim_params *p)
         SIM_FAULT_HOST_LOST, SIM_FAULT_HOST_CRASHED, SIM_FAULT_HOST_REBOOTED, SIM_FAULT_RACK_LOST,
         SIM_FAULT_COORD_KILLED, SIM_FAULT_USER_STOP, SIM_FAULT_SLURM_STOP,
     };
-    bool keep = sim_rng_one_in(r, 4);
+    bool keep = sim_rng_one_in(r, 3);
     for (size_t i = 0; i < sizeof(deadly) / sizeof(*deadly); i++)
-        p->weight[deadly[i]] = keep && p->weight[deadly[i]] ? 1 : 0;
+        p->weight[deadly[i]] = keep && (p->weight[deadly[i]] || sim_rng_one_in(r, 6)) ? 1 : 0;
     p->n_faults = (uint32_t)ONE_OF(r, 0, 1, 2, 3, 5, 8, 13, 21, 34);
-    p->chaos_ms = ONE_OF(r, 20000, 30000, 60000) * (p->nnodes < 4 ? 8 : p->nnodes < 8 ? 3 : 1);
+    p->chaos_ms = ONE_OF(r, 30000, 40000, 60000) * (p->nnodes < 4 ? 8 : p->nnodes < 8 ? 3 : 1);
 }
 
 void sim_params_of_seed(struct sim_params *p, uint64_t seed)
@@ -106,7 +106,7 @@ void sim_params_of_seed(struct sim_params *p, uint64_t seed)
     p->cipher = sim_rng_one_in(&r, 16);
     p->skewed = !sim_rng_one_in(&r, 4);
     p->names = !sim_rng_one_in(&r, 6);
-    p->wait_ms = ONE_OF(&r, 0, 0, 0, 0, 3000, 20000);
+    p->wait_ms = ONE_OF(&r, 0, 0, 0, 0, 0, 0, 3000, 20000);
     p->hop_ns = ONE_OF(&r, 5, 25, 100, 1000, 5000) * SIM_US;
     p->jitter_ns = ONE_OF(&r, 0, 20, 2000, 20000) * SIM_US;
     p->local_ns = ONE_OF(&r, 5, 50, 500, 5000) * SIM_US;

@@ -113,8 +113,11 @@ static void step(struct sim *s, uint32_t slot, const struct pm_event *event)
         sim_trace_event(s, slot, &stamped);
     uint32_t life = p->life;
     enum pm_state before = slot == s->p.nnodes ? pm_core_state(p->core) : PM_STATE_NONE;
+    uint64_t digest = sim_check_frame_of_dead(s, slot, &stamped);
     int r = pm_core_step(p->core, &stamped, &actions);
     SIM_ASSERT(r == 0);
+    if (digest)
+        sim_check_unmoved(s, slot, &stamped, digest);
     sim_check_step(s, slot);
     for (size_t i = 0; i < actions.n && p->core && p->life == life; i++)
         act(s, slot, &actions.list[i]);

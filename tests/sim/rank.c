@@ -45,7 +45,7 @@ void sim_rank_fork(struct sim *s, uint32_t node, uint32_t local)
         .fences_left = s->p.pmix ? s->p.fences : 0,
         .stamp = stamp,
         .stop_due_ns = SIM_NEVER,
-        .plan_exec = shim->start_fails_exec,
+        .plan_exec = shim->starts_left && shim->start_fails == 1,
     };
     struct sim_rank *r = &shim->rank;
     r->pace_ns = s->p.life_ms * SIM_MS / (r->fences_left + 1) / 2;
@@ -53,9 +53,9 @@ void sim_rank_fork(struct sim *s, uint32_t node, uint32_t local)
     sim_tracef(s, "rank %u starts on %u.%u epoch %u incarnation %u", r->rank, node, local, r->epoch,
                r->incarnation);
     sim_check_fork(s, node, local);
-    if (shim->start_fails_exec || shim->start_dies) {
-        r->end_status = shim->start_fails_exec ? 127 << 8 : 11;
-        shim->start_fails_exec = shim->start_dies = false;
+    if (shim->starts_left) {
+        r->end_status = r->plan_exec ? 127 << 8 : 11;
+        shim->starts_left--;
         next_step(s, node, local, SIM_RANK_ENDING, sim_rng_below(&s->life, 3 * SIM_MS));
         return;
     }

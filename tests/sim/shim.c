@@ -132,8 +132,8 @@ static void start_rank(struct sim *s, uint32_t node, uint32_t local)
     shim->current = shim->next;
     shim->next.set = false;
     shim->started = true;
-    if (shim->start_fails_fork) {
-        shim->start_fails_fork = false;
+    if (shim->starts_left && shim->start_fails == 2) {
+        shim->starts_left--;
         sim_check_never_ran(s, node, &shim->current, CANNOT_START);
         never_ran(s, node, local, &shim->current, CANNOT_START);
         return;

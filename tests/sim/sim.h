@@ -56,7 +56,8 @@ enum sim_fault_kind {
     SIM_FAULT_RANK_UNREAPABLE, // SIGKILL has no effect for ms (D state)
     SIM_FAULT_RANK_ABORTS,     // arg: status
     SIM_FAULT_RANK_LEAVES,     // ends with 0 without PMIx_Finalize
-    SIM_FAULT_START_FAILS,     // the next start on this task: arg 0 exec, 1 fork, 2 dies at once
+    SIM_FAULT_START_FAILS,     // the next 1 + arg / 4 starts on this task: arg % 4 1 exec, 2 fork,
+                               // else they die at once
     SIM_FAULT_MANY_DIE,        // every rank of arg nodes from `node` on
     // Processes of a node
     SIM_FAULT_AGENT_KILLED,
@@ -305,7 +306,7 @@ struct sim_rank { // user's code of one task: the process that the shim forked
     bool connected;
     bool finalized;
     bool late;      // its next step came due while it was stopped
-    bool plan_exec, plan_fork; // this start fails
+    bool plan_exec; // this start fails
     uint8_t step;
     uint32_t rank;
     uint32_t epoch;
@@ -332,7 +333,8 @@ struct sim_shim {
     bool was_there; // agent's view: has said HELLO
     bool welcomed;
     bool heard;     // agent's view: its socket is open
-    bool start_fails_exec, start_fails_fork, start_dies; // next start
+    uint8_t start_fails;  // how the next starts end: 1 exec, 2 fork, 3 at once
+    uint8_t starts_left;  // that do so
     bool started, open, killing, standing, told_to_stand, ending, overridden;
     struct sim_start current, next;
     int32_t last_status;
@@ -606,6 +608,7 @@ enum sim_srun_what {
     SIM_SRUN_REAPED,    // stamp: status
     SIM_SRUN_WAIT,      // 10 s after the first task
     SIM_SRUN_NODE,      // arg: node: slurmstepd kills the step there
+    SIM_SRUN_NODE_OVER, // arg: node: its last task has ended
     SIM_SRUN_FORCE,
     SIM_SRUN_TOLD,
     SIM_SRUN_SHOT,

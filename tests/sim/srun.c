@@ -58,9 +58,33 @@ static void reaped(struct sim *s, int32_t status)
 
 // --- tasks -------------------------------------------------------------------------------------
 
+static bool all_over(const struct sim *s, uint32_t node)
+{
+    for (uint32_t i = 0; i < s->nodes[node].n_local; i++)
+        if (!s->nodes[node].task_over[i])
+            return false;
+    return true;
+}
+
+// slurmstepd ends with its last task, and takes along whatever of the step is left.
+static void node_over(struct sim *s, uint32_t node)
+{
+    if (s->hosts[node].off)
+        return;
+    if (!sim_host_runs(s, node)) {
+        push(s, RETRY_NS, SIM_SRUN_NODE_OVER, node, 0);
+        return;
+    }
+    sim_proc_end(s, node, true);
+    for (uint32_t i = 0; i < s->nodes[node].n_local; i++)
+        sim_rank_kill(s, node, i);
+}
+
 void sim_srun_task_over(struct sim *s, uint32_t node, uint32_t local, int32_t status)
 {
     s->nodes[node].task_over[local] = true;
+    if (all_over(s, node))
+        push(s, sim_rng_between(&s->local, 5 * SIM_MS, 1000 * SIM_MS), SIM_SRUN_NODE_OVER, node, 0);
     push(s, sim_rng_between(&s->local, SIM_MS, 30 * SIM_MS), SIM_SRUN_TASK, node << 8 | local,
          (uint64_t)(uint32_t)status);
 }
@@ -167,6 +191,9 @@ void sim_srun_due(struct sim *s, uint32_t what, uint32_t arg, uint64_t stamp)
         break;
     case SIM_SRUN_NODE:
         node_killed(s, arg);
+        break;
+    case SIM_SRUN_NODE_OVER:
+        node_over(s, arg);
         break;
     case SIM_SRUN_FORCE:
         srun_ends(s, s->srun.worst << 8);
