@@ -48,65 +48,78 @@ struct pm_event_log *pm_event_log_free(struct pm_event_log *log)
     return NULL;
 }
 
-static void add_uint(json_t *o, const char *name, uint64_t v)
+// A line in the making. Without memory a field would be missing, so the whole line is.
+struct line {
+    json_t *o;
+    bool failed;
+};
+
+static void add(struct line *l, const char *name, json_t *value)
 {
-    json_object_set_new_nocheck(o, name, json_integer((json_int_t)v));
+    l->failed |= json_object_set_new_nocheck(l->o, name, value) < 0;  // also for NULL
 }
 
-static void add_text(json_t *o, const char *name, const char *text)
+static void add_uint(struct line *l, const char *name, uint64_t v)
+{
+    add(l, name, json_integer((json_int_t)v));
+}
+
+static void add_text(struct line *l, const char *name, const char *text)
 {
     if (!text || !*text)
         return;
+    // NULL for lack of memory or for text from a rank's world that is no UTF-8: another try tells.
     json_t *s = json_string(text);
-    // Text from a rank's world that is no UTF-8 is left out rather than breaking the line.
-    json_object_set_new_nocheck(o, name, s ? s : json_string("(not UTF-8)"));
+    if (!s)
+        s = json_string(text);
+    add(l, name, s ? s : json_string("(not UTF-8)"));
 }
 
-static void add_status(json_t *o, int status)
+static void add_status(struct line *l, int status)
 {
     json_t *s = WIFSIGNALED(status) ? json_pack("{s:i}", "signal", WTERMSIG(status))
                                     : json_pack("{s:i}", "exit", WEXITSTATUS(status));
-    json_object_set_new_nocheck(o, "status", s);
+    add(l, "status", s);
 }
 
-static void add_head(json_t *o, const struct pm_event_log *log, const struct pm_log *record)
+static void add_head(struct line *l, const struct pm_event_log *log, const struct pm_log *record)
 {
     char wall[64];
-    add_text(o, "time", pm_clock_wall(wall, sizeof(wall)));
-    add_uint(o, "t_ns", pm_clock_ns());
-    add_text(o, "kind", record->kind);
-    add_text(o, "writer", log->id.writer);
-    add_uint(o, "job", log->id.job);
-    add_uint(o, "step", log->id.step);
-    add_uint(o, "launch", log->id.launch);
-    add_uint(o, "epoch", record->epoch);
+    add_text(l, "time", pm_clock_wall(wall, sizeof(wall)));
+    add_uint(l, "t_ns", pm_clock_ns());
+    add_text(l, "kind", record->kind);
+    add_text(l, "writer", log->id.writer);
+    add_uint(l, "job", log->id.job);
+    add_uint(l, "step", log->id.step);
+    add_uint(l, "launch", log->id.launch);
+    add_uint(l, "epoch", record->epoch);
 }
 
-static void add_subject(json_t *o, const struct pm_log *record)
+static void add_subject(struct line *l, const struct pm_log *record)
 {
     if (record->rank != PM_RANK_NONE) {
-        add_uint(o, "rank", record->rank);
-        add_uint(o, "incarnation", record->incarnation);
+        add_uint(l, "rank", record->rank);
+        add_uint(l, "incarnation", record->incarnation);
     }
     if (record->node != UINT32_MAX)
-        add_uint(o, "node", record->node);
+        add_uint(l, "node", record->node);
     if (record->pid)
-        add_uint(o, "pid", record->pid);
+        add_uint(l, "pid", record->pid);
     if (record->cause != PM_CAUSE_NONE)
-        add_text(o, "cause", pm_cause_name(record->cause));
+        add_text(l, "cause", pm_cause_name(record->cause));
     if (record->has_status)
-        add_status(o, record->wait_status);
+        add_status(l, record->wait_status);
 }
 
 // JSON's numbers are doubles to many readers, which lose the last bits of a hash.
-static void add_hash(json_t *o, const char *name, uint64_t v)
+static void add_hash(struct line *l, const char *name, uint64_t v)
 {
     char text[17];
     snprintf(text, sizeof(text), "%016" PRIx64, v);
-    add_text(o, name, text);
+    add_text(l, name, text);
 }
 
-static void add_rest(json_t *o, const struct pm_log *record)
+static void add_rest(struct line *l, const struct pm_log *record)
 {
     const struct {
         const char *name;
@@ -119,34 +132,35 @@ static void add_rest(json_t *o, const struct pm_log *record)
                      {"lease_end_ns", record->lease_end_ns},
                      {"silent_ms", record->silent_ms},
                      {"timeout_ms", record->timeout_ms}};
-    add_text(o, "action", record->action);
-    add_text(o, "from", record->from);
-    add_text(o, "to", record->to);
-    add_text(o, "reason", record->reason);
+    add_text(l, "action", record->action);
+    add_text(l, "from", record->from);
+    add_text(l, "to", record->to);
+    add_text(l, "reason", record->reason);
     for (size_t i = 0; i < sizeof(durations) / sizeof(*durations); i++) {
         if (durations[i].value)
-            add_uint(o, durations[i].name, durations[i].value);
+            add_uint(l, durations[i].name, durations[i].value);
     }
     if (record->has_fence) {
-        add_hash(o, "fence", record->fence);
-        add_hash(o, "digest", record->digest);
+        add_hash(l, "fence", record->fence);
+        add_hash(l, "digest", record->digest);
     }
 }
 
 int pm_event_log_write(struct pm_event_log *log, const struct pm_log *record)
 {
-    json_t *o = json_object();
-    add_head(o, log, record);
-    add_subject(o, record);
-    add_rest(o, record);
-    PM_CLEANUP_FREE char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
-    json_decref(o);
-    PM_CLEANUP_FREE char *line = NULL;
-    if (!text || asprintf(&line, "%s\n", text) < 0) {
-        line = NULL;
+    struct line l = {.o = json_object()};
+    add_head(&l, log, record);
+    add_subject(&l, record);
+    add_rest(&l, record);
+    // Not json_dumps(): jansson 2.14 leaves keys out when its buffer cannot grow.
+    size_t len = l.failed ? 0 : json_dumpb(l.o, NULL, 0, JSON_COMPACT);
+    PM_CLEANUP_FREE char *text = len ? malloc(len + 1) : NULL;
+    bool good = text && json_dumpb(l.o, text, len, JSON_COMPACT) == len;
+    json_decref(l.o);
+    if (!good)
         return -ENOMEM;
-    }
-    return pm_fd_write_all(log->fd, line, strlen(line));
+    text[len] = '\n';
+    return pm_fd_write_all(log->fd, text, len + 1);
 }
 
 int pm_event_log_expand(const char *pattern, uint32_t job, uint32_t step, char *buf, size_t cap)
