@@ -7,14 +7,17 @@
 #include <dirent.h>
 #include <errno.h>
 #include <event2/event.h>
+#include <jansson.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "pmix_server/io/children.h"
+#include "pmix_server/io/event_log.h"
 #include "pmix_server/io/peers.h"
 #include "pmix_server/io/resolve.h"
+#include "pmix_server/io/signals.h"
 #include "pmix_server/io/util.h"
 #include "tests/kth/kth.h"
 #include "tests/kth/kth_calls.h"
@@ -220,6 +223,51 @@ static int flow_listen(void)
     return rc;
 }
 
+// --- the flow: a line of the event log ------------------------------------------------------------------
+
+// A line that is there has all its fields. The time stamps change, their number does not.
+static int flow_log(void)
+{
+    static const struct pm_log record = {.kind = "failure", .epoch = 1, .rank = 2, .node = 3, .pid = 4,
+                                         .cause = PM_CAUSE_EXIT, .has_status = true, .action = "stop",
+                                         .from = "RUNNING", .to = "STOPPING", .reason = "a reason",
+                                         .halt_ms = 5, .has_fence = true, .fence = 6, .digest = 7};
+    static const struct pm_event_log_id id = {.writer = "coordinator", .job = 8, .step = 9};
+    static const char path[] = "kth_io.log";
+    struct pm_event_log *log = NULL;
+    char line[1024] = "";
+    (void)unlink(path);
+    int rc = pm_event_log_new(path, &id, &log);
+    if (rc < 0)
+        return rc;
+    rc = pm_event_log_write(log, &record);
+    pm_event_log_free(log);
+    FILE *f = fopen(path, "re");
+    size_t len = f ? fread(line, 1, sizeof(line) - 1, f) : 0;
+    if (f)
+        fclose(f);
+    unsigned fields = 0;
+    for (size_t i = 0; i + 1 < len; i++)
+        fields += line[i] == '"' && line[i + 1] == ':';
+    KTH_CHECK(rc < 0 ? len == 0 : fields == 22 && line[len - 1] == '\n', "%d, %u fields: %s", rc,
+              fields, line);
+    return unlink(path) < 0 ? -errno : rc;
+}
+
+static int flow_watch(void)
+{
+    struct pm_children *children = pm_children_new();
+    struct pm_signals *signals = NULL;
+    sigset_t none;
+    sigemptyset(&none);
+    int rc = children ? pm_children_watch(children, getpid(), NULL, NULL) : -ENOMEM;
+    if (rc == 0)
+        rc = pm_signals_new(base, &none, NULL, NULL, &signals);
+    pm_signals_free(signals);
+    pm_children_free(children);
+    return rc;
+}
+
 // --- sweeps -----------------------------------------------------------------------------------------------
 
 static unsigned open_fds(void)
@@ -286,6 +334,7 @@ static void sweep(const char *name, int (*flow)(void), enum kth_calls_mode mode,
 int main(void)
 {
     event_set_mem_functions(malloc, realloc, free);  // libevent's come by kth_memory.c, too
+    json_set_alloc_funcs(malloc, free);
     event_set_log_callback(say_nothing);
     int six = socket(AF_INET6, SOCK_STREAM, 0);
     has_six = six >= 0;
@@ -303,6 +352,9 @@ int main(void)
     sweep("talk", flow_talk, KTH_CALLS_DO_A_PART, KTH_ONCE);
     sweep("talk", flow_talk, KTH_CALLS_DO_A_PART, KTH_FROM_NOW);
     sweep("listen", flow_listen, KTH_CALLS_FAIL, KTH_ONCE);
+    sweep("log", flow_log, KTH_CALLS_FAIL, KTH_ONCE);
+    sweep("log", flow_log, KTH_CALLS_FAIL, KTH_FROM_NOW);
+    sweep("watch", flow_watch, KTH_CALLS_FAIL, KTH_ONCE);
     sweep("resolve", flow_resolve, KTH_CALLS_FAIL, KTH_ONCE);
     return 0;
 }
