@@ -13,6 +13,7 @@
 
 #include "pmix_server/wire/shim_proto.h"
 
+#define SIGNAL_INT  2
 #define SIGNAL_TERM 15
 #define SIGNAL_KILL 9
 
@@ -185,6 +186,14 @@ static bool killed_from_outside(const struct pm_supervisor *s)
     return s->status == PM_EXIT_LOST && s->end == PM_END_WAIT && srun_says(s) > 128;
 }
 
+// To the second Ctrl-C srun kills everything right after it has passed SIGINT on: the ranks have ended by
+// that, but the shims cannot say so any more. (A rank that caught SIGINT and was killed is one of these, too.)
+static int32_t users_status(const struct pm_supervisor *s)
+{
+    bool interrupted = s->user_signal == SIGNAL_INT && srun_says(s) == 128 + SIGNAL_KILL;
+    return s->srun_exited && !interrupted ? srun_says(s) : 128 + s->user_signal;
+}
+
 static int32_t verdict(struct pm_core *core, enum pm_state from)
 {
     struct pm_supervisor *s = core->supervisor;
@@ -193,7 +202,7 @@ static int32_t verdict(struct pm_core *core, enum pm_state from)
     if (from != PM_STATE_FINISHING && from != PM_STATE_STOPPING)
         return over_unexpectedly(core, from);
     if (s->users_verdict)
-        return s->srun_exited ? srun_says(s) : 128 + s->user_signal;
+        return users_status(s);
     if (!killed_from_outside(s))
         return s->status;
     pm_say(core, "pm-supervise: all of the step was killed by signal %d from outside (scancel?)",

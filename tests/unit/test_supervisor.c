@@ -995,6 +995,24 @@ Test(supervisor, user_stop_ends_when_all_ranks_have_ended)
     cr_assert_eq(stand.core.supervisor->restarts, 0);
 }
 
+// srun passes the second Ctrl-C on and kills the step right after it: 130 is what plain srun gives.
+Test(supervisor, ctrl_c_ends_with_130_though_srun_had_to_kill_the_shims)
+{
+    static const struct {
+        int32_t signal, srun, wanted;
+    } cases[] = {{2, 137, 130}, {2, 130, 130}, {2, 1, 1}, {3, 137, 137}, {15, 137, 137}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        if (i)
+            stand_done();
+        running(NULL);
+        stand_event(&(struct pm_event){.type = PM_EVENT_STOP, .signal = cases[i].signal});
+        expect_state(PM_STATE_STOPPING);
+        srun_exits(EXITED(cases[i].srun));
+        cr_expect_eq(stand.exit_status, cases[i].wanted, "signal %d and %d of srun give %d",
+                     cases[i].signal, cases[i].srun, stand.exit_status);
+    }
+}
+
 Test(supervisor, srun_that_ends_by_itself_ends_the_step)
 {
     running(NULL);
