@@ -2,9 +2,9 @@
 //
 // The options as Slurm sees them: --pm-NAME for srun, sbatch and salloc, made from the one table in
 // pmix_server/wire/options.c. A value on a command line is checked when Slurm hands it over, so a
-// bad one ends sbatch and salloc, too, before anything is submitted. Options of sbatch and salloc
-// reach the sruns inside through Slurm's own SLURM_SPANK_* variables and count as command line
-// there; srun's own come later and win.
+// bad one ends srun (with 125, like all that we refuse), sbatch and salloc (with their own status)
+// before anything is submitted. Options of sbatch and salloc reach the sruns inside through Slurm's
+// own SLURM_SPANK_* variables and count as command line there; srun's own come later and win.
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -43,6 +43,8 @@ static int take_option(int val, const char *text, int remote)
     snprintf(source, sizeof source, "--pm-%s", spec->name);
     pm_options_default(&scratch);
     if (pm_options_set(&scratch, source, spec->name, text, error) < 0) {
+        if (spank_context() == S_CTX_LOCAL)
+            pm_srun_refuse(error);
         slurm_spank_log("pm-supervise: %s", error);
         return -1;
     }
@@ -52,15 +54,26 @@ static int take_option(int val, const char *text, int remote)
     return 0;
 }
 
-int pm_plugin_options_register(spank_t spank, bool inert)
+// The default that counts on this host: plugstack.conf's, else our own.
+static const char *default_of(const struct pm_option_spec *spec, int ac, char **av)
+{
+    const char *text = spec->default_text;
+    size_t len = strlen(spec->name);
+    for (int i = 0; i < ac; i++)
+        if (strncmp(av[i], spec->name, len) == 0 && av[i][len] == '=')
+            text = av[i] + len + 1;
+    return text;
+}
+
+int pm_plugin_options_register(spank_t spank, bool inert, int ac, char **av)
 {
     is_inert = inert;
     for (int i = 0; i < MAX_OPTIONS && pm_option_specs[i].name; i++) {
         const struct pm_option_spec *spec = &pm_option_specs[i];
         snprintf(entries[i].name, NAME_CAP, "pm-%s", spec->name);
-        snprintf(entries[i].usage, USAGE_CAP, "%s%s%s%s", spec->help,
-                 *spec->default_text ? " (default " : "", spec->default_text,
-                 *spec->default_text ? ")" : "");
+        const char *text = default_of(spec, ac, av);
+        snprintf(entries[i].usage, USAGE_CAP, "%s%s%s%s", spec->help, *text ? " (default " : "",
+                 text, *text ? ")" : "");
         entries[i].spank = (struct spank_option){
             .name = entries[i].name,
             .arginfo = (char *)(uintptr_t)spec->arginfo,

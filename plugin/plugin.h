@@ -15,8 +15,9 @@
 
 // options.c -----------------------------------------------------------------------------------
 
-// Registers all options with Slurm. `inert`: values are neither checked nor kept.
-int pm_plugin_options_register(spank_t spank, bool inert);
+// Registers all options with Slurm; --help shows the defaults of plugstack.conf (av). `inert`: values
+// are neither checked nor kept.
+int pm_plugin_options_register(spank_t spank, bool inert, int ac, char **av);
 // Command line, then SLURM_PM_*, then plugstack.conf, then the defaults. 0, or -EINVAL with a
 // sentence; in both cases ret->mode tells whether supervision was asked for.
 int pm_plugin_options_resolve(struct pm_options *ret, int ac, char **av, char *error);
@@ -25,6 +26,8 @@ const char *pm_plugin_libexec(int ac, char **av);
 
 // srun.c --------------------------------------------------------------------------------------
 
+// Ends srun with 125 and one line on its stderr, before anything is allocated.
+__attribute__((noreturn)) void pm_srun_refuse(const char *sentence);
 // True in the srun that the coordinator runs.
 bool pm_srun_is_child(void);
 int pm_srun_init(void);

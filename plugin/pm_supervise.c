@@ -12,15 +12,13 @@ SPANK_PLUGIN(pm_supervise, 1)
 
 int slurm_spank_init(spank_t spank, int ac, char **av)
 {
-    (void)ac;
-    (void)av;
     switch (spank_context()) {
     case S_CTX_LOCAL:
-        return pm_plugin_options_register(spank, pm_srun_is_child()) ? -1 : pm_srun_init();
+        return pm_plugin_options_register(spank, pm_srun_is_child(), ac, av) ? -1 : pm_srun_init();
     case S_CTX_ALLOCATOR:
-        return pm_plugin_options_register(spank, false);
+        return pm_plugin_options_register(spank, false, ac, av);
     case S_CTX_REMOTE:
-        return pm_plugin_options_register(spank, true);
+        return pm_plugin_options_register(spank, true, ac, av);
     default:
         return 0;
     }

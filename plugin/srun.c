@@ -43,6 +43,11 @@ __attribute__((noreturn, format(printf, 1, 2))) static void give_up(const char *
     _exit(EXIT_CANNOT_START);
 }
 
+void pm_srun_refuse(const char *sentence)
+{
+    give_up("%s", sentence);
+}
+
 // --- in the child: the report -------------------------------------------------------------------
 
 static int report_fd(void)

@@ -6,8 +6,8 @@
 // that the user's shell waits for), runs the real srun as its child and ends with the verdict on the
 // step. Wiring only: decisions are the core's, see pmix_server/core/.
 //
-// Exit status: the step's verdict; 1 for words on the command line that supervision cannot work with;
-// 125 if supervision could not start. A step that was never launched ends with srun's own status.
+// Exit status: the step's verdict; 125 if supervision could not start, also for words on the command line
+// that it cannot work with. A step that was never launched ends with srun's own status.
 #include <argp.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -252,7 +252,7 @@ int main(int argc, char **argv)
     c.libexec = a.libexec;
     randombytes_buf(c.key, sizeof(c.key));
     if (read_input(&c, &a, error) < 0)
-        return die(PM_EXIT_REFUSED, error);
+        return die(PM_EXIT_CANNOT_START, error);
     int r = start(&c, error);
     if (r < 0)
         die(PM_EXIT_CANNOT_START, error);

@@ -22,9 +22,8 @@
 #include "pmix_server/io/peers.h"
 #include "pmix_server/io/signals.h"
 
-#define PM_EXIT_REFUSED 1          // bad words on the command line: what srun itself exits with
 #define PM_EXIT_INFRASTRUCTURE 1   // something of ours or of Slurm was lost
-#define PM_EXIT_CANNOT_START 125   // supervision could not start
+#define PM_EXIT_CANNOT_START 125   // supervision could not start, or cannot do what was asked for
 #define PM_SIGNALS 32              // standard signals, 1..31
 
 struct early_log {

@@ -29,6 +29,17 @@ spank_err_t spank_option_register(spank_t spank, struct spank_option *option)
     return ESPANK_SUCCESS;
 }
 
+// As in sbatch: in srun a value that is refused ends the process.
+enum spank_context spank_context(void)
+{
+    return S_CTX_ALLOCATOR;
+}
+
+void pm_srun_refuse(const char *sentence)
+{
+    abort();
+}
+
 void slurm_spank_log(const char *format, ...) {}
 
 // Whatever is included is the same file again.
@@ -43,10 +54,6 @@ static FILE *open_conf(const char *path)
 
 static void begin(void)
 {
-    static bool registered;
-    if (!registered)
-        FUZZ_CHECK(pm_plugin_options_register(NULL, false) == 0);
-    registered = true;
     for (int i = 0; i < MAX_OPTIONS; i++) {
         free(entries[i].text);
         entries[i].text = NULL;
@@ -95,6 +102,7 @@ static void resolve(void)
     char error[PM_ERROR_CAP];
     memset(error, 'x', sizeof(error));
     FUZZ_CHECK(pm_plugin_libexec(n_args, args));
+    FUZZ_CHECK(pm_plugin_options_register(NULL, false, n_args, args) == 0);
     if (pm_plugin_options_resolve(&o, n_args, args, error) < 0) {
         FUZZ_CHECK(error[0] && memchr(error, 0, sizeof(error)));
         return;

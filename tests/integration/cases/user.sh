@@ -192,8 +192,9 @@ refused() {
     local line=$1
     shift
     run srun --pm-supervise "$@" -N2 -n2 true
-    [[ $status != 0 ]] || fail "accepted: $*"
-    assert_err "$line"
+    assert_status 125
+    assert_err "^pm-supervise: .*$line"
+    [[ $(wc -l <err) == 1 ]] || fail "said in more than one line"
     [[ -z $(cluster run squeue -h) ]] || fail "something was allocated"
 }
 test_bad_values_are_refused_before_anything_is_allocated() {
@@ -204,14 +205,50 @@ test_bad_values_are_refused_before_anything_is_allocated() {
     refused 'pm-spares' --pm-spares=1
     refused 'pm-port-range' --pm-port-range=5-4
     refused 'mpi' --mpi=pmi2
-    run srun --pm-supervise=everything -N2 true
-    [[ $status != 0 ]] || fail "accepted a mode that there is not"
-    assert_err 'world.*rank.*notify'
+    refused 'pm-log' --pm-log="$case_dir/no/such/folder/log"
+    refused 'takes world, rank, notify or off' --pm-supervise=everything
+    # sbatch looks as well, and submits nothing.
+    run sbatch --pm-supervise --pm-grace=5parsecs --wrap true
+    [[ $status != 0 ]] || fail "sbatch accepted a bad value"
+    assert_err '^pm-supervise: --pm-grace=5parsecs: takes a duration'
+}
+# with_site_defaults NAME=VALUE...: the login host's plugstack.conf has them until the case ends.
+with_site_defaults() {
+    cluster exec login cat /etc/slurm/plugstack.conf | sed "s|pm_supervise.so.*|& $*|" >plugstack
+    trap 'cluster exec login umount /etc/slurm/plugstack.conf' EXIT
+    cluster exec login mount --bind "$case_dir/plugstack" /etc/slurm/plugstack.conf
+}
+test_site_defaults_yield_to_the_environment_and_that_to_the_command_line() {
+    with_site_defaults max-restarts=1 min-uptime=0 grace=7s
+    local dies=(-N1 -n1 "$programs/fault" --lives all --exit 9)
+    run srun --pm-supervise "${dies[@]}"
+    assert_status 9
+    assert_err '; stopping: 1 of 1 restarts used$'
+    run env SLURM_PM_MAX_RESTARTS=2 srun --pm-supervise "${dies[@]}"
+    assert_status 9
+    assert_err '; stopping: 2 of 2 restarts used$'
+    run env SLURM_PM_MAX_RESTARTS=2 srun --pm-max-restarts=3 --pm-supervise "${dies[@]}"
+    assert_status 9
+    assert_err '; stopping: 3 of 3 restarts used$'
+    # What --help says is what counts here.
+    run srun --help
+    tr -s ' \n' ' ' <out >help
+    grep -q -- '--pm-max-restarts=[^(]*(default 1) .*--pm-grace=[^(]*(default 7s)' help || fail "--help does not show the site's defaults"
+}
+test_bad_site_defaults_are_named_and_harm_nobody_else() {
+    with_site_defaults grace=tomorrow
+    refused 'plugstack.conf: grace=tomorrow: takes a duration'
+    run srun -N1 -n1 echo ran
+    assert_status 0
+    assert_out '^ran$'
+    refute_err pm-supervise
 }
 test_heterogeneous_steps_are_refused() {
+    refused 'heterogeneous' --het-group=0
     run srun --pm-supervise -N1 true : -N1 true
-    [[ $status != 0 ]] || fail "a heterogeneous step was accepted"
-    assert_err 'heterogeneous'
+    assert_status 125
+    assert_err '^pm-supervise: .*heterogeneous'
+    [[ -z $(cluster run squeue -h) ]] || fail "something was allocated"
 }
 test_mpi_habits_are_dropped_and_the_programs_own_arguments_kept() {
     supervise --pm-supervise --mpi=pmix -K --no-kill -N1 -n1 echo --mpi=pmi2 -K --no-kill --het-group=1
