@@ -46,25 +46,25 @@ test_missing_libexec_folder_is_one_clear_line() {
     ended_within 25
 }
 
-# A copy of a file of ours that says it is of version 9.9.9.
+readonly version=$(sed -n 's/^#define PM_VERSION "\(.*\)"$/\1/p' "$pm_build/pm_config.h")
+readonly other_version=$(tr 0-9 9876543210 <<<"$version")
+# A copy of a file of ours that says it is of another version.
 other_build() {
-    /usr/bin/python3 - "$1" "$2" <<'PYTHON'
+    /usr/bin/python3 - "$1" "$2" "$version" "$other_version" <<'PYTHON'
 import re, sys
-data = open(sys.argv[1], "rb").read()
-changed = re.sub(rb"(?<![0-9.])0\.1\.0\x00", b"9.9.9\x00", data)
-assert changed != data, "no version in " + sys.argv[1]
-open(sys.argv[2], "wb").write(changed)
+source, target, ours, other = sys.argv[1:]
+data = open(source, "rb").read()
+changed = re.sub(rb"(?<![0-9.])" + re.escape(ours.encode()) + rb"\x00", other.encode() + b"\0", data)
+assert changed != data, "no version in " + source
+open(target, "wb").write(changed)
 PYTHON
     chmod 755 "$2"
 }
-# replaced_on NODE FILE...: these files are of another build there; until the case ends.
+# replaced_on NODE FILE: this file is of another build there; until the case ends.
 replaced_on() {
-    local node=$1 file
-    for file in "${@:2}"; do
-        other_build "$file" "$case_dir/${file##*/}.other"
-        cluster exec "$node" mount --bind "$case_dir/${file##*/}.other" "$file"
-        replaced+=("$node $file")
-    done
+    other_build "$2" "$case_dir/${2##*/}.other"
+    cluster exec "$1" mount --bind "$case_dir/${2##*/}.other" "$2"
+    replaced+=("$1 $2")
 }
 replaced=()
 put_back() {
@@ -73,28 +73,33 @@ put_back() {
     replaced=()
 }
 refused_by_version() {
-    began=$SECONDS
-    supervise --pm-supervise "${three[@]}" -n6 "$programs/fault" --run 60000
     cannot_start
-    assert_err 'pm-supervise: .*0\.1\.0.*9\.9\.9|pm-supervise: .*9\.9\.9.*0\.1\.0'
-    ended_within 25
+    assert_err "^pm-supervise: .*(${version//./\\.}.*${other_version//./\\.}|${other_version//./\\.}.*${version//./\\.})"
     put_back
     rm -rf log.* nodes
 }
+# Steps of the one node: with others that do nothing wrong, srun waits ten seconds before it ends them.
 test_other_builds_refuse_each_other_with_both_versions_named() {
     trap put_back EXIT
-    # All of it on one node: its agent and our coordinator.
-    replaced_on node3 "$(plugin_file)" "$(libexec_dir)/pm-agent"
+    local step=(--pm-supervise -w node1 -N1 -n2 "$programs/fault" --run 60000)
+    # The plugin, and with it the shim: against the coordinator.
+    replaced_on node1 "$(plugin_file)"
+    supervise "${step[@]}"
     refused_by_version
-    # The plugin (and with it the shim) alone: against its agent.
-    replaced_on node3 "$(plugin_file)"
+    replaced_on node1 "$(libexec_dir)/pm-agent"
+    supervise "${step[@]}"
     refused_by_version
-    # The agent alone.
-    replaced_on node2 "$(libexec_dir)/pm-agent"
-    refused_by_version
-    # The coordinator alone: against the plugin in srun.
+    # The coordinator: against the plugin in srun.
     replaced_on login "$(libexec_dir)/pm-coordinator"
+    supervise "${step[@]}"
     refused_by_version
+    # pm-shim as a program, which Slurm >= 23.11 runs: against its agent.
+    replaced_on node1 "$(libexec_dir)/pm-shim"
+    status=0
+    timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" exec node1 "$pm_root/tests/integration/direct_step" start "$(libexec_dir)" \
+        supervise=world -n 2 "$programs/fault" --run 60000 >out 2>err </dev/null || status=$?
+    refused_by_version
+    ended_within 25
 }
 
 # --- ports -------------------------------------------------------------------------------------------------------
