@@ -90,6 +90,20 @@ assert_log_count() {
     [[ $n == "$1" ]] || fail "the event log has $n records with $2, not $1"
 }
 
+# assert_decided ACTION CAUSE LINE: a failure of that cause is in the log, a decision about it, and a line says so.
+assert_decided() {
+    assert_log ".kind == \"failure\" and .cause == \"$2\""
+    assert_log ".kind == \"decision\" and .action == \"$1\" and .cause == \"$2\""
+    assert_err "^pm-supervise: .*$3"
+}
+# The user's stop: one line, one decision, and never a restart.
+assert_stopped_by_user() {
+    assert_err "^pm-supervise: the step is being stopped \\(signal $1\\); no more restarts"
+    assert_log ".kind == \"decision\" and .action == \"stop\" and .reason == \"user's stop, signal $1\""
+    assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
+    assert_log_count 0 '.kind == "failure"'
+}
+
 # pid, on its node, of the current incarnation of a rank: from the nodes' logs.
 rank_pid() {
     cat "$case_dir"/nodes/* | jq -rs --argjson r "$1" \
@@ -105,17 +119,20 @@ signal_rank() { cluster exec "$(rank_host "$1")" kill "-$2" "$(rank_pid "$1")"; 
 node_pids() { cluster exec "$1" ps -eo pid=,comm= | awk -v name="$2" '$2 == name {print $1}'; }
 nodes() { local i; for ((i = 1; i <= pm_nodes; i++)); do echo "node$i"; done; }
 
-# What a step may leave on a node is nothing at all.
+# What a step may leave on a host is nothing at all: no process, no socket for shims, no folder.
 leftovers() {
     cluster exec "$1" sh -c '
         # "sleep 30" below process 1 is how the host itself waits.
-        ps -eo pid=,ppid=,comm=,args= | awk "\$3 ~ /^(pm-|fault|heat|pmix_|mpi_|slurmstepd|sleep|cat|sh\$|bash\$)/ &&
+        ps -eo pid=,ppid=,comm=,args= | awk "\$3 ~ /^(pm-|srun|fault|heat|pmix_|mpi_|slurmstepd|sleep|cat|sh\$|bash\$)/ &&
             !(\$2 <= 1 && (\$4 == \"sleep\" || \$5 ~ /devcluster.d/)) && \$2 != $$ && \$1 != $$"
-        ls -d /tmp/pm-supervise.* /tmp/ompi.* /dev/shm/vader* /dev/shm/pmix* 2>/dev/null' || true
+        awk "\$5 == \"0005\" && \$8 ~ /^@/" /proc/net/unix
+        # No rank runs on the login host, and its /dev/shm is that of the machine.
+        shm=/dev/shm/; [ "$(hostname)" != login ] || shm=/dev/shm/none
+        ls -d /tmp/pm-supervise.* /tmp/ompi.* $shm*vader* $shm*pmix* 2>/dev/null' || true
 }
 assert_clean() {
     local node left deadline
-    for node in $(nodes); do
+    for node in login $(nodes); do
         [[ " ${skip_clean:-} " != *" $node "* ]] || continue
         deadline=$((SECONDS + 8))
         while left=$(leftovers "$node"); [[ -n $left ]]; do

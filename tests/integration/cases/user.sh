@@ -73,8 +73,8 @@ test_scancel_stops_for_good() {
     start_long
     cluster run scancel "$(job_of_case)"
     wait_step
-    [[ $status != 0 ]] || fail "a cancelled step ended with 0"
-    assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
+    assert_status 143
+    assert_stopped_by_user 15
 }
 # Slurm kills all processes of a step that is cancelled by its number at once, ours included.
 test_scancel_of_the_step_ends_as_plain_srun() {
@@ -91,15 +91,15 @@ test_time_limit_stops_for_good() {
     start_long
     cluster run scontrol update "JobId=$(job_of_case)" EndTime=now+1seconds
     wait_step
-    [[ $status != 0 ]] || fail "a step over its time limit ended with 0"
-    assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
+    assert_status 143
+    assert_stopped_by_user 15
 }
 test_sigterm_to_srun_stops_for_good() {
     start_long
     cluster exec login kill -TERM "$(srun_pids pm-coordinator)"
     wait_step
-    [[ $status != 0 ]] || fail "a terminated step ended with 0"
-    assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
+    assert_status 143
+    assert_stopped_by_user 15
 }
 # srun takes the first one as a question, passes the second on to the ranks, and kills what is left at once.
 test_ctrl_c_twice_stops_for_good() {
@@ -132,9 +132,19 @@ test_ctrl_z_and_fg_stop_and_continue_srun_once() {
     assert_status 0
     assert_out_count 1 'srun: got SIGCONT'
 }
+# Of the final world: rank 0 ends in the first life, too, and long before its second ends.
 test_wait_ends_the_step_after_the_first_rank_ended() {
-    supervise --pm-supervise --wait=1 -N2 -n2 bash -c '[ $SLURM_PROCID = 0 ] || sleep 60'
-    ((SECONDS < 30)) || fail "the step went on for $SECONDS s"
+    local began=$SECONDS
+    supervise --pm-supervise --wait=1 -N2 -n2 bash -c '[ $SLURM_PROCID = 0 ] || { [ $PM_EPOCH = 1 ] || { sleep 0.5; exit 7; }; exec sleep 60; }
+        [ $PM_EPOCH = 0 ] || exec sleep 1.2'
+    ((SECONDS - began < 30)) || fail "the step went on for $((SECONDS - began)) s"
+    assert_status 143
+    assert_err '^pm-supervise: ranks on node2 still run 1 s after the first rank ended \(--wait\); stopping$'
+    assert_log '.kind == "decision" and .action == "stop" and .epoch == 1'
+    assert_log_count 1 '.kind == "decision" and .action == "restart-world"'
+    # From the state RUNNING to the decision: the second life of rank 0 and the wait.
+    log_select '.epoch == 1 and (.to == "RUNNING" or .action == "stop")' |
+        jq -se '(.[1].t_ns - .[0].t_ns) / 1e9 | . >= 2 and . < 4' >/dev/null || fail "the wait was not 1 s"
 }
 
 # --- who and where --------------------------------------------------------------------------------
@@ -292,16 +302,23 @@ test_internals_are_not_seen_by_ranks() {
     done
 }
 test_srun_inside_a_supervised_rank() {
-    supervise --pm-supervise -N1 -n1 bash -c 'srun --overlap -n1 echo plain-inner && srun --overlap --pm-supervise -n1 bash -c "echo supervised-inner \$PM_EPOCH \$MASTER_PORT"'
+    supervise --pm-supervise -N2 -n2 bash -c '[ $SLURM_PROCID = 0 ] || exit 0
+        echo "outer $MASTER_ADDR $MASTER_PORT $TORCHELASTIC_RUN_ID"
+        srun --overlap -N1 -n1 -w node2 bash -c "echo plain-inner \${SLURM_MPI_TYPE-unset} \${SLURM_KILL_BAD_EXIT-unset}; env | grep ^SLURM_PM_STEP"
+        srun --overlap --pm-supervise -N1 -n1 -w node2 bash -c "[ \$PM_EPOCH = 1 ] || exit 7; echo inner \$MASTER_ADDR \$MASTER_PORT \$TORCHELASTIC_RUN_ID \$PM_INCARNATION"'
     assert_status 0
-    assert_out '^plain-inner$'
-    assert_out '^supervised-inner 0 [0-9]+$'
+    assert_out '^plain-inner unset unset$'
+    assert_out_count 0 SLURM_PM_STEP
+    assert_err '; restarting 1 rank on 1 node \(restart 1 of 3\)$'
+    # The outer step's rendezvous is not the user's: the inner one has its own.
+    assert_out '^outer node1 [0-9]+ [0-9]+\.0$'
+    assert_out '^inner node2 [0-9]+ [0-9]+\.2 1$'
+    [[ $(awk '$1 == "outer" || $1 == "inner" {print $3}' out | sort -u | wc -l) == 2 ]] || fail "both steps have the same MASTER_PORT"
 }
 test_sbatch_from_a_supervised_rank() {
-    supervise --pm-supervise -N1 -n1 sbatch --wait -n1 --overcommit -o "$case_dir/inner" --wrap "env | grep -c SLURM_PM_STEP; echo batch-ran" || true
+    supervise --pm-supervise -N1 -n1 sbatch --wait -n1 --overcommit -o "$case_dir/inner" --wrap "env | grep -E 'SLURM_PM_STEP|SLURM_PM_KEY'; echo batch-ran"
     assert_status 0
-    wait_file "$case_dir/inner"
-    wait_until 10 "the batch job" grep -q batch-ran "$case_dir/inner"
+    [[ $(<inner) == batch-ran ]] || fail "the batch job printed: $(<inner)"
 }
 test_srun_without_the_option_is_plain_srun() {
     run srun -N2 -n2 bash -c 'exit 5'
