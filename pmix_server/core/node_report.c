@@ -108,6 +108,16 @@ static void report_joined(struct pm_core *core)
     report_map(core);
 }
 
+// A rank that was started again alone runs again.
+static void report_again(struct pm_core *core, const struct pm_local *local)
+{
+    struct pm_node *n = core->node;
+    const struct pm_again *again = pm_wanted_again_of(&n->wanted, local->rank);
+    if (again && again->serial > n->wanted.again_known && local_started(n, local) &&
+        local->incarnation == pm_wanted_incarnation(&n->wanted, local->rank))
+        add_to(core, &n->report.again, again->serial);
+}
+
 static void report_epoch(struct pm_core *core)
 {
     struct pm_node *n = core->node;
@@ -124,15 +134,21 @@ static void report_epoch(struct pm_core *core)
         const struct pm_local *local = &n->locals[i];
         if (!never_ran(n, local) && local->left)
             add_to(core, &n->report.left, local->rank);
+        report_again(core, local);
         if (!n->report.any_ended && !never_ran(n, local) && local_settled(n, local))
             n->report.any_ended = n->dirty = true;
     }
 }
 
-// What only the forming coordinator needs leaves the record when the wanted state shows that it is
-// there.
-static void report_forget_forming(struct pm_node *n)
+// What the coordinator has learned once and for all leaves the record when the wanted state shows that it
+// is there.
+static void report_forget_known(struct pm_core *core)
 {
+    struct pm_node *n = core->node;
+    struct pm_span serials = {.last = n->wanted.again_known};
+    const struct pm_set known = {.spans = &serials, .n = 1};
+    if (pm_set_subtract(&n->report.again, &known) < 0)
+        core->out->error = -ENOMEM;
     if (n->wanted.map_version)
         pm_map_clear(&n->report.map);
     if (n->wanted.have_nodelist && n->report.nodelist) {
@@ -260,7 +276,7 @@ void pm_node_report(struct pm_core *core)
     report_joined(core);
     report_epoch(core);
     report_failures(core);
-    report_forget_forming(n);
+    report_forget_known(core);
     if (report_due(core))
         report_send(core);
 }

@@ -70,10 +70,12 @@ struct pm_notice {
     char text[PM_FAILURE_TEXT_CAP];
 };
 
-// Rank mode: a rank that was started again alone, and how often in this launch.
+// Rank mode: a rank that was started again alone, and how often in this launch. The serial is that of
+// the last time; every restart of a single rank has one of its own, from 1.
 struct pm_again {
     uint32_t rank;
     uint32_t times;
+    uint32_t serial;
 };
 
 struct pm_wanted {
@@ -96,6 +98,8 @@ struct pm_wanted {
     struct pm_set lost;     // nodes whose loss (shim, agent, node) is handled
     struct pm_again *again; // sorted by rank
     uint32_t n_again;
+    uint32_t again_serial; // the newest one; only the coordinator's copy has it
+    uint32_t again_known;  // restarts with a serial up to this one are over: nobody waits for news of them
     struct pm_notice *notices; // the newest PM_NOTICES_MAX
     uint32_t n_notices;
 };
@@ -114,6 +118,7 @@ struct pm_report {
     uint32_t epoch;
     struct pm_set marks[PM_MARK_MAX];
     struct pm_set left;   // ranks, see pm_wanted
+    struct pm_set again;  // serials of pm_again whose rank runs again
     bool any_ended;       // some rank of the epoch ended well
     int32_t user_signal;  // 0, or the signal by which Slurm stops the step
     uint64_t port_serial; // 0: none; the highest wins
@@ -152,7 +157,9 @@ void pm_wanted_done(struct pm_wanted *wanted);
 int pm_wanted_copy(struct pm_wanted *into, const struct pm_wanted *from);
 // How many times the rank was started before: with each epoch, and alone.
 uint32_t pm_wanted_incarnation(const struct pm_wanted *wanted, uint32_t rank);
-// The rank is to start once more alone. 0 or -ENOMEM.
+// How often the rank was started again alone, and the last serial; NULL: never.
+const struct pm_again *pm_wanted_again_of(const struct pm_wanted *wanted, uint32_t rank);
+// The rank is to start once more alone, with a new serial. 0 or -ENOMEM.
 int pm_wanted_again(struct pm_wanted *wanted, uint32_t rank);
 // Adds a notice with the next serial; the oldest goes when there is no room. 0 or -ENOMEM.
 int pm_wanted_notice(struct pm_wanted *wanted, const struct pm_failure *failure);

@@ -20,6 +20,7 @@ void pm_report_done(struct pm_report *report)
     for (int i = 0; i < PM_MARK_MAX; i++)
         pm_set_done(&report->marks[i]);
     pm_set_done(&report->left);
+    pm_set_done(&report->again);
     pm_map_done(&report->map);
     free(report->nodelist);
     free(report->failures.list);
@@ -32,6 +33,7 @@ void pm_report_next_epoch(struct pm_report *report, uint32_t epoch)
     for (int i = 0; i < PM_MARK_MAX; i++)
         pm_set_clear(&report->marks[i]);
     pm_set_clear(&report->left);
+    pm_set_clear(&report->again);
     report->any_ended = false;
 }
 
@@ -44,6 +46,8 @@ static int union_of_epoch(struct pm_report *into, const struct pm_report *from, 
         *changed = true;
     }
     int rc = pm_set_merge(&into->left, &from->left, changed);
+    if (rc == 0)
+        rc = pm_set_merge(&into->again, &from->again, changed);
     for (int i = 0; rc == 0 && i < PM_MARK_MAX; i++)
         rc = pm_set_merge(&into->marks[i], &from->marks[i], changed);
     *changed |= from->any_ended && !into->any_ended;
@@ -162,6 +166,7 @@ void pm_write_report(struct pm_writer *w, const struct pm_report *report)
     for (int i = 0; i < PM_MARK_MAX; i++)
         pm_write_set(w, &report->marks[i]);
     pm_write_set(w, &report->left);
+    pm_write_set(w, &report->again);
     pm_write_i32(w, report->user_signal);
     pm_write_u64(w, report->port_serial);
     pm_write_u16(w, report->port);
@@ -224,6 +229,7 @@ void pm_read_report(struct pm_reader *r, struct pm_report *ret, uint32_t nnodes,
     for (int i = 0; i < PM_MARK_MAX; i++)
         pm_read_set_below(r, &ret->marks[i], nnodes);
     pm_read_set_below(r, &ret->left, nranks);
+    pm_read_set(r, &ret->again, PM_SPANS_MAX);
     ret->user_signal = pm_read_i32(r);
     if (ret->user_signal < 0 || ret->user_signal > 64) // SIGRTMAX
         r->error = -EBADMSG;
@@ -240,6 +246,7 @@ void pm_report_digest(const struct pm_report *report, struct pm_digest *d)
     for (int i = 0; i < PM_MARK_MAX; i++)
         pm_digest_set(d, &report->marks[i]);
     pm_digest_set(d, &report->left);
+    pm_digest_u64(d, pm_set_count(&report->again)); // serials are numbers of no other meaning
     pm_digest_u64(d, (uint64_t)report->any_ended << 32 | (uint32_t)report->user_signal);
     pm_digest_u64(d, report->port);
     pm_digest_u64(d, report->cannot_node);

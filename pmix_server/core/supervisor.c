@@ -103,6 +103,7 @@ struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s)
     pm_report_done(&s->seen);
     pm_set_done(&s->bad_servers);
     pm_set_done(&s->condemned);
+    pm_set_done(&s->deciding);
     free(s->map_frame);
     free(s->nodelist);
     free(s->restart_ns);
@@ -123,7 +124,7 @@ static void clone_unshare(struct pm_supervisor *c)
 {
     c->wanted = (struct pm_wanted){0};
     c->seen = (struct pm_report){0};
-    c->bad_servers = c->condemned = (struct pm_set){0};
+    c->bad_servers = c->condemned = c->deciding = (struct pm_set){0};
     c->map_frame = NULL;
     c->nodelist = NULL;
     c->restart_ns = NULL;
@@ -145,6 +146,7 @@ struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s)
               pm_wanted_copy(&c->wanted, &s->wanted) == 0 &&
               pm_report_copy(&c->seen, &s->seen) == 0 &&
               pm_set_copy(&c->condemned, &s->condemned) == 0 &&
+              pm_set_copy(&c->deciding, &s->deciding) == 0 &&
               pm_set_copy(&c->bad_servers, &s->bad_servers) == 0;
     return ok ? c : pm_supervisor_free(c);
 }
@@ -186,10 +188,7 @@ void pm_supervisor_digest(const struct pm_supervisor *s, uint64_t now_ns, struct
     for (uint32_t i = 0; i < s->n_restart_ns; i++) // without a window only their number counts
         if (now_ns < s->restart_ns[i] + s->restart_window_ms * PM_MS)
             pm_digest_time(d, s->restart_ns[i], now_ns);
-    for (uint32_t i = 0; i < s->n_pending; i++) {
-        pm_digest_u64(d, s->pending[i].rank);
-        pm_digest_time(d, s->pending[i].due_ns, now_ns);
-    }
+    pm_supervisor_again_digest(s, now_ns, d);
 }
 
 enum pm_state pm_supervisor_state(const struct pm_supervisor *s)
@@ -381,7 +380,7 @@ uint64_t pm_supervisor_deadline_ns(const struct pm_supervisor *s)
         return UINT64_MAX;
     uint64_t due = s->deadline_ns;
     uint64_t side = pm_supervisor_side_deadline_ns(s);
-    uint64_t pending = pm_supervisor_pending_ns(s);
+    uint64_t pending = pm_supervisor_again_deadline_ns(s);
     due = side < due ? side : due;
     return pending < due ? pending : due;
 }
@@ -402,7 +401,7 @@ static void on_timer(struct pm_core *core)
             pm_supervisor_timed_out(core);
     }
     pm_supervisor_side_timers(core);
-    pm_supervisor_pending_due(core);
+    pm_supervisor_again_due(core);
 }
 
 // --- events ------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The coordinator's part of the core in five files: supervisor.c owns it (table of transitions,
+// The coordinator's part of the core in six files: supervisor.c owns it (table of transitions,
 // timers), supervisor_frames.c takes the records of the tree in, supervisor_states.c says what each
 // state waits for and does on entry, supervisor_decide.c turns failures into decisions,
-// supervisor_stop.c ends the step.
+// supervisor_again.c follows ranks that start again alone, supervisor_stop.c ends the step.
 #ifndef PM_CORE_SUPERVISOR_H
 #define PM_CORE_SUPERVISOR_H
 
@@ -15,6 +15,8 @@
 #define PM_USER_STOP_MS          35000u
 // A rank is gone, or its node is taken out, this long after SIGKILL.
 #define PM_REAP_MS               10000u
+// Ranks that fail so shortly after one another failed at once.
+#define PM_AT_ONCE_MS            500u
 // How long we wait for a port of rank 0's node before the world starts without one.
 #define PM_PORT_WAIT_MS          500u
 #define PM_PLACE_POLL_MS         50u
@@ -55,9 +57,12 @@ enum pm_end_stage {
     PM_END_GIVE_UP,
 };
 
-struct pm_pending { // a rank that waits for its backoff
+// Rank mode: a rank on its way from its failure to its next life.
+struct pm_pending {
     uint32_t rank;
-    uint64_t due_ns;
+    uint32_t serial; // of struct pm_again; 0: waits for its backoff
+    uint64_t decided_ns;
+    uint64_t due_ns; // end of the backoff; then, when the start has taken too long
 };
 
 struct pm_supervisor {
@@ -100,6 +105,10 @@ struct pm_supervisor {
     struct pm_set bad_servers; // nodes whose server failure of this epoch is known
     struct pm_pending *pending;
     uint32_t n_pending;
+    // Rank mode: what fails while a decision is open joins it, once a rank.
+    struct pm_set deciding;   // ranks of the newest decision
+    uint64_t decision_ns;     // when it was made; 0: there is none
+    uint64_t decision_due_ns; // end of its backoff
     uint32_t lines; // of this epoch
     uint16_t last_port;
     uint64_t last_port_serial;
@@ -145,6 +154,8 @@ enum pm_input pm_supervisor_condition(struct pm_core *core);
 uint64_t pm_supervisor_side_deadline_ns(const struct pm_supervisor *s);
 void pm_supervisor_side_timers(struct pm_core *core);
 void pm_supervisor_timed_out(struct pm_core *core);
+// A rank that is started again alone does not start.
+void pm_supervisor_rank_stuck(struct pm_core *core, uint32_t rank);
 
 // --- supervisor_decide.c
 // -------------------------------------------------------------------------- A failure came in;
@@ -153,9 +164,27 @@ void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failur
 // Is this failure already part of a decision?
 bool pm_supervisor_knows(const struct pm_core *core, const struct pm_failure *failure);
 void pm_supervisor_left(struct pm_core *core, const struct pm_set *left);
-uint64_t pm_supervisor_pending_ns(const struct pm_supervisor *s);
-void pm_supervisor_pending_due(struct pm_core *core);
-void pm_supervisor_pending_forget(struct pm_core *core); // the world ends; they stay dead
+// A line on srun's stderr; not `always`: at most PM_LINES_MAX of an epoch without --pm-verbose.
+void pm_supervisor_say_line(struct pm_core *core, const char *line, bool always);
+
+// --- supervisor_again.c ------------------------------------------------------------------------
+// Is the rank waiting for its backoff?
+bool pm_supervisor_again_waits(const struct pm_supervisor *s, uint32_t rank);
+// Is a decision about other ranks open, which this one's failure joins?
+bool pm_supervisor_again_joins(const struct pm_supervisor *s, uint32_t rank, uint64_t now_ns);
+void pm_supervisor_again_digest(const struct pm_supervisor *s, uint64_t now_ns, struct pm_digest *d);
+// A new decision, made on `history`; pm_supervisor_again() then for its rank and all that join it.
+void pm_supervisor_again_decide(struct pm_core *core, const struct pm_history *history,
+                                uint64_t backoff_ms);
+void pm_supervisor_again(struct pm_core *core, uint32_t rank);
+// What is left of the decision's backoff.
+uint64_t pm_supervisor_again_wait_ms(const struct pm_core *core);
+// The world or the step ends: nobody is waited for, and who waited for his backoff stays dead.
+void pm_supervisor_again_forget(struct pm_core *core);
+// After each report: who runs again?
+void pm_supervisor_again_heard(struct pm_core *core);
+uint64_t pm_supervisor_again_deadline_ns(const struct pm_supervisor *s);
+void pm_supervisor_again_due(struct pm_core *core);
 
 // --- supervisor_stop.c -------------------------------------------------------------------------
 void pm_supervisor_enter_finishing(struct pm_core *core, enum pm_state from);

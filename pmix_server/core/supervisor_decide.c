@@ -22,14 +22,6 @@ static void need(struct pm_core *core, int rc)
 
 // --- what is known -----------------------------------------------------------------------------
 
-static bool is_pending(const struct pm_supervisor *s, uint32_t rank)
-{
-    for (uint32_t i = 0; i < s->n_pending; i++)
-        if (s->pending[i].rank == rank)
-            return true;
-    return false;
-}
-
 bool pm_supervisor_knows(const struct pm_core *core, const struct pm_failure *failure)
 {
     const struct pm_supervisor *s = core->supervisor;
@@ -43,7 +35,7 @@ bool pm_supervisor_knows(const struct pm_core *core, const struct pm_failure *fa
     if (failure->rank == PM_RANK_NONE)
         return pm_set_has(&s->bad_servers, failure->node);
     return failure->incarnation < pm_wanted_incarnation(wanted, failure->rank) ||
-           pm_set_has(&wanted->dead, failure->rank) || is_pending(s, failure->rank);
+           pm_set_has(&wanted->dead, failure->rank) || pm_supervisor_again_waits(s, failure->rank);
 }
 
 // The node's ranks are dead with it.
@@ -158,7 +150,7 @@ static void log_failure(struct pm_core *core, const char *kind, const struct pm_
 }
 
 // Decisions about single ranks can be thousands in an epoch; the log has them all.
-static void say_line(struct pm_core *core, const char *line, bool always)
+void pm_supervisor_say_line(struct pm_core *core, const char *line, bool always)
 {
     struct pm_supervisor *s = core->supervisor;
     s->lines++;
@@ -195,7 +187,7 @@ static void tell(struct pm_core *core, struct pm_story *story)
     if (verdict->action == PM_VERDICT_IGNORE && !pm_cause_is_loss(story->failure->cause))
         pm_say_verbose(core, "%s", line);
     else
-        say_line(core, line, !single);
+        pm_supervisor_say_line(core, line, !single);
 }
 
 // --- what is done ------------------------------------------------------------------------------
@@ -223,34 +215,17 @@ static void do_notify(struct pm_core *core, struct pm_story *story,
         pm_collective_rank_lost(core, s->wanted.epoch, story->failure->rank);
 }
 
-static void rank_again(struct pm_core *core, uint32_t rank)
-{
-    struct pm_supervisor *s = core->supervisor;
-    need(core, pm_wanted_again(&s->wanted, rank));
-    s->wanted_dirty = true;
-}
-
 static void do_rank(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
 {
     struct pm_supervisor *s = core->supervisor;
-    uint32_t rank = story->failure->rank;
     story->restart = history->restarts + 1;
-    story->backoff_ms = spend_restart(core, story->failure, history);
+    if (!pm_supervisor_again_joins(s, story->failure->rank, core->now_ns))
+        pm_supervisor_again_decide(core, history, spend_restart(core, story->failure, history));
+    story->backoff_ms = pm_supervisor_again_wait_ms(core);
     tell(core, story);
     need(core, pm_wanted_notice(&s->wanted, story->failure));
     s->wanted_dirty = true;
-    if (!story->backoff_ms) {
-        rank_again(core, rank);
-        return;
-    }
-    struct pm_pending *pending = realloc(s->pending, (s->n_pending + 1u) * sizeof(*pending));
-    if (!pending) {
-        core->out->error = -ENOMEM;
-        return;
-    }
-    s->pending = pending;
-    s->pending[s->n_pending++] =
-        (struct pm_pending){.rank = rank, .due_ns = core->now_ns + story->backoff_ms * PM_MS};
+    pm_supervisor_again(core, story->failure->rank);
 }
 
 static void do_world(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
@@ -293,13 +268,30 @@ static bool joins(const struct pm_supervisor *s, const struct pm_verdict *verdic
            verdict->action != PM_VERDICT_STOP;
 }
 
+// What fails while a decision is carried out is judged on what that was made on: its restart is spent
+// already. Unless it asks for more than to join.
+static struct pm_verdict judge(struct pm_core *core, const struct pm_failure *failure,
+                               struct pm_history *ret_history)
+{
+    struct pm_supervisor *s = core->supervisor;
+    const struct pm_options *o = &core->config.options;
+    bool deciding = s->state == PM_STATE_HALTING || s->state == PM_STATE_PLACING;
+    bool joining = !deciding && failure->rank != PM_RANK_NONE &&
+                   pm_supervisor_again_joins(s, failure->rank, core->now_ns);
+    *ret_history = deciding || joining ? s->decision : history_of(core, failure);
+    ret_history->user_stop = s->user_stop;
+    struct pm_verdict verdict = pm_policy(failure, ret_history, o);
+    if (!joining || verdict.action == PM_VERDICT_RESTART_RANK)
+        return verdict;
+    *ret_history = history_of(core, failure);
+    return pm_policy(failure, ret_history, o);
+}
+
 void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failure, uint32_t more)
 {
     struct pm_supervisor *s = core->supervisor;
-    bool deciding = s->state == PM_STATE_HALTING || s->state == PM_STATE_PLACING;
-    struct pm_history history = deciding ? s->decision : history_of(core, failure);
-    history.user_stop = s->user_stop;
-    struct pm_verdict verdict = pm_policy(failure, &history, &core->config.options);
+    struct pm_history history;
+    struct pm_verdict verdict = judge(core, failure, &history);
     log_failure(core, "failure", failure, NULL, failure->text);
     if (joins(s, &verdict)) {
         log_failure(core, "decision", failure, pm_verdict_name(PM_VERDICT_IGNORE),
@@ -340,37 +332,4 @@ void pm_supervisor_left(struct pm_core *core, const struct pm_set *left)
          rank = pm_set_next(&fresh, rank + 1))
         pm_collective_rank_lost(core, s->wanted.epoch, rank);
     pm_set_done(&fresh);
-}
-
-// --- ranks that wait for their backoff ---------------------------------------------------------
-
-uint64_t pm_supervisor_pending_ns(const struct pm_supervisor *s)
-{
-    uint64_t due = UINT64_MAX;
-    for (uint32_t i = 0; i < s->n_pending; i++)
-        if (s->pending[i].due_ns < due)
-            due = s->pending[i].due_ns;
-    return due;
-}
-
-// Nobody is started again alone any more: what they failed of has been decided, and stays so.
-void pm_supervisor_pending_forget(struct pm_core *core)
-{
-    struct pm_supervisor *s = core->supervisor;
-    for (uint32_t i = 0; i < s->n_pending; i++)
-        need(core, pm_set_add(&s->wanted.dead, s->pending[i].rank));
-    s->n_pending = 0;
-}
-
-void pm_supervisor_pending_due(struct pm_core *core)
-{
-    struct pm_supervisor *s = core->supervisor;
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < s->n_pending; i++) {
-        if (core->now_ns < s->pending[i].due_ns)
-            s->pending[kept++] = s->pending[i];
-        else
-            rank_again(core, s->pending[i].rank);
-    }
-    s->n_pending = kept;
 }

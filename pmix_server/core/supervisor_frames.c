@@ -54,6 +54,7 @@ static void take_report(struct pm_core *core, struct pm_report *report)
         pm_supervisor_user_stop(core, s->seen.user_signal);
     assert(s->seen.epoch == s->wanted.epoch); // each epoch begins with both
     pm_supervisor_left(core, &s->seen.left);
+    pm_supervisor_again_heard(core);
     take_failures(core, &report->failures);
 }
 

@@ -265,6 +265,15 @@ static void wait_is_over(struct pm_core *core)
     (void)pm_supervisor_fire(core, PM_IN_WAIT_OVER);
 }
 
+void pm_supervisor_rank_stuck(struct pm_core *core, uint32_t rank)
+{
+    char text[32];
+    (void)refuse(core, PM_EXIT_LOST, "pm-supervise: rank %u did not start again within %s; stopping",
+                 rank,
+                 pm_duration_format(core->config.options.start_timeout_ms, text, sizeof(text)));
+    (void)pm_supervisor_fire(core, PM_IN_STOP);
+}
+
 // --- HALTING, PLACING --------------------------------------------------------------------------
 
 static uint64_t halt_bound_ms(const struct pm_core *core)
@@ -278,7 +287,7 @@ static void enter_halting(struct pm_core *core, enum pm_state from)
     (void)from;
     struct pm_supervisor *s = core->supervisor;
     s->decided_ns = core->now_ns;
-    pm_supervisor_pending_forget(core);
+    pm_supervisor_again_forget(core);
     pm_collective_epoch_over(core, s->wanted.epoch);
     pm_supervisor_want(core, PM_PHASE_HALT);
     pm_supervisor_arm(core, halt_bound_ms(core));

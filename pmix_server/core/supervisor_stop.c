@@ -80,6 +80,7 @@ bool pm_supervisor_quiet(struct pm_core *core)
 void pm_supervisor_enter_finishing(struct pm_core *core, enum pm_state from)
 {
     (void)from;
+    pm_supervisor_again_forget(core);
     pm_supervisor_end_next(core, PM_END_SHIMS);
 }
 
@@ -106,7 +107,7 @@ static void tell_stop(struct pm_core *core)
 void pm_supervisor_enter_stopping(struct pm_core *core, enum pm_state from)
 {
     struct pm_supervisor *s = core->supervisor;
-    pm_supervisor_pending_forget(core);
+    pm_supervisor_again_forget(core);
     s->users_verdict = s->user_stop;
     if (s->stop_line[0])
         tell_stop(core);

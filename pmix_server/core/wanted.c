@@ -63,11 +63,16 @@ static uint32_t again_lower(const struct pm_wanted *wanted, uint32_t rank)
     return lo;
 }
 
-uint32_t pm_wanted_incarnation(const struct pm_wanted *wanted, uint32_t rank)
+const struct pm_again *pm_wanted_again_of(const struct pm_wanted *wanted, uint32_t rank)
 {
     uint32_t at = again_lower(wanted, rank);
-    bool alone = at < wanted->n_again && wanted->again[at].rank == rank;
-    return wanted->epoch + (alone ? wanted->again[at].times : 0);
+    return at < wanted->n_again && wanted->again[at].rank == rank ? &wanted->again[at] : NULL;
+}
+
+uint32_t pm_wanted_incarnation(const struct pm_wanted *wanted, uint32_t rank)
+{
+    const struct pm_again *alone = pm_wanted_again_of(wanted, rank);
+    return wanted->epoch + (alone ? alone->times : 0);
 }
 
 int pm_wanted_again(struct pm_wanted *wanted, uint32_t rank)
@@ -75,13 +80,14 @@ int pm_wanted_again(struct pm_wanted *wanted, uint32_t rank)
     uint32_t at = again_lower(wanted, rank);
     if (at < wanted->n_again && wanted->again[at].rank == rank) {
         wanted->again[at].times++;
+        wanted->again[at].serial = ++wanted->again_serial;
         return 0;
     }
     struct pm_again *again = realloc(wanted->again, (wanted->n_again + 1u) * sizeof(*again));
     if (!again)
         return -ENOMEM;
     memmove(&again[at + 1], &again[at], (wanted->n_again - at) * sizeof(*again));
-    again[at] = (struct pm_again){.rank = rank, .times = 1};
+    again[at] = (struct pm_again){.rank = rank, .times = 1, .serial = ++wanted->again_serial};
     wanted->again = again;
     wanted->n_again++;
     return 0;
@@ -129,10 +135,12 @@ bool pm_wanted_handles(const struct pm_wanted *wanted, const struct pm_failure *
 static void write_again(struct pm_writer *w, const struct pm_wanted *wanted)
 {
     uint32_t before = 0;
+    pm_write_var(w, wanted->again_known);
     pm_write_var(w, wanted->n_again);
     for (uint32_t i = 0; i < wanted->n_again; i++) {
         pm_write_var(w, wanted->again[i].rank - before);
         pm_write_var(w, wanted->again[i].times);
+        pm_write_var(w, wanted->again[i].serial);
         before = wanted->again[i].rank;
     }
 }
@@ -175,7 +183,11 @@ void pm_write_wanted(struct pm_writer *w, const struct pm_wanted *wanted)
 
 static void read_again(struct pm_reader *r, struct pm_wanted *ret, uint32_t nranks)
 {
-    uint32_t n = pm_read_count(r, nranks, 2);
+    uint64_t known = pm_read_var(r);
+    uint32_t n = pm_read_count(r, nranks, 3);
+    if (known > UINT32_MAX)
+        r->error = -EBADMSG;
+    ret->again_known = (uint32_t)known;
     ret->again = calloc(n + 1u, sizeof(*ret->again));
     if (!ret->again)
         pm_reader_no_memory(r);
@@ -183,12 +195,14 @@ static void read_again(struct pm_reader *r, struct pm_wanted *ret, uint32_t nran
     for (uint32_t i = 0; i < n && !r->error; i++) {
         uint64_t gap = pm_read_var(r);
         uint64_t times = pm_read_var(r);
+        uint64_t serial = pm_read_var(r);
         rank += gap;
-        if (gap >= nranks || rank >= nranks || (i && !gap) || times > UINT32_MAX)
+        if (gap >= nranks || rank >= nranks || (i && !gap) || times > UINT32_MAX ||
+            serial > UINT32_MAX)
             r->error = -EBADMSG;
         else
-            ret->again[ret->n_again++] =
-                (struct pm_again){.rank = (uint32_t)rank, .times = (uint32_t)times};
+            ret->again[ret->n_again++] = (struct pm_again){
+                .rank = (uint32_t)rank, .times = (uint32_t)times, .serial = (uint32_t)serial};
     }
 }
 

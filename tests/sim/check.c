@@ -19,6 +19,8 @@ struct sim_check *sim_check_new(struct sim *s)
 
 void sim_check_free(struct sim_check *c)
 {
+    pm_set_done(&c->deciding);
+    pm_set_done(&c->on_their_way);
     for (uint32_t i = 0; i < c->n; i++) {
         pm_set_done(&c->watch[i].dead);
         pm_set_done(&c->watch[i].dead_before);
@@ -182,6 +184,8 @@ static void check_log(struct sim *s, const struct pm_log *log)
 {
     if (!strcmp(log->kind, "decision"))
         sim_check_decision(s, log);
+    else if (!strcmp(log->kind, "running-again"))
+        sim_check_again(s, log);
     else if (!strcmp(log->kind, "lost"))
         sim_check_lost(s, log);
     else if (!strcmp(log->kind, "state") && log->to && !strcmp(log->to, "PLACING"))

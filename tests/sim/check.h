@@ -51,8 +51,11 @@ struct sim_check {
     uint32_t n; // slots
     uint32_t n_declared;
     uint32_t worlds_restarted; // decisions
-    uint32_t ranks_restarted;
+    uint32_t ranks_restarted;  // decisions, not ranks
     uint32_t *again; // per rank: decisions to start it again alone
+    struct pm_set deciding;    // ranks of the newest of them
+    struct pm_set on_their_way; // of those, whoever is not known to run again
+    uint64_t rank_decision_ns;
     uint32_t last_world_epoch; // that was decided to end, SIM_NONE: none
     bool job_suspended;
     uint64_t next_full;
@@ -97,6 +100,7 @@ struct sim_life *sim_life_now(struct sim *s, uint32_t node, uint32_t local);
 bool sim_life_failed(const struct sim_life *life); // ended, not as meant, and not by us
 uint64_t sim_disturbed_ns(const struct sim *s, uint32_t slot); // in all, so far
 void sim_check_decision(struct sim *s, const struct pm_log *log);
+void sim_check_again(struct sim *s, const struct pm_log *log);
 void sim_check_lost(struct sim *s, const struct pm_log *log);
 void sim_check_known(struct sim *s, uint32_t slot); // whom its core knows to be dead, after a step
 void sim_check_send(struct sim *s, uint32_t slot, const struct pm_action *a);

@@ -30,6 +30,35 @@ static void check_cause(struct sim *s, const struct pm_log *log, struct sim_life
         sim_violate(s, "4: rank %u of epoch %u never called abort", log->rank, log->epoch);
 }
 
+static void must(int r)
+{
+    SIM_ASSERT(r == 0);
+}
+
+// What fails until all ranks of a decision run again, or within half a second, is part of it, once a rank.
+// (A fifth more, as the coordinator's clock may be another.)
+static void count_rank_restart(struct sim *s, const struct pm_log *log)
+{
+    struct sim_check *c = s->check;
+    bool open = c->rank_decision_ns && (!pm_set_empty(&c->on_their_way) ||
+                                        s->now_ns < c->rank_decision_ns + 600 * SIM_MS);
+    if (!open || pm_set_has(&c->deciding, log->rank)) {
+        c->ranks_restarted++;
+        c->rank_decision_ns = s->now_ns;
+        must(pm_set_copy(&c->deciding, &c->on_their_way));
+    }
+    must(pm_set_add(&c->deciding, log->rank));
+    must(pm_set_add(&c->on_their_way, log->rank));
+}
+
+void sim_check_again(struct sim *s, const struct pm_log *log)
+{
+    if (!sim_life_of(s, log->rank, log->epoch, log->incarnation))
+        sim_violate(s, "4: rank %u epoch %u incarnation %u is said to run again, and never was",
+                    log->rank, log->epoch, log->incarnation);
+    must(pm_set_remove(&s->check->on_their_way, log->rank));
+}
+
 void sim_check_decision(struct sim *s, const struct pm_log *log)
 {
     struct sim_check *c = s->check;
@@ -38,9 +67,11 @@ void sim_check_decision(struct sim *s, const struct pm_log *log)
             sim_violate(s, "1: two decisions to restart the world of epoch %u", log->epoch);
         c->last_world_epoch = log->epoch;
         c->worlds_restarted++;
+        pm_set_clear(&c->on_their_way);
+        c->rank_decision_ns = 0;
     }
     if (!strcmp(log->action, "restart-rank")) {
-        c->ranks_restarted++;
+        count_rank_restart(s, log);
         c->again[log->rank]++;
     }
     if (log->cause == PM_CAUSE_NONE || log->rank == PM_RANK_NONE || is_loss(log->cause))

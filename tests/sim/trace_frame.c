@@ -61,6 +61,7 @@ static void report(const struct sim *s, struct pm_reader *r, struct line *line)
     for (int i = 0; i < PM_MARK_MAX; i++)
         put_set(line, marks[i], &p.marks[i]);
     put_set(line, "left", &p.left);
+    put_set(line, "restart", &p.again);
     if (p.user_signal)
         put(line, " stopped by signal %d", p.user_signal);
     if (p.cannot_node != UINT32_MAX)

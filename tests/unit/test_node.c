@@ -704,6 +704,26 @@ Test(node, a_rank_starts_again_alone_after_its_tree_is_gone)
     cr_assert(marked(PM_MARK_ENDED));
 }
 
+Test(node, tells_by_its_serial_that_a_rank_runs_again_until_that_is_known)
+{
+    running();
+    exits(1, EXITED(4));
+    (void)reported();
+    cr_assert_eq(pm_wanted_again(&wanted, 3), 0);
+    want(PM_PHASE_START);
+    event(PM_EVENT_RANK_GONE, 1);
+    stand_run_ms(10);
+    cr_assert(pm_set_empty(&stand.report.again));
+    event(PM_EVENT_RANK_STARTED, 1);
+    stand_run_ms(10);
+    cr_assert(pm_set_has(&stand.report.again, wanted.again[0].serial));
+    wanted.again_known = wanted.again[0].serial;
+    want(PM_PHASE_START);
+    exits(0, 0);
+    stand_run_ms(10);
+    cr_assert(pm_set_empty(&stand.report.again));
+}
+
 Test(node, a_rank_that_stays_dead_counts_as_ended_and_its_tree_goes)
 {
     connected();

@@ -43,6 +43,7 @@ static struct pm_report random_report(void)
     for (int i = 0; i < PM_MARK_MAX; i++)
         random_set(&report.marks[i], NODES);
     random_set(&report.left, RANKS);
+    random_set(&report.again, RANKS);
     report.any_ended = rand() % 2;
     report.user_signal = 0;
     report.port_serial = (uint64_t)rand() % 4;
@@ -195,6 +196,7 @@ static struct pm_wanted random_wanted(void)
     random_set(&w.dead, RANKS);
     random_set(&w.left, RANKS);
     random_set(&w.lost, NODES);
+    w.again_known = (uint32_t)rand();
     for (int i = rand() % 50; i > 0; i--)
         cr_assert_eq(pm_wanted_again(&w, (uint32_t)rand() % RANKS), 0);
     for (int i = rand() % 80; i > 0; i--) {

@@ -727,6 +727,112 @@ Test(supervisor, a_rank_that_waits_for_its_backoff_is_decided_on_once)
     cr_assert_eq(decisions_about(3, 1), 1);
 }
 
+static void again(uint32_t first, uint32_t last)
+{
+    struct pm_report report;
+    pm_report_init(&report);
+    cr_assert_eq(pm_set_add_span(&report.again, first, last), 0);
+    cr_assert(stand_report(&report));
+    pm_report_done(&report);
+}
+
+// Both with the last restart: the second failure does not find the budget used.
+Test(supervisor, rank_mode_takes_two_failures_at_once_for_one_decision)
+{
+    struct pm_options o;
+    stand_options(&o);
+    o.mode = PM_MODE_RANK;
+    o.max_restarts = 1;
+    stand_coordinator(4, 2, &o);
+    stand_running();
+    stand_run_ms(60000);
+    stand_forget();
+    fail_unconnected(3);
+    stand_run_ms(5);
+    fail_unconnected(6);
+    expect_state(PM_STATE_RUNNING);
+    cr_assert_eq(stand.core.supervisor->restarts, 1);
+    expect_said("rank 3 (node1, pid 8123) exited with code 4 after 12m04s; restarting this rank (restart 1 of 1)\n");
+    expect_said("rank 6 (node3, pid 8123) exited with code 4 after 12m04s; restarting this rank (restart 1 of 1)\n");
+    cr_assert_eq(pm_wanted_incarnation(&stand.wanted, 6), 1);
+    stand_run_ms(20);
+    again(2, 2);
+    expect_said("pm-supervise: rank 6 running again after 20 ms\n");
+    cr_assert_not(stand_said("rank 3 running"));
+    stand_run_ms(13);
+    again(1, 2);
+    expect_said("pm-supervise: rank 3 running again after 38 ms\n");
+    cr_assert_eq(stand_count(PM_ACTION_SAY, NULL), 4);
+    // At once is a moment longer than the restart took; then the decision is over, and with it the budget.
+    stand_run_ms(461);
+    fail_unconnected(7);
+    again(1, 3);
+    cr_assert_eq(stand.core.supervisor->restarts, 1);
+    stand_run_ms(1);
+    fail_unconnected(0);
+    expect_state(PM_STATE_STOPPING);
+    expect_said("; stopping: 1 of 1 restarts used");
+}
+
+Test(supervisor, rank_mode_counts_a_rank_that_dies_again_before_others_have_started)
+{
+    running_in(PM_MODE_RANK, 0);
+    fail_unconnected(3);
+    fail_unconnected(6);
+    fail_unconnected(3);
+    cr_assert_eq(stand.core.supervisor->restarts, 2);
+    cr_assert_eq(pm_wanted_incarnation(&stand.wanted, 3), 2);
+    expect_said("(restart 2 of 3)");
+    // The news of its first restart is old; only that of the others counts.
+    again(1, 2);
+    cr_assert_not(stand_said("rank 3 running"));
+    expect_said("rank 6 running again");
+    again(1, 3);
+    expect_said("rank 3 running again");
+    stand_run_ms(200000);
+    expect_state(PM_STATE_RUNNING);
+}
+
+Test(supervisor, rank_mode_lets_those_that_join_wait_as_long)
+{
+    running_in(PM_MODE_RANK, 2000);
+    fail_unconnected(3);
+    again(1, 1);
+    struct pm_failure failure = stand_failure(3, PM_CAUSE_EXIT, EXITED(4));
+    failure.connected = false;
+    failure.uptime_ms = 10;
+    stand_fail(&failure);
+    stand_run_ms(1500);
+    fail_unconnected(5);
+    expect_said("restarting this rank in 500 ms (restart 2 of 3)");
+    stand_run_ms(499);
+    cr_assert_eq(pm_wanted_incarnation(&stand.wanted, 5), 0);
+    stand_run_ms(1);
+    cr_assert_eq(pm_wanted_incarnation(&stand.wanted, 5), 1);
+    cr_assert_eq(pm_wanted_incarnation(&stand.wanted, 3), 2);
+}
+
+Test(supervisor, rank_mode_escalates_a_failure_that_asks_for_more_than_to_join)
+{
+    running_in(PM_MODE_RANK, 0);
+    fail_unconnected(3);
+    fail_rank(6, PM_CAUSE_EXIT, EXITED(4));
+    expect_state(PM_STATE_HALTING);
+    expect_said("; it had connected to PMIx: restarting 8 ranks on 4 nodes (restart 2 of 3)");
+    cr_assert_eq(stand.core.supervisor->n_pending, 0);
+}
+
+Test(supervisor, rank_mode_stops_when_a_rank_does_not_start_again)
+{
+    running_in(PM_MODE_RANK, 0);
+    fail_unconnected(3);
+    stand_run_ms(119999);
+    expect_state(PM_STATE_RUNNING);
+    stand_run_ms(1);
+    expect_state(PM_STATE_STOPPING);
+    expect_said("pm-supervise: rank 3 did not start again within 2m00s; stopping\n");
+}
+
 Test(supervisor, notify_mode_tells_and_ends_with_the_first_failures_status)
 {
     running_in(PM_MODE_NOTIFY, 0);

@@ -19,6 +19,8 @@ expect_world() {
 expect_rank() {
     assert_status "$1"
     assert_err "^pm-supervise: rank $3 \(node[1-4], pid [0-9]+\) .*; restarting this rank \(restart 1 of 3\)"
+    assert_err "^pm-supervise: rank $3 running again after [0-9.]+ m?s\$"
+    assert_log ".kind == \"running-again\" and .rank == $3 and .incarnation == 1"
     assert_log ".kind == \"failure\" and .cause == \"$2\" and .rank == $3"
     assert_log_count 1 '.kind == "decision" and .action == "restart-rank"'
     assert_log_count 0 '.kind == "decision" and .action == "restart-world"'

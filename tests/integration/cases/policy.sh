@@ -68,6 +68,19 @@ test_two_failures_at_once_are_one_decision() {
     assert_out_count 16 '^fault: start'
     assert_out_count 8 '^fault: done .* incarnation=1 '
 }
+# One restart is allowed, and all six take it.
+test_failures_at_once_are_one_decision_in_rank_mode_too() {
+    supervise_bg --pm-supervise=rank --pm-max-restarts=1 -N4 -n8 "$programs/fault" --rank 0,2-5,7 --wait-file "$case_dir/now" --exit 7 --run 1000
+    wait_until 15 "8 ranks" sh -c "[ \$(grep -c '^fault: start' '$case_dir/out') = 8 ]"
+    touch now
+    wait_step
+    assert_status 0
+    assert_out_count 14 '^fault: start'
+    assert_decided restart-rank exit 'rank [0-7] .* exited with code 7.*; restarting this rank \(restart 1 of 1\)$'
+    assert_log_count 6 '.kind == "decision" and .action == "restart-rank" and .reason == "restart 1 of 1"'
+    assert_log_count 6 '.kind == "running-again"'
+    [[ $(grep -c '^pm-supervise: rank [0-7] running again after ' err) == 6 ]] || fail "not every rank is said to run again"
+}
 # The shims stay until the step is over: a rank that had ended well starts again with its world.
 test_ranks_that_had_ended_well_start_again_with_the_world() {
     supervise_bg --pm-supervise -N4 -n8 "$programs/fault" --rank 3 --wait-file "$case_dir/now" --exit 7 --run 100
