@@ -141,6 +141,35 @@ test_agent_and_server_run_as_the_user_in_a_clean_process() {
     done
     end_alice
 }
+# What the user set for the program, and what slurmstepd set for itself, is not for the agent.
+test_agent_has_limits_signals_and_cgroup_of_a_fresh_process_in_the_step() {
+    mkdir -p nodes && chmod 1777 nodes
+    timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" run sh -c "ulimit -c 12345; ulimit -n 777; ulimit -s 4096; ulimit -S -t 999; ulimit -S -f 999999
+        exec srun ${log_options[*]} --pm-supervise --propagate=ALL --cpu-bind=none -N2 -n2 sh -c 'ulimit -n; trap \"\" HUP; exec $programs/fault --run 60000 --wait-file $case_dir/end --all-ranks --exit 0'" >out 2>err </dev/null &
+    step_pid=$! step_began=$SECONDS
+    ranks_up 2
+    assert_out_count 2 '^777$'  # that is what a rank has
+    local agent rank
+    agent=$(node_pids node2 pm-agent) rank=$(rank_pid 1)
+    cluster exec node2 cat "/proc/$agent/limits" >limits
+    local line
+    for line in 'Max cpu time +unlimited ' 'Max file size +unlimited ' 'Max stack size +8388608 ' 'Max core file size +0 ' \
+        'Max open files +(65536|([0-9]+) +\2) '; do
+        grep -qE "^$line" limits || fail "no line like $line in $(<limits)"
+    done
+    cluster exec node2 sh -c "grep -E '^(SigBlk|SigIgn|SigCgt|NSsid|NSpgid):' /proc/$agent/status; cut -d' ' -f19 /proc/$agent/stat" >status.agent
+    # CHLD is read from a signalfd; HUP INT QUIT USR1 USR2 PIPE ALRM TERM TSTP TTIN TTOU XCPU are ignored; nothing is caught.
+    printf 'SigBlk:\t%016x\nSigIgn:\t%016x\nSigCgt:\t%016x\n' $((1 << 16)) \
+        $((1 | 1 << 1 | 1 << 2 | 1 << 9 | 1 << 11 | 1 << 12 | 1 << 13 | 1 << 14 | 1 << 19 | 1 << 20 | 1 << 21 | 1 << 23)) 0 >wanted
+    grep ^Sig status.agent | diff wanted - >difference || fail "signals of the agent: $(<difference)"
+    [[ $(tail -n 1 status.agent) == $(cluster exec node2 cut -d' ' -f19 "/proc/$rank/stat") ]] || fail "the agent is niced: $(<status.agent)"
+    # In the task's cgroup, like the rank; in no session of anybody's.
+    diff <(cluster exec node2 cat "/proc/$agent/cgroup") <(cluster exec node2 cat "/proc/$rank/cgroup") >difference || fail "cgroups: $(<difference)"
+    [[ $(cluster exec node2 ps -o sid= -p "$agent") != $(cluster exec node2 ps -o sid= -p "$rank") ]] || fail "the agent is in the rank's session"
+    touch end
+    wait_step
+    assert_status 0
+}
 # The folder of the servers is the user's alone, and is gone with the step (the runner looks for that).
 test_servers_folder_is_the_users_alone() {
     as_alice_start
@@ -150,15 +179,14 @@ test_servers_folder_is_the_users_alone() {
     end_alice
 }
 # Root's part of the plugin: slurmstepd must be as plain Slurm leaves it.
-test_slurmstepd_holds_no_listener_and_no_key() {
+test_nobody_but_the_agent_holds_the_listener_and_nobody_shows_the_key() {
     start_long
-    local pid
-    for pid in $(cluster exec node2 sh -c "ps -eo pid=,args= | grep '[s]lurmstepd: \[' | awk '{print \$1}'"); do
-        cluster exec node2 sh -c "ls -l /proc/$pid/fd" >fds
-        cluster exec node2 sh -c "tr '\0' '\n' </proc/$pid/environ" >environ
-        ! grep -q SLURM_PM_STEP environ || fail "internals in slurmstepd's environment"
-    done
-    # With the agent gone nobody must be able to connect any more: the shims' socket dies with it.
-    [[ $(cluster exec node2 "$stranger" abstract | wc -l) == 1 ]] || fail "more than one listener for the shims"
+    # A shim that connects after the agent's death would wait for an answer: the socket must die with it.
+    cluster exec node2 awk '$5 == "0005" && $4 == "00010000" {print $7}' /proc/net/unix >inode
+    [[ $(wc -l <inode) == 1 ]] || fail "not one listener for the shims: $(<inode)"
+    cluster exec node2 sh -c "for p in /proc/[0-9]*; do ls -l \$p/fd 2>/dev/null | grep -q 'socket:\[$(<inode)\]' && cat \$p/comm; done" >holders || true
+    [[ $(<holders) == pm-agent ]] || fail "the listener is held by $(xargs <holders)"
+    cluster exec node2 sh -c 'for p in $(ps -eo pid=,comm= | awk "\$2 ~ /^slurmstepd/ {print \$1}"); do tr "\0" "\n" </proc/$p/environ; done' >environ
+    ! grep -q SLURM_PM_STEP environ || fail "internals in slurmstepd's environment"
     end_undisturbed
 }

@@ -170,6 +170,21 @@ test_start_timeout_ends_a_step_that_nobody_joins() {
     assert_err '^pm-supervise: no node has joined within 4 s of the launch: .*(login|10\.99\.0\.1):4250[01]'
     ended_within 25
 }
+# The nodes get no answer from the address that Slurm's own names lead to, but from another one.
+test_every_address_of_the_coordinators_host_is_tried() {
+    local node
+    trap 'open_up; cluster exec login ip addr del 198.51.100.7/32 dev eth0' EXIT
+    cluster exec login ip addr add 198.51.100.7/32 dev eth0
+    for node in node1 node2 node3; do
+        cluster exec "$node" ip route replace 198.51.100.7/32 via 10.99.0.1
+    done
+    firewall 42700-42701 node1 node2 node3
+    supervise --pm-supervise --pm-port-range=42700-42701 "${three[@]}" -n6 "$programs/fault" --rank 3 --after 100 --exit 7 --run 300
+    for node in node1 node2 node3; do cluster exec "$node" ip route del 198.51.100.7/32; done
+    assert_status 0
+    assert_out_count 12 '^fault: start'
+    assert_decided restart-world exit 'rank 3 .*; restarting 6 ranks on 3 nodes \(restart 1 of 3\)$'
+}
 # The other nodes' ports are closed to node2, so it cannot dial its parent and asks the coordinator.
 test_agent_that_cannot_reach_its_parent_joins_by_another_way() {
     trap open_up EXIT

@@ -173,6 +173,25 @@ JOB
     done
     [[ $(compgen -G 'log.*.json' | wc -l) == 2 ]] || fail "the steps share a log"
 }
+test_salloc_hands_the_option_on_to_the_sruns_inside() {
+    run salloc --pm-supervise --pm-max-restarts=1 -N2 -n2 bash -c "
+        srun $programs/fault --rank 1 --after 200 --exit 7 --run 300 && srun --pm-supervise=off bash -c 'echo epoch \${PM_EPOCH-none}'"
+    assert_status 0
+    assert_out_count 4 '^fault: start'
+    assert_err '; restarting 2 ranks on 2 nodes \(restart 1 of 1\)$'
+    assert_out_count 2 '^epoch none$'
+}
+# Four nodes for a moment, and nobody's start timeout runs while a step waits for them.
+test_queueing_is_not_limited_by_the_start_timeout() {
+    cluster run srun --exclusive -N4 sleep 4 &
+    wait_until 10 "the nodes to be taken" sh -c "[ \$('$dc' --dir '$pm_cluster' run squeue -h -t running | wc -l) = 1 ]"
+    supervise --pm-supervise --pm-start-timeout=1s --exclusive -N4 -n4 sh -c 'echo ran'
+    assert_status 0
+    assert_out_count 4 '^ran$'
+    assert_err '^srun: job [0-9]+ queued and waiting for resources$'
+    refute_err pm-supervise
+    wait
+}
 test_environment_variable_turns_it_on() {
     run env SLURM_PM_SUPERVISE=world srun -N2 -n2 "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
     assert_status 0
@@ -260,18 +279,36 @@ test_heterogeneous_steps_are_refused() {
     assert_err '^pm-supervise: .*heterogeneous'
     [[ -z $(cluster run squeue -h) ]] || fail "something was allocated"
 }
+# A failed rank is the policy's affair, whatever srun was told about bad exits.
+test_options_about_bad_exits_are_the_policys_affair() {
+    local how
+    for how in -K --kill-on-bad-exit=1 SLURM_KILL_BAD_EXIT=1; do
+        if [[ $how == -* ]]; then
+            supervise --pm-supervise "$how" -N2 -n2 "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
+        else
+            run env "$how" srun "${log_options[@]}" --pm-supervise -N2 -n2 "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
+        fi
+        assert_status 0
+        assert_out_count 4 '^fault: start'
+        assert_invariants
+        rm -rf log.* nodes
+        mkdir -p nodes && chmod 1777 nodes
+    done
+}
 test_mpi_habits_are_dropped_and_the_programs_own_arguments_kept() {
     supervise --pm-supervise --mpi=pmix -K --no-kill -N1 -n1 echo --mpi=pmi2 -K --no-kill --het-group=1
     assert_status 0
     assert_out '^--mpi=pmi2 -K --no-kill --het-group=1$'
 }
+# What a parallel debugger does to the srun that it starts.
 test_debugger_turns_supervision_off() {
-    skip_reason="needs MPIR_being_debugged set in a running srun"
-    command -v gdb >/dev/null || return 0
-    run gdb -q -batch -ex 'set breakpoint pending on' -ex 'break main' -ex run -ex 'set var *(int*)&MPIR_being_debugged=1' -ex continue \
-        --args srun --pm-supervise -N1 -n1 true
-    cat out err >both
-    grep -q 'pm-supervise.*debugger' both || fail "no warning under a debugger"
+    printf '%s\n' '#include <dlfcn.h>' '__attribute__((constructor)) static void attach(void)' \
+        '{ int *flag = dlsym(RTLD_DEFAULT, "MPIR_being_debugged"); if (flag) *flag = 1; }' >debugger.c
+    gcc -D_GNU_SOURCE -shared -fPIC -o debugger.so debugger.c
+    run env LD_PRELOAD="$case_dir/debugger.so" srun --pm-supervise -N1 -n1 sh -c 'echo "epoch ${PM_EPOCH-none}"'
+    assert_status 0
+    assert_err 'pm-supervise: srun runs under a parallel debugger, so this step is not supervised$'
+    assert_out '^epoch none$'
 }
 
 # --- environment of a rank --------------------------------------------------------------------------
@@ -286,6 +323,40 @@ test_python_style_environment_for_the_first_life_and_after_a_restart() {
     [[ $(awk '/^env/ {print $2, $10}' out | sort -u | wc -l) == 2 ]] || fail "ranks disagree on MASTER_PORT, or it did not change"
     [[ $(awk '/^env/ {print $10}' out | sort -u | wc -l) == 2 ]] || fail "MASTER_PORT did not change with the epoch"
 }
+# A rank can listen there; and what rank 0 was told is what everybody was told.
+test_master_port_is_free_on_the_node_of_rank_0() {
+    supervise --pm-supervise -N2 -n2 python3 -c '
+import os, socket, sys
+if os.environ["RANK"] == "0":
+    socket.create_server(("", int(os.environ["MASTER_PORT"])))
+    print("bound", os.environ["PM_EPOCH"], os.environ["MASTER_ADDR"], socket.gethostname(), os.environ["MASTER_PORT"], flush=True)
+sys.exit(os.environ["PM_EPOCH"] == "0" and os.environ["RANK"] == "0")'
+    assert_status 0
+    assert_out '^bound 0 node1 node1 [0-9]+$'
+    assert_out '^bound 1 node1 node1 [0-9]+$'
+}
+# Whoever reads the whole environment finds what plain srun gives, with the step's own numbers, and our additions.
+test_environment_of_a_rank_is_plain_sruns_and_ours() {
+    local show='env | grep -v "^_=" | sed "s/^/$SLURM_PROCID /"'
+    local ours='(RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|GROUP_RANK|NODE_RANK|MASTER_ADDR|MASTER_PORT|TORCHELASTIC_(RESTART_COUNT|MAX_RESTARTS|RUN_ID)|PM_(EPOCH|INCARNATION|MAX_RESTARTS|RESTART_CAUSE|RESTART_RANK)|PMIX_[A-Z0-9_]+|OMPI_MCA_orte_precondition_transports)='
+    # Numbers of job and step, ports of srun, the rank's pid.
+    local differs='(SLURM_(JOB_?ID|STEP_?ID|TASK_PID|SRUN_COMM_PORT|STEP_LAUNCHER_PORT|LAUNCH_NODE_IPADDR|JOB_START_TIME|JOB_END_TIME|JOB_NAME|STEP_RESV_PORTS)|SLURM_[A-Z_]*PORT|SLURM_JOBID|TMPDIR)='
+    run salloc -N2 -n4 sh -c "srun sh -c '$show'"
+    grep -vE "^[0-9]+ $differs" out | sort >plain
+    [[ -s plain ]] || fail "plain srun showed nothing"
+    run salloc -N2 -n4 sh -c "srun --pm-supervise sh -c '[ \$PM_EPOCH = 1 ] || [ \$SLURM_PROCID != 3 ] || exit 7; [ \$PM_EPOCH = 1 ] || exec sleep 20; $show'"
+    assert_status 0
+    grep -vE "^[0-9]+ ($ours|$differs)" out | sort >supervised
+    diff plain supervised >difference || fail "the environment differs: $(<difference)"
+    # And each of ours is there.
+    local name rank=3
+    for name in RANK=3 WORLD_SIZE=4 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 GROUP_RANK=1 NODE_RANK=1 MASTER_ADDR=node1 'MASTER_PORT=[0-9]+' \
+        TORCHELASTIC_RESTART_COUNT=1 TORCHELASTIC_MAX_RESTARTS=3 'TORCHELASTIC_RUN_ID=[0-9]+\.0' PM_EPOCH=1 PM_INCARNATION=1 \
+        PM_MAX_RESTARTS=3 PM_RESTART_CAUSE=exit PM_RESTART_RANK=3 'PMIX_NAMESPACE=pm\.[0-9]+\.0\.1' PMIX_RANK=3 \
+        'OMPI_MCA_orte_precondition_transports=[0-9a-f]{16}-[0-9a-f]{16}'; do
+        assert_out "^$rank $name\$"
+    done
+}
 test_master_address_of_the_user_stays() {
     MASTER_ADDR=example MASTER_PORT=1234 TORCHELASTIC_RUN_ID=mine RANK=77 supervise --pm-supervise -N1 -n1 \
         bash -c 'echo "env $MASTER_ADDR $MASTER_PORT $TORCHELASTIC_RUN_ID $RANK"'
@@ -297,9 +368,24 @@ test_internals_are_not_seen_by_ranks() {
     supervise --pm-supervise -N1 -n1 env
     ! grep -E 'SLURM_PM_STEP|SLURM_PM_KEY' out || fail "internals in the environment of a rank"
     local name
-    for name in SLURM_MPI_TYPE SLURM_NO_KILL SLURM_KILL_BAD_EXIT SLURM_WAIT; do
-        [[ $(grep "^$name=" plain || true) == $(grep "^$name=" out || true) ]] || fail "$name differs from plain srun's"
-    done
+    local same='for name in SLURM_MPI_TYPE SLURM_NO_KILL SLURM_KILL_BAD_EXIT SLURM_WAIT; do eval "echo $name \${$name-unset}"; done'
+    run srun -N1 -n1 sh -c "$same"
+    mv out plain
+    run srun --pm-supervise -N1 -n1 sh -c "$same"
+    diff plain out >difference || fail "differs from plain srun's: $(<difference)"
+    # The user's own values are the user's, also in the second life; --mpi of habit is what srun was told.
+    local users=(SLURM_MPI_TYPE=none SLURM_NO_KILL=set SLURM_KILL_BAD_EXIT=1 SLURM_WAIT=77)
+    run env "${users[@]}" srun -N1 -n1 sh -c "$same"
+    mv out plain
+    run env "${users[@]}" srun --pm-supervise -N1 -n1 sh -c "[ \$PM_EPOCH = 1 ] || exit 7; $same"
+    diff plain out >difference || fail "differs from plain srun's: $(<difference)"
+    run srun --mpi=pmix -N1 -n1 sh -c "$same"
+    mv out plain
+    run srun --mpi=pmix --pm-supervise -N1 -n1 sh -c "$same"
+    diff plain out >difference || fail "differs from plain srun's: $(<difference)"
+    run env SLURM_MPI_TYPE=pmix srun --pm-supervise -N1 -n1 sh -c "$same"
+    diff plain out >difference || fail "differs from plain srun's: $(<difference)"
+    refute_err pm-supervise
 }
 test_srun_inside_a_supervised_rank() {
     supervise --pm-supervise -N2 -n2 bash -c '[ $SLURM_PROCID = 0 ] || exit 0
@@ -320,9 +406,25 @@ test_sbatch_from_a_supervised_rank() {
     assert_status 0
     [[ $(<inner) == batch-ran ]] || fail "the batch job printed: $(<inner)"
 }
+# On the same nodes, with and without the plugin in anybody's plugstack.conf.
 test_srun_without_the_option_is_plain_srun() {
-    run srun -N2 -n2 bash -c 'exit 5'
+    local host show='env | grep -vE "^(_|SLURM_(JOB_?ID|TASK_PID|JOB_START_TIME|JOB_END_TIME|[A-Z_]*PORT))=" | sort
+        cat /proc/self/limits; ls -l /proc/self/fd | sed "s/.* -> /-> /; s/[0-9][0-9]*//g" | sort
+        grep -E "^(Sig(Pnd|Blk|Ign|Cgt)|Cap|Cpus|Groups|Uid|Gid|Seccomp|NoNewPrivs)" /proc/self/status; cat /proc/self/oom_score_adj
+        sed "s/_[0-9][0-9]*//g" /proc/self/cgroup; exit 5'
+    run srun -N2 -n2 -l sh -c "$show"
     assert_status 5
-    refute_err 'pm-supervise'
+    sort out >with
+    mv err with.err
     [[ -z $(node_pids node1 pm-agent) ]] || fail "an agent runs without the option"
+    trap 'for host in login node1 node2; do cluster exec $host umount /etc/slurm/plugstack.conf; done' EXIT
+    echo '# nothing' >plugstack
+    for host in login node1 node2; do cluster exec "$host" mount --bind "$case_dir/plugstack" /etc/slurm/plugstack.conf; done
+    run srun -N2 -n2 -l sh -c "$show"
+    assert_status 5
+    sort out >without
+    diff without with >difference || fail "with the plugin it differs: $(<difference)"
+    diff <(sort err) <(sort with.err) >difference || fail "srun says something else: $(<difference)"
+    run srun --pm-supervise -N1 -n1 true
+    [[ $status != 0 ]] || fail "the plugin was still there"
 }
