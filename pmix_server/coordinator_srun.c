@@ -22,16 +22,17 @@
 
 #define REPORT_MAX 512
 #define REPORT_END_MS 2000
+#define INTERRUPT_NS UINT64_C(1000000000)  // two SIGINT within it end the step: "one more within 1 sec to abort"
 
 extern char **environ;
 
-enum treatment { KEEP = 0, KEYBOARD, QUIT, PASS, WAKE, STOP };
+enum treatment { KEEP = 0, KEYBOARD, INTERRUPT, QUIT, PASS, WAKE, STOP };
 
 static const struct {
     int signal;
     enum treatment treatment;
 } treatments[] = {
-    {SIGINT, KEYBOARD},  {SIGQUIT, QUIT},     {SIGTSTP, KEYBOARD}, {SIGTTIN, KEYBOARD},
+    {SIGINT, INTERRUPT}, {SIGQUIT, QUIT},     {SIGTSTP, KEYBOARD}, {SIGTTIN, KEYBOARD},
     {SIGTTOU, KEYBOARD}, {SIGTERM, STOP},     {SIGHUP, STOP},      {SIGUSR1, PASS},
     {SIGUSR2, PASS},     {SIGALRM, PASS},     {SIGCONT, WAKE},     {SIGPIPE, KEEP},
     {SIGCHLD, KEEP},
@@ -48,14 +49,23 @@ void pm_srun_inherit(struct inherited *in)
 
 // srun answers TERM and HUP with SIGKILL for the whole step. A step that runs is ended by the core
 // instead, in order and in bounded time; srun gets the signal if there is no step yet, and the second time.
-// To QUIT srun answers the same, and that is what the user wants: the core only hears of it.
+// To QUIT and the second INT srun answers the same, and that is what the user wants: the core only hears of it.
 static bool stop_wanted(struct coordinator *c, int sig)
 {
-    bool untold = c->launched && !c->stop_wanted && sig != SIGQUIT;
+    bool untold = c->launched && !c->stop_wanted && sig != SIGQUIT && sig != SIGINT;
     c->stop_wanted = true;
     pm_loop_post(c->loop, &(struct pm_event){.type = PM_EVENT_STOP, .signal = sig,
                                              .flag_untold = untold});
     return !untold;
+}
+
+// Else the core would have to guess it from shims that die before they can say by what.
+static void count_interrupts(struct coordinator *c)
+{
+    uint64_t now_ns = pm_clock_ns();
+    if (c->interrupted_ns && now_ns - c->interrupted_ns < INTERRUPT_NS)
+        (void)stop_wanted(c, SIGINT);
+    c->interrupted_ns = now_ns;
 }
 
 // The shell's `fg` continues the whole process group; then srun runs again already.
@@ -77,6 +87,9 @@ static bool is_for_srun(struct coordinator *c, enum treatment treatment,
                         const struct signalfd_siginfo *info)
 {
     switch (treatment) {
+    case INTERRUPT:
+        count_interrupts(c);
+        return info->ssi_code != SI_KERNEL;
     case QUIT:
         (void)stop_wanted(c, SIGQUIT);
         return info->ssi_code != SI_KERNEL;

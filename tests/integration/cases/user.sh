@@ -109,6 +109,7 @@ test_ctrl_c_twice_stops_for_good() {
     timeout -k 5 "$step_timeout" "$pm_root/tests/integration/at_terminal" '(?s)(fault: start rank.*?){8}' '\x03' 'one more within 1 sec' '\x03' -- \
         "$dc" --dir "$pm_cluster" run srun "${log_options[@]}" --pm-supervise -N4 -n8 "$programs/fault" --run 60000 >out 2>err || status=$?
     assert_status 130
+    assert_out 'pm-supervise: the step is being stopped \(signal 2\); no more restarts'
     assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
 }
 # kill(1) means the srun that the user knows; a keyboard's signals reach the real one by themselves.
