@@ -129,6 +129,8 @@ void pm_judge_report(struct pm_core *core, const struct pm_report *report)
     s->granted_ns = granted > s->granted_ns ? granted : s->granted_ns;
     uint64_t from = pm_max_ns(s->granted_ns, s->since_ns);
     s->deadline_ns = pm_max_ns(from + m->t_ns, s->deadline_ns);
+    // What it says may be long past (its way was cut, too): whoever hears the node has time to say so.
+    s->deadline_ns = pm_max_ns(s->first_ns + m->t_ns / 2, s->deadline_ns);
 }
 
 static void edge_lost(struct pm_core *core, const struct pm_edge *edge)

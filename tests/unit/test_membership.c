@@ -339,6 +339,31 @@ Test(death, an_inner_node_takes_nobody_with_it, .init = setup)
     done();
 }
 
+// As relayed by a node whose link slept while the reporter found another way up.
+Test(death, a_report_that_comes_late_kills_nobody, .init = setup)
+{
+    form(14, 2);
+    struct pm_edges none = {0};
+    struct pm_writer w = {0};
+    pm_write_u8(&w, PM_FRAME_UP);
+    pm_edges_write(&none, options.fanout, &w);
+    pm_write_var(&w, 0); // addresses
+    pm_write_var(&w, 1);
+    pm_write_u32(&w, 2);
+    pm_write_u32(&w, 1);
+    pm_write_u8(&w, PM_REPORT_SILENT);
+    pm_write_u64(&w, 2 * options.node_timeout_ms * HARNESS_MS);
+    pm_write_u64(&w, 2 * options.node_timeout_ms * HARNESS_MS);
+    struct pm_event e = {.type = PM_EVENT_FRAME, .data = w.data, .len = w.len};
+    e.link = pm_child_find(coordinator()->membership, 0)->link;
+    harness_post(h, COORDINATOR, &e, 0);
+    harness_run_ms(h, options.node_timeout_ms);
+    cr_assert(pm_set_empty(pm_dead_nodes(coordinator())));
+    cr_assert(pm_set_empty(pm_suspect_nodes(coordinator())));
+    pm_writer_done(&w);
+    done();
+}
+
 Test(death, a_stopped_agent_is_stuck_and_judged_by_its_lease, .init = setup)
 {
     form(8, 32);
