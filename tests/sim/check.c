@@ -239,6 +239,8 @@ void sim_check_step(struct sim *s, uint32_t slot)
 
 void sim_check_event(struct sim *s)
 {
+    if (s->check->n_declared && s->stats.events % 32 == 0)
+        sim_check_dead_leases(s);
     if (s->stats.events < s->check->next_full)
         return;
     s->check->next_full = s->stats.events + SIM_FULL_CHECK_EVENTS;

@@ -109,6 +109,7 @@ void sim_check_drop(struct sim *s, uint32_t node, uint32_t epoch);
 void sim_check_lease_set(struct sim *s, uint32_t node, const struct pm_action *a);
 void sim_check_pause(struct sim *s, uint32_t node);
 void sim_check_placing(struct sim *s);
+void sim_check_dead_leases(struct sim *s); // often, when somebody was declared dead
 void sim_check_leases(struct sim *s);    // full
 void sim_check_decisions(struct sim *s); // full
 void sim_check_queues(struct sim *s);    // full

@@ -3,6 +3,7 @@
 // Invariants 2 and 10: ranks under a live lease go on, ranks without one stand still within k, and
 // nobody of an old world runs when the coordinator makes places for the next. Outside the promise:
 // agent and shim stopped together, and a host that is suspended as a whole.
+#include "pmix_server/core/internal.h"
 #include "tests/sim/check.h"
 
 #define SLACK_NS (20 * SIM_MS) // of a machine that is not real time
@@ -112,6 +113,21 @@ void sim_check_stopped(struct sim *s, uint32_t node, uint32_t local, bool stop)
     uint64_t local_ns = sim_local_ns(s, node);
     if (stop && !shim->told_to_stand && local_ns < s->nodes[node].lease_ns)
         sim_violate(s, "10: rank %u is stopped on node %u under a live lease", shim->rank.rank, node);
+}
+
+// The coordinator might now start its ranks elsewhere.
+void sim_check_dead_leases(struct sim *s)
+{
+    const struct pm_core *core = s->procs[s->p.nnodes].core;
+    for (uint32_t i = 0; core && i < s->p.nnodes; i++) {
+        if (!s->check->watch[i].gone_ns || !pm_lease_over(core, i))
+            continue;
+        for (uint32_t k = 0; k < s->nodes[i].n_local; k++)
+            if (sim_rank_runs(s, i, k) && !s->nodes[i].shims[k].paused && !excused(s, i))
+                sim_violate(s, "2: rank %u of epoch %u runs on node %u, whose last lease is over for "
+                               "the coordinator", s->nodes[i].shims[k].rank.rank,
+                            s->nodes[i].shims[k].rank.epoch, i);
+    }
 }
 
 void sim_check_leases(struct sim *s)
