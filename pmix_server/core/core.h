@@ -247,6 +247,7 @@ struct pm_world {
     uint32_t map_version;
     struct pm_set *ranks_of_node;  // nnodes sets
     uint32_t *node_of_rank;        // nranks entries
+    struct pm_set hosts;           // nodes with a rank
     struct pm_world_block *block;  // placement.c: owner of the arrays, shared and immutable
 };
 

@@ -15,7 +15,7 @@ struct pm_world_block {
     struct pm_world_block *next;
     uint64_t refs;
     uint64_t hash;
-    struct pm_world shape; // nnodes, nranks, map_version
+    struct pm_world shape; // nnodes, nranks, map_version, hosts (owned)
     size_t len;
     uint8_t *bytes; // the map as it came, the key
     struct pm_set *ranks_of_node;
@@ -221,6 +221,7 @@ static struct pm_world_block *block_free(struct pm_world_block *b)
         free(b->ranks_of_node);
         free(b->spans);
         free(b->node_of_rank);
+        pm_set_done(&b->shape.hosts);
         free(b);
     }
     return NULL;
@@ -235,7 +236,7 @@ static uint64_t hash_bytes(const uint8_t *data, size_t len)
 }
 
 // The sets get their spans from one array: a node's runs lie together in it, in order of rank.
-static void block_fill(struct pm_world_block *b, const struct pm_map *map)
+static int block_fill(struct pm_world_block *b, const struct pm_map *map)
 {
     for (uint32_t i = 0; i < map->n; i++)
         b->ranks_of_node[map->runs[i].node].cap++;
@@ -254,6 +255,11 @@ static void block_fill(struct pm_world_block *b, const struct pm_map *map)
         for (uint32_t rank = run->rank; rank < run->rank + run->n; rank++)
             b->node_of_rank[rank] = run->node;
     }
+    int rc = 0;
+    for (uint32_t node = 0; rc == 0 && node < b->shape.nnodes; node++)
+        if (b->ranks_of_node[node].n)
+            rc = pm_set_add(&b->shape.hosts, node);
+    return rc;
 }
 
 static struct pm_world_block *block_new(const struct pm_world *shape, const struct pm_map *map,
@@ -273,7 +279,8 @@ static struct pm_world_block *block_new(const struct pm_world *shape, const stru
     if (!b->bytes || !b->ranks_of_node || !b->spans || !b->node_of_rank)
         return block_free(b);
     memcpy(b->bytes, data, len);
-    block_fill(b, map);
+    if (block_fill(b, map) < 0)
+        return block_free(b);
     b->next = blocks;
     blocks = b;
     return b;

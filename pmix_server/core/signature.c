@@ -146,8 +146,18 @@ static uint32_t run_end(const struct pm_set *ranks, uint32_t rank)
     return rank;
 }
 
+// A fence over all ranks, the most frequent one: its nodes are known as intervals, and nobody has to look at
+// each of a hundred thousand.
+static bool is_everybody(const struct pm_world *world, const struct pm_signature *s)
+{
+    return s->ranks.n == 1 && s->ranks.spans[0].first == 0 &&
+           s->ranks.spans[0].last + 1 == world->nranks && !pm_set_empty(&world->hosts);
+}
+
 static int add_all_nodes(const struct pm_world *world, struct pm_signature *s)
 {
+    if (is_everybody(world, s))
+        return pm_set_copy(&s->nodes, &world->hosts);
     for (uint32_t i = 0; i < s->ranks.n; i++) {
         const struct pm_span span = s->ranks.spans[i];
         uint32_t rank = span.first;
@@ -188,8 +198,38 @@ static int add_hosts(const struct pm_core *core, struct pm_signature *s, const s
     return rc;
 }
 
+static int add_subtree(const struct pm_core *core, struct pm_set *into)
+{
+    uint32_t n;
+    const uint32_t *children = pm_children(core, &n);
+    int rc = pm_set_add(into, core->config.node);
+    for (uint32_t i = 0; i < n && rc == 0; i++) {
+        const struct pm_set *below = pm_subtree(core, children[i]);
+        rc = pm_set_add(into, children[i]);
+        if (below && rc == 0)
+            rc = pm_set_union(into, below);
+    }
+    return rc;
+}
+
+static int add_subtree_hosts(const struct pm_core *core, struct pm_signature *s)
+{
+    struct pm_set others = {0};
+    int rc = add_subtree(core, &s->nodes);
+    if (rc == 0)
+        rc = pm_set_copy(&others, &s->nodes);
+    if (rc == 0)
+        rc = pm_set_subtract(&others, &core->world.hosts);
+    if (rc == 0)
+        rc = pm_set_subtract(&s->nodes, &others);
+    pm_set_done(&others);
+    return rc;
+}
+
 static int add_subtree_nodes(const struct pm_core *core, struct pm_signature *s)
 {
+    if (is_everybody(&core->world, s))
+        return add_subtree_hosts(core, s);
     uint32_t n;
     const uint32_t *children = pm_children(core, &n);
     int rc =

@@ -189,6 +189,7 @@ struct net *net_new(uint32_t n, uint32_t per_node, uint32_t fanout)
             world.node_of_rank[i * per_node + r] = i;
         net->parent[i] = shape_parent(i, fanout);
     }
+    pm_set_add_span(&world.hosts, 0, n - 1);
     rebuild(net);
     for (uint32_t i = 0; i <= n; i++)
         init_core(net, i, &world);
@@ -210,6 +211,7 @@ struct net *net_free(struct net *net)
         free(net->queue[i].data);
     for (size_t i = 0; i < net->n_done; i++)
         free(net->done[i].data);
+    pm_set_done(&world->hosts);
     free(world->ranks_of_node);
     free(world->node_of_rank);
     free(net->cores);

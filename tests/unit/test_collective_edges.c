@@ -243,6 +243,29 @@ static void place_in_turn(struct net *net)
     }
 }
 
+// Node 3 waits without a rank: it hosts nobody, but node 0, 1 and 2 do.
+Test(collective_edges, a_fence_of_all_ranks_waits_for_no_node_without_one)
+{
+    struct net *net = net_new(4, 2, 2);
+    struct pm_set ranks = {0};
+    cr_assert_eq(pm_set_add_span(&ranks, 0, 5), 0);
+    for (uint32_t i = 0; i <= 4; i++)
+        net->cores[i].world.nranks = 6;
+    struct pm_world *world = &net->cores[0].world;
+    cr_assert_eq(pm_set_remove(&world->hosts, 3), 0);
+    pm_set_clear(&world->ranks_of_node[3]);
+    for (uint32_t i = 1; i <= 4; i++)
+        net->cores[i].world.hosts = world->hosts;
+    for (uint32_t node = 0; node < 3; node++)
+        net_fence(net, &(struct net_fence){.node = node, .id = 1, .ranks = &ranks,
+                                           .collect = true, .data = node ? "" : "zero"});
+    net_run(net);
+    for (uint32_t node = 0; node < 3; node++)
+        is_answered(net, node, 1, PM_STATUS_OK, "zero");
+    pm_set_done(&ranks);
+    net_free(net);
+}
+
 Test(collective_edges, ranks_placed_in_turn_fence_like_any)
 {
     struct net *net = net_new(2, 3, 2);

@@ -130,6 +130,8 @@ Test(placement, a_node_without_ranks_is_part_of_a_world)
     struct pm_map_fault fault;
     cr_assert_eq(world_of(&map, 4, 6, &world, &fault), 0);
     cr_assert(pm_set_empty(&world.ranks_of_node[3]));
+    cr_assert_eq(pm_set_count(&world.hosts), 3);
+    cr_assert(!pm_set_has(&world.hosts, 3));
     pm_world_release(&world);
     pm_map_done(&map);
 }
