@@ -10,5 +10,7 @@ int sim_command_run(int argc, char **argv);   // command_run.c
 int sim_command_plant(int argc, char **argv); // plant.c
 int sim_command_traces(int argc, char **argv); // command_traces.c
 int sim_command_explore(int argc, char **argv); // explore.c
+int sim_command_scale(int argc, char **argv); // scale.c
+int sim_command_costs(int argc, char **argv); // scale_costs.c
 
 #endif

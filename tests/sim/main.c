@@ -21,6 +21,8 @@ static const struct {
     {"explore", sim_command_explore,
      "[--nodes N] [--faults F] [--from STATE] [--ranks-end] [--must-close] [--delay-ms D] "
      "[--seconds S] [--mib M] [--states N]"},
+    {"scale", sim_command_scale, "[--nodes N] [--ranks-per-node N] [--fanout N] [--hop-us N] ..."},
+    {"costs", sim_command_costs, ""},
 };
 
 int main(int argc, char **argv)

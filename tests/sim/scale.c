@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// pm-sim scale: what a step costs at a size, as a table; with --csv one line per phase, for scripts; with
+// --check it fails when the promises of doc/scale.md do not hold.
+#include <inttypes.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <time.h>
+
+#include "tests/sim/commands.h"
+#include "tests/sim/scale_run.h"
+
+static const char *const maps[SCALE_MAP_MAX] = {"block", "cyclic", "moved"};
+
+struct arguments {
+    struct scale_config config;
+    struct scale_plan plan;
+    bool csv;
+    bool check;
+    bool bad;
+};
+
+struct number {
+    const char *name;
+    size_t at;
+    bool is_long;
+    uint64_t factor;
+};
+
+#define FIELD(name, field, factor)                                                                  \
+    {name, offsetof(struct arguments, field), sizeof(((struct arguments *)0)->field) == 8, factor}
+
+static const struct number numbers[] = {
+    FIELD("--nodes", config.nnodes, 1),
+    FIELD("--ranks-per-node", config.per_node, 1),
+    FIELD("--fanout", config.fanout, 1),
+    FIELD("--hop-us", config.latency.hop_ns, 1000),
+    FIELD("--slow-us", config.latency.slow_ns, 1000),
+    FIELD("--slow-ppm", config.latency.slow_ppm, 1),
+    FIELD("--gbit", config.gbit, 1),
+    FIELD("--fence-bytes", config.fence_bytes, 1),
+    FIELD("--fork-us", config.fork_ns, 1000),
+    FIELD("--core-ns", config.core_ns, 1),
+    FIELD("--seed", config.seed, 1),
+    FIELD("--barriers", plan.barriers, 1),
+    FIELD("--restarts", plan.restarts, 1),
+    FIELD("--data-fences", plan.data_fences, 1),
+};
+
+static bool set_number(struct arguments *a, const char *name, const char *value)
+{
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+        if (strcmp(name, numbers[i].name) != 0)
+            continue;
+        char *end;
+        uint64_t v = strtoull(value, &end, 10) * numbers[i].factor;
+        char *at = (char *)a + numbers[i].at;
+        if (*value == '\0' || *end != '\0')
+            return false;
+        if (numbers[i].is_long)
+            memcpy(at, &v, 8);
+        else
+            memcpy(at, &(uint32_t){(uint32_t)v}, 4);
+        return true;
+    }
+    return false;
+}
+
+static bool set_map(struct arguments *a, const char *value)
+{
+    for (int i = 0; i < SCALE_MAP_MAX; i++)
+        if (!strcmp(value, maps[i])) {
+            a->config.map = (enum scale_map)i;
+            return true;
+        }
+    return false;
+}
+
+static struct arguments parse(int argc, char **argv)
+{
+    struct arguments a = {
+        .config = {.nnodes = 1024, .per_node = 8, .fanout = 32, .gbit = 100, .fence_bytes = 64,
+                   .latency.hop_ns = 25000, .latency.slow_ns = 5000000, .fork_ns = 500000, .seed = 1},
+        .plan = {.barriers = 5, .restarts = 3, .data_fences = 1, .loss = true},
+    };
+    bool has_costs = false;
+    for (int i = 1; i < argc && !a.bad; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (!strcmp(argv[i], "--csv")) {
+            a.csv = true;
+        } else if (!strcmp(argv[i], "--check")) {
+            a.check = true;
+        } else if (!strcmp(argv[i], "--no-loss")) {
+            a.plan.loss = false;
+        } else {
+            if (!strcmp(argv[i], "--map"))
+                a.bad = !set_map(&a, value);
+            else if (!strcmp(argv[i], "--costs"))
+                a.bad = scale_costs_parse(&a.config.costs, value) < 0, has_costs = true;
+            else
+                a.bad = !set_number(&a, argv[i], value);
+            if (a.bad)
+                fprintf(stderr, "pm-sim scale: %s %s\n", argv[i], value);
+            i++;
+        }
+    }
+    const struct scale_config *c = &a.config;
+    bool sane = c->nnodes > 0 && c->per_node > 0 && c->per_node <= 64 && c->fanout > 1 && c->gbit > 0;
+    a.bad |= !sane || (uint64_t)c->nnodes * c->per_node > 1u << 24;
+    if (!a.bad && !has_costs)
+        scale_costs_measure(&a.config.costs);
+    return a;
+}
+
+// --- output ------------------------------------------------------------------------------------------
+
+static double us(uint64_t ns)
+{
+    return (double)ns / 1000;
+}
+
+static void print_phase(const struct arguments *a, const struct scale_result *r, enum scale_phase phase)
+{
+    const struct scale_sample *s = &r->phases[phase];
+    if (s->n == 0)
+        return;
+    uint64_t p50 = scale_quantile(s, 0.5), p99 = scale_quantile(s, 0.99);
+    const struct scale_load *c = &s->coordinator, *b = &s->busiest;
+    if (a->csv) {
+        printf("%u,%u,%s,%" PRIu64 ",%u,%s,%u,%.1f,%.1f,%" PRIu64 ",%" PRIu64 ",%.1f,%.1f,%" PRIu64
+               ",%" PRIu64 ",%.1f,%.1f\n",
+               a->config.nnodes, a->config.fanout, maps[a->config.map],
+               a->config.latency.hop_ns / 1000, a->config.latency.slow_ppm, scale_phase_name(phase),
+               s->n, us(p50), us(p99), c->frames, c->bytes, us(c->cpu_ns), us(c->core_ns), b->frames,
+               b->bytes, us(b->cpu_ns), us(b->core_ns));
+        return;
+    }
+    printf("%-22s %4u %12.1f %12.1f %9" PRIu64 " %12" PRIu64 " %10.1f %9" PRIu64 " %12" PRIu64
+           " %10.1f\n", scale_phase_name(phase), s->n, us(p50), us(p99), c->frames, c->bytes,
+           us(c->cpu_ns), b->frames, b->bytes, us(b->cpu_ns));
+}
+
+static void print_head(const struct arguments *a, const struct scale_result *r)
+{
+    const struct scale_config *c = &a->config;
+    if (a->csv)
+        return;
+    printf("%u nodes, %u ranks, fan-out %u, depth %u, map %s, hop %" PRIu64 " us, %u ppm at %" PRIu64
+           " us, %" PRIu64 " Gbit/s\ncosts: ", c->nnodes, c->nnodes * c->per_node, c->fanout, r->depth,
+           maps[c->map], c->latency.hop_ns / 1000, c->latency.slow_ppm, c->latency.slow_ns / 1000,
+           c->gbit);
+    scale_costs_print(&c->costs, stdout);
+    printf("\n%-22s %4s %12s %12s %9s %12s %10s %9s %12s %10s\n", "", "n", "p50 us", "p99 us",
+           "frames", "bytes", "CPU us", "frames", "bytes", "CPU us");
+    printf("%-22s %4s %12s %12s %33s %33s\n", "", "", "", "", "at the coordinator", "busiest agent");
+}
+
+// How long the fence's data takes if it is cut into pieces that go on while others still come. The cores
+// send it whole today, so this is arithmetic, not a run.
+static double pipelined_us(const struct scale_config *c, const struct scale_result *r)
+{
+    const struct scale_costs *k = &c->costs;
+    const double piece = 256 << 10;
+    double n = (double)r->payload, children = c->fanout < c->nnodes ? c->fanout : c->nnodes;
+    double wire = 8.0 / (double)c->gbit;
+    double cpu = k->copy_byte_ns * (1 + children) + k->open_byte_ns + k->body_byte_ns;
+    double stage = cpu > wire * children ? cpu : wire * children; // ns per byte of the slowest
+    double first = (double)c->latency.hop_ns + piece * stage;
+    double up = n * (k->copy_byte_ns * 2 + k->open_byte_ns + k->seal_byte_ns);
+    return (up + n * stage + 2 * r->depth * first) / 1000;
+}
+
+static void print_data(const struct arguments *a, const struct scale_result *r)
+{
+    const struct scale_config *c = &a->config;
+    if (r->phases[SCALE_DATA].n == 0 || a->csv)
+        return;
+    double once = (double)r->phases[SCALE_DATA].busiest.cpu_ns / 1e9;
+    double children = c->fanout < c->nnodes ? c->fanout : c->nnodes;
+    double more = (children * c->costs.seal_byte_ns - c->costs.body_byte_ns) * (double)r->payload / 1e9;
+    printf("fence with data: %u bytes a rank, %.1f MiB in all; busiest agent %.3f CPU s sealed once, "
+           "%.3f CPU s sealed per link (computed); whole frames as run, in pieces of 256 KiB %.0f us "
+           "(computed)\n", c->fence_bytes, (double)r->payload / 1048576, once, once + more,
+           pipelined_us(c, r));
+}
+
+static void print_tail(const struct arguments *a, const struct scale_result *r, double seconds)
+{
+    const struct scale_config *c = &a->config;
+    struct rusage usage;
+    uint64_t ranks = (uint64_t)c->nnodes * c->per_node;
+    uint64_t bytes = r->phases[SCALE_START].coordinator.bytes;
+    getrusage(RUSAGE_SELF, &usage);
+    if (a->csv) {
+        printf("%u,%u,%s,memory,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%.3f,%ld\n", c->nnodes,
+               c->fanout, maps[c->map], r->core_mean, r->core_max, r->core_coordinator, r->world_bytes,
+               seconds, usage.ru_maxrss / 1024);
+        return;
+    }
+    printf("coordinator: %.2f bytes a rank from launch to running, %.2f for a restart; largest frame "
+           "%" PRIu64 " bytes\n", (double)bytes / (double)ranks,
+           (double)r->phases[SCALE_AGAIN].coordinator.bytes / (double)ranks,
+           r->phases[SCALE_START].coordinator.largest);
+    printf("core: %" PRIu64 " bytes for most agents, %" PRIu64 " for the largest seen, coordinator %"
+           PRIu64 "; besides the table of the world, %" PRIu64 " bytes in every process\n",
+           r->core_mean, r->core_max, r->core_coordinator, r->world_bytes);
+    if (r->phases[SCALE_LOSS].n)
+        printf("node loss: node 0 with %u children\n", r->orphans);
+    printf("%" PRIu64 " steps of cores, %" PRIu64 " frames, %" PRIu64 " of them really sealed; %.1f s, "
+           "peak RSS %ld MiB\n", r->events, r->frames, r->sealed, seconds, usage.ru_maxrss / 1024);
+}
+
+// What doc/scale.md promises; says what does not hold.
+static bool holds(const struct arguments *a, const struct scale_result *r)
+{
+    uint64_t ranks = (uint64_t)a->config.nnodes * a->config.per_node;
+    const struct {
+        const char *what;
+        uint64_t is, at_most;
+    } limits[] = {
+        {"ns until joined and map spread", scale_quantile(&r->phases[SCALE_JOIN], 0.5), 3 * SIM_S},
+        {"ns of the three restart sweeps", scale_quantile(&r->phases[SCALE_SWEEPS], 0.5), 5 * SIM_MS},
+        {"ns of a barrier", scale_quantile(&r->phases[SCALE_BARRIER], 0.5), 2 * SIM_MS},
+        {"bytes a rank at the coordinator", r->phases[SCALE_START].coordinator.bytes / ranks, 64},
+        {"bytes of an agent's core", r->core_max, 32 << 10},
+    };
+    bool all = true;
+    for (size_t i = 0; i < sizeof(limits) / sizeof(*limits); i++) {
+        if (limits[i].is <= limits[i].at_most)
+            continue;
+        fprintf(stderr, "pm-sim scale: %" PRIu64 " %s, at most %" PRIu64 "\n", limits[i].is,
+                limits[i].what, limits[i].at_most);
+        all = false;
+    }
+    return all;
+}
+
+static double now_s(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+int sim_command_scale(int argc, char **argv)
+{
+    double began = now_s();
+    struct arguments a = parse(argc, argv);
+    if (a.bad)
+        return 2;
+    struct scale_result r;
+    scale_measure(&a.config, &a.plan, &r);
+    print_head(&a, &r);
+    for (int i = 0; i < SCALE_PHASE_MAX; i++)
+        print_phase(&a, &r, (enum scale_phase)i);
+    if (!a.csv)
+        printf("\n");
+    print_data(&a, &r);
+    print_tail(&a, &r, now_s() - began);
+    bool good = !a.check || holds(&a, &r);
+    scale_result_done(&r);
+    return good ? 0 : 1;
+}
