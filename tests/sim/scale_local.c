@@ -31,9 +31,9 @@ static void rank_says(struct scale *w, uint32_t node, uint32_t local, uint64_t a
 {
     const struct scale_rank *r = rank_of(w, node, local);
     scale_post(w, node, at_ns,
-         (struct pm_event){.type = type, .local = local, .rank = r->rank, .epoch = r->epoch,
-                           .incarnation = r->incarnation, .pid = ++w->next_pid,
-                           .wait_status = wait_status});
+               (struct pm_event){.type = type, .local = local, .rank = r->rank, .epoch = r->epoch,
+                                 .incarnation = r->incarnation, .pid = ++w->next_pid,
+                                 .wait_status = wait_status});
 }
 
 static void rank_ends(struct scale *w, uint32_t node, uint32_t local, uint64_t at_ns, int32_t status)
@@ -124,6 +124,10 @@ void scale_act(struct scale *w, uint32_t proc, const struct pm_action *a)
         break;
     case PM_ACTION_FENCE_DONE:
         fence_done(w, proc, a);
+        break;
+    case PM_ACTION_ASK_JOB_STATE:
+        scale_post(w, proc, w->procs[proc].busy_ns + 10 * SIM_MS,
+                   (struct pm_event){.type = PM_EVENT_JOB_STATE, .job_state = PM_JOB_RUNNING});
         break;
     case PM_ACTION_DIE:
     case PM_ACTION_EXIT:

@@ -6,7 +6,7 @@
 
 #define LIMIT_MS   60000
 #define SETTLE_MS  12 // what is still on its way, and the pauses between two reports
-#define LOSS_MS    40000
+#define LOSS_MS    100000 // a small world doubts itself first
 #define SAMPLES    16 // cores whose memory is measured
 
 static const char *const names[SCALE_PHASE_MAX] = {
@@ -34,8 +34,8 @@ uint64_t scale_quantile(const struct scale_sample *s, double q)
 {
     if (s->n == 0)
         return 0;
-    uint32_t i = (uint32_t)(q * s->n);
-    return s->ns[i < s->n ? i : s->n - 1];
+    uint32_t i = (uint32_t)(q * (s->n - 1) + 0.5);
+    return s->ns[i];
 }
 
 static void most(struct scale_load *of, const struct scale_load *l)

@@ -8,7 +8,9 @@
 #include "tests/sim/scale.h"
 
 #define MOVED_NODES 500
+#define MEAN_BEGUN  16u
 #define MEAN_KNOWN  64u
+#define FIRST_MOST_NS (200 * SIM_US)
 #define MEASURED_ONE_IN 8u
 #define OUTLIER     4.0
 
@@ -97,8 +99,9 @@ static uint64_t charge(const struct scale *w, uint32_t proc, struct scale_mean *
         return w->config.core_ns;
     if (took_ns == 0)
         return (uint64_t)mean->ns;
-    if (mean->n >= MEAN_KNOWN / 4 && proc < w->config.nnodes && (double)took_ns > OUTLIER * mean->ns)
-        took_ns = (uint64_t)(OUTLIER * mean->ns);
+    uint64_t most_ns = mean->n < MEAN_BEGUN ? FIRST_MOST_NS : (uint64_t)(OUTLIER * mean->ns);
+    if (proc < w->config.nnodes && took_ns > most_ns)
+        took_ns = most_ns;
     uint32_t n = mean->n < 1024 ? ++mean->n : mean->n;
     mean->ns += ((double)took_ns - mean->ns) / n;
     return took_ns;
@@ -365,7 +368,11 @@ void scale_forget_loads(struct scale *w)
 {
     for (uint32_t i = 0; i < w->n; i++)
         w->procs[i].load = (struct scale_load){0};
-    memset(w->means, 0, sizeof(w->means)); // the same kind of step may do something else now
+    // The same kind of step may do something else now: what is new soon outweighs what was.
+    for (int level = 0; level < SCALE_LEVELS; level++)
+        for (int kind = 0; kind < PM_EVENT_MAX + SCALE_FRAME_TYPES; kind++)
+            if (w->means[level][kind].n > MEAN_BEGUN)
+                w->means[level][kind].n = MEAN_BEGUN;
 }
 
 void scale_fence(struct scale *w, uint64_t at_ns, bool collect)
