@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Maps that several nodes claim, worlds that differ in nothing but their shape, the shortest lease, how
+// many silent nodes are a loss, a job that is gone, and a child that says again where it hangs.
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "pmix_server/core/membership.h"
+#include "pmix_server/core/placement.h"
+#include "tests/unit/core_harness_impl.h"
+
+#define COORDINATOR PM_NODE_COORDINATOR
+
+TestSuite(doubt_edges, .timeout = 30);
+
+// --- maps and worlds -----------------------------------------------------------------------------------
+
+static void claim(struct pm_map *map, uint32_t rank, uint32_t n, uint32_t node)
+{
+    cr_assert_eq(pm_map_add(map, rank, n, node), 0);
+}
+
+Test(doubt_edges, claims_of_the_same_ranks_are_all_kept_in_order)
+{
+    struct pm_map a = {0}, b = {0};
+    claim(&a, 4, 2, 1);
+    claim(&a, 0, 4, 3); // not in order
+    claim(&b, 0, 4, 2);
+    claim(&b, 4, 1, 1);
+    cr_assert_eq(pm_map_union(&a, &b, NULL), 0);
+    static const struct pm_run want[] = {
+        {.rank = 0, .n = 4, .node = 2}, {.rank = 0, .n = 4, .node = 3},
+        {.rank = 4, .n = 1, .node = 1}, {.rank = 4, .n = 2, .node = 1}};
+    cr_assert_eq(a.n, 4);
+    for (uint32_t i = 0; i < 4; i++)
+        cr_assert(a.runs[i].rank == want[i].rank && a.runs[i].n == want[i].n &&
+                      a.runs[i].node == want[i].node, "run %u", i);
+    bool changed = true;
+    cr_assert(pm_map_union(&a, &b, &changed) == 0 && !changed, "again it is no news");
+    pm_map_done(&a);
+    pm_map_done(&b);
+}
+
+static struct pm_world world_of(const struct pm_map *map, uint32_t nnodes, uint32_t version)
+{
+    struct pm_world world = {0};
+    struct pm_map_fault fault;
+    struct pm_writer w = {0};
+    const struct pm_world shape = {.nnodes = nnodes, .nranks = 4, .map_version = version};
+    pm_write_map(&w, map);
+    cr_assert_eq(pm_world_from_bytes(&shape, w.data, w.len, &world, &fault), 0);
+    pm_writer_done(&w);
+    return world;
+}
+
+Test(doubt_edges, worlds_are_one_only_if_all_of_them_is_equal)
+{
+    struct pm_map in_turn = {0}, blocks = {0};
+    for (uint32_t rank = 0; rank < 4; rank++)
+        claim(&in_turn, rank, 1, rank % 2);
+    claim(&blocks, 0, 2, 0);
+    claim(&blocks, 2, 2, 1);
+    struct pm_world worlds[] = {world_of(&in_turn, 2, 1), world_of(&in_turn, 3, 1),
+                                world_of(&in_turn, 2, 2), world_of(&blocks, 2, 1)};
+    struct pm_world same = world_of(&in_turn, 2, 1);
+    cr_assert_eq(same.block, worlds[0].block);
+    for (int i = 1; i < 4; i++)
+        cr_assert_neq(worlds[i].block, worlds[0].block, "%d", i);
+    cr_assert_eq(pm_set_count(&worlds[0].ranks_of_node[0]), 2);
+    cr_assert_eq(worlds[0].ranks_of_node[0].n, 2, "0 and 2");
+    cr_assert_eq(worlds[3].ranks_of_node[0].n, 1, "0-1");
+    for (int i = 0; i < 4; i++)
+        pm_world_release(&worlds[i]); // the last made is not the first released
+    pm_world_release(&same);
+    pm_map_done(&in_turn);
+    pm_map_done(&blocks);
+}
+
+// Two nodes report what is one run: the sets melt all the same.
+Test(doubt_edges, runs_that_touch_on_one_node_are_one_span)
+{
+    struct pm_map a = {0}, b = {0};
+    claim(&a, 2, 2, 0);
+    claim(&b, 0, 2, 0);
+    cr_assert_eq(pm_map_union(&a, &b, NULL), 0);
+    cr_assert_eq(a.n, 2);
+    struct pm_world world = world_of(&a, 1, 1);
+    cr_assert_eq(world.ranks_of_node[0].n, 1);
+    pm_world_release(&world);
+    pm_map_done(&a);
+    pm_map_done(&b);
+}
+
+Test(doubt_edges, a_timeout_shorter_than_a_kill_still_gives_a_lease)
+{
+    cr_assert_eq(pm_lease_length_ns(200 * PM_MS), 100 * PM_MS);
+    cr_assert_lt(pm_lease_length_ns(1000 * PM_MS), 1000 * PM_MS);
+}
+
+// --- how many are too many ---------------------------------------------------------------------------------
+
+static struct pm_options options;
+static struct harness *h;
+
+static void form(uint32_t isolation_floor)
+{
+    harness_default_options(&options);
+    const struct harness_config config = {.nnodes = 8,
+                                          .ranks_per_node = 1,
+                                          .options = &options,
+                                          .isolation_floor = isolation_floor};
+    h = harness_new(&config);
+    harness_launch(h, 0);
+    cr_assert(harness_run_until_state(h, PM_STATE_RUNNING, 30000));
+    harness_run_ms(h, options.node_timeout_ms);
+}
+
+static void three_fall_silent(void)
+{
+    for (uint32_t node = 0; node < 3; node++)
+        harness_cut(h, node);
+    harness_run_ms(h, 2 * options.node_timeout_ms);
+}
+
+static bool is_stopped(void)
+{
+    struct pm_core *core = harness_core(h, COORDINATOR);
+    return !core || pm_core_state(core) >= PM_STATE_STOPPING;
+}
+
+Test(doubt_edges, three_of_eight_silent_nodes_are_a_doubt)
+{
+    form(0);
+    three_fall_silent();
+    cr_assert(pm_set_empty(pm_dead_nodes(harness_core(h, COORDINATOR))));
+    harness_free(h);
+}
+
+Test(doubt_edges, three_silent_nodes_are_a_loss_where_four_may_be)
+{
+    form(4);
+    three_fall_silent();
+    cr_assert(is_stopped());
+    cr_assert_not_null(strstr(harness_said(h), "lost"), "%s", harness_said(h));
+    harness_free(h);
+}
+
+Test(doubt_edges, nobody_is_waited_for_when_the_job_is_gone)
+{
+    form(0);
+    harness_job_state(h, PM_JOB_GONE);
+    three_fall_silent();
+    cr_assert(is_stopped());
+    harness_free(h);
+}
+
+Test(doubt_edges, an_answer_that_nobody_asked_for_starts_no_suspicion)
+{
+    form(0);
+    for (int state = PM_JOB_SUSPENDED; state >= PM_JOB_UNKNOWN; state--) {
+        struct pm_event event = {.type = PM_EVENT_JOB_STATE, .job_state = (uint8_t)state};
+        harness_post(h, COORDINATOR, &event, 0);
+        harness_run_ms(h, 100);
+    }
+    cr_assert(pm_set_empty(pm_suspect_nodes(harness_core(h, COORDINATOR))));
+    cr_assert_eq(pm_core_state(harness_core(h, COORDINATOR)), PM_STATE_RUNNING);
+    harness_free(h);
+}
+
+// --- a child that says it again ------------------------------------------------------------------------
+
+// Having asked somebody else in vain, it says where it hangs: it is not lost in between.
+Test(doubt_edges, a_child_that_attaches_again_on_its_link_stays)
+{
+    form(0);
+    const struct slot *s = &h->slots[harness_slot(h, COORDINATOR)];
+    const struct wire *wire = s->wires[0];
+    int end = wire->node[0] == harness_slot(h, COORDINATOR) ? 0 : 1;
+    struct pm_writer w = {0};
+    pm_write_u8(&w, PM_FRAME_ATTACH);
+    pm_write_u32(&w, 9);
+    pm_write_u32(&w, PM_NODE_NONE);
+    pm_write_str(&w, "node:1");
+    pm_write_u8(&w, 0);
+    pm_write_u8(&w, 0);
+    const struct pm_event event = {.type = PM_EVENT_FRAME,
+                                   .now_ns = harness_now_ns(h),
+                                   .link = wire->id[end],
+                                   .data = w.data,
+                                   .len = w.len};
+    struct pm_core *core = pm_core_clone(harness_core(h, COORDINATOR));
+    struct pm_actions actions = {0};
+    uint32_t before, after;
+    (void)pm_children(core, &before);
+    cr_assert_eq(pm_core_step(core, &event, &actions), 0);
+    (void)pm_children(core, &after);
+    cr_assert_eq(after, before);
+    bool answered = false;
+    for (size_t i = 0; i < actions.n; i++) {
+        cr_assert_neq(actions.list[i].type, PM_ACTION_CLOSE);
+        answered |= actions.list[i].type == PM_ACTION_SEND &&
+                    actions.list[i].link == wire->id[end] &&
+                    actions.list[i].data[0] == PM_FRAME_ATTACHED;
+    }
+    cr_assert(answered);
+    pm_actions_done(&actions);
+    pm_core_free(core);
+    pm_writer_done(&w);
+    harness_free(h);
+}
