@@ -131,10 +131,36 @@ void pm_relay_edge(struct pm_core *core, const struct pm_edge *edge)
         pm_relay_view(core);
 }
 
+// While a step forms all edges are plain. Then sets tell what is new, and nobody has to look at each of a
+// hundred thousand nodes. False: there are others, or suspects that an edge may clear.
+static bool relay_plain(struct pm_core *core, const struct pm_set *plain)
+{
+    struct pm_membership *m = core->membership;
+    struct pm_set fresh = {0};
+    if (m->edges.n > 0 || m->judge.n > 0)
+        return false;
+    int r = pm_set_copy(&fresh, plain);
+    if (r == 0)
+        r = pm_set_subtract(&fresh, &m->edges.plain);
+    if (r == 0)
+        r = pm_set_union(&m->edges.plain, &fresh);
+    if (r == 0 && !core->coordinator)
+        r = pm_set_union(&m->news_plain, &fresh);
+    if (r < 0)
+        pm_out_of_memory(core);
+    for (uint32_t i = 0; i < m->n_children; i++)
+        m->children[i].subtree_valid &= pm_set_empty(&fresh);
+    if (!core->coordinator && !pm_set_empty(&fresh))
+        schedule_up(core);
+    pm_set_done(&fresh);
+    return true;
+}
+
 void pm_relay_edges(struct pm_core *core, const struct pm_edges *from)
 {
     uint32_t fanout = core->membership->fanout;
-    for (uint32_t node = pm_set_next(&from->plain, 0); node != UINT32_MAX;
+    bool done = relay_plain(core, &from->plain);
+    for (uint32_t node = pm_set_next(&from->plain, 0); !done && node != UINT32_MAX;
          node = pm_set_next(&from->plain, node + 1)) {
         struct pm_edge edge = {node, pm_tree_parent(node, fanout), 1, true};
         pm_relay_edge(core, &edge);
