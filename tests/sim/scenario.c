@@ -153,6 +153,9 @@ const struct scenario scenarios[] = {
     {"running-job-suspended", "Slurm says suspended: nobody is declared dead, the world goes on",
      .nodes = 4, .life_ms = 4000,
      .faults = {IN(RUNNING, 0, 1000, FAULT(JOB_SUSPENDED, .node = COORDINATOR, .ms = 20000))}},
+    {"running-job-suspended-small", "the same where all nodes are only one: Slurm is asked too",
+     .nodes = 1, .per_node = 2, .life_ms = 4000,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(JOB_SUSPENDED, .node = COORDINATOR, .ms = 20000))}},
 
     // --- RUNNING: the coordinator, the user ---------------------------------------------------------
     {"running-coordinator-paused", "leases end, ranks stop; the coordinator comes back: they go on",
