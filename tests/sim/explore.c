@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// pm-sim explore --nodes N --faults F [--from STATE] [--ranks-end] [--must-close] [--delay-ms D]
-//                [--seconds S] [--mib M] [--states N]
+// pm-sim explore --nodes N --faults F [--from STATE] [--only FAULT] [--ranks-end] [--must-close]
+//                [--delay-ms D] [--seconds S] [--mib M] [--states N]
 //
 // All futures of a small world, up to F faults at any moments: every state that differs is visited
 // once. Ranks run until something happens to them; with --ranks-end they may also end with 0 at any
@@ -22,6 +22,7 @@
 struct waiting {
     struct x_world *world;
     uint32_t number;
+    uint32_t next; // choice
 };
 
 struct search {
@@ -138,17 +139,24 @@ static void put(struct search *s, const struct x_world *w, uint32_t number)
         s->cap_ring = cap;
     }
     s->ring[(s->head + s->n_ring++) & (s->cap_ring - 1)] =
-        (struct waiting){x_world_keep(w), number};
+        (struct waiting){x_world_keep(w), number, 0};
 }
 
-static struct waiting take(struct search *s)
+// The one to go on with: the oldest, or the newest when it is time to go deep.
+static struct waiting *current(struct search *s)
 {
+    uint64_t at = s->head + (s->deep ? s->n_ring - 1 : 0);
+    return &s->ring[at & (s->cap_ring - 1)];
+}
+
+static void drop_current(struct search *s)
+{
+    struct waiting *w = current(s);
+    x_world_drop(w->world);
+    free(w->world);
+    if (!s->deep)
+        s->head = (s->head + 1) & (s->cap_ring - 1);
     s->n_ring--;
-    if (s->deep)
-        return s->ring[(s->head + s->n_ring) & (s->cap_ring - 1)];
-    struct waiting first = s->ring[s->head];
-    s->head = (s->head + 1) & (s->cap_ring - 1);
-    return first;
 }
 
 // --- what was found ------------------------------------------------------------------------------
@@ -180,41 +188,65 @@ static void tell_path(struct search *s, uint32_t number, uint16_t last, const ch
 
 // --- the search ----------------------------------------------------------------------------------
 
-static bool expand(struct search *s, const struct waiting *from)
+static void note_end(struct search *s, const struct waiting *at)
+{
+    bool runs = !x_ranks_end && x_world_state(at->world) == PM_STATE_RUNNING;
+    if (at->next > 0 || (!at->world->done && !runs))
+        return;
+    s->ends = grow(s->ends, s->n_ends, &s->cap_ends, sizeof(*s->ends));
+    s->ends[s->n_ends++] = at->number;
+}
+
+// One choice of a world, and where it leads. False: a violation.
+static bool follow(struct search *s, struct waiting *from, struct x_choice choice)
 {
     static struct x_world next;
-    struct x_choice choices[X_CHOICES_MAX];
-    uint32_t n = x_world_choices(from->world, s->max_faults, choices);
-    if (from->world->done || (!x_ranks_end && x_world_state(from->world) == PM_STATE_RUNNING)) {
-        s->ends = grow(s->ends, s->n_ends, &s->cap_ends, sizeof(*s->ends));
-        s->ends[s->n_ends++] = from->number;
-        if (from->world->done)
-            return true;
+    bool is_new;
+    uint32_t number = from->number;
+    uint16_t index = (uint16_t)from->next++;
+    x_world_copy(&next, from->world);
+    x_world_do(&next, choice);
+    s->transitions++;
+    if (x_violation[0]) {
+        char what[sizeof(x_violation)];
+        memcpy(what, x_violation, sizeof(what));
+        x_world_drop(&next);
+        tell_path(s, number, index, what);
+        return false;
     }
-    if (n == 0) {
+    uint32_t to = visit(s, x_world_hash(&next), number, index, &is_new);
+    if (is_new)
+        put(s, &next, to); // *from may have moved
+    x_world_drop(&next);
+    s->edges = grow(s->edges, s->n_edges, &s->cap_edges, sizeof(*s->edges));
+    s->edges[s->n_edges][0] = number;
+    s->edges[s->n_edges++][1] = to;
+    return true;
+}
+
+// Breadth first a world is done with at once; going deep, each new one comes before its siblings.
+static bool expand(struct search *s)
+{
+    struct x_choice choices[X_CHOICES_MAX];
+    struct waiting *from = current(s);
+    uint32_t n = x_world_choices(from->world, s->max_faults, choices);
+    note_end(s, from);
+    if (n == 0 && !from->world->done) {
         tell_path(s, from->number, UINT16_MAX, "nothing can happen, and the step is not over");
         return false;
     }
     s->widest = n > s->widest ? n : s->widest;
-    for (uint32_t i = 0; i < n; i++) {
-        bool is_new;
-        x_world_copy(&next, from->world);
-        x_world_do(&next, choices[i]);
-        s->transitions++;
-        if (x_violation[0]) {
-            char what[sizeof(x_violation)];
-            memcpy(what, x_violation, sizeof(what));
-            tell_path(s, from->number, (uint16_t)i, what);
+    uint64_t before = s->n_ring;
+    while (from->next < n && (!s->deep || s->n_ring == before)) {
+        if (!follow(s, from, choices[from->next]))
             return false;
-        }
-        uint32_t to = visit(s, x_world_hash(&next), from->number, (uint16_t)i, &is_new);
-        if (is_new)
-            put(s, &next, to);
-        x_world_drop(&next);
-        s->edges = grow(s->edges, s->n_edges, &s->cap_edges, sizeof(*s->edges));
-        s->edges[s->n_edges][0] = from->number;
-        s->edges[s->n_edges++][1] = to;
+        if (!s->deep)
+            from = current(s);
+        else
+            from = &s->ring[(s->head + before - 1) & (s->cap_ring - 1)];
     }
+    if (from->next >= n && (!s->deep || s->n_ring == before))
+        drop_current(s);
     return true;
 }
 
@@ -255,11 +287,8 @@ static const char *limit(struct search *s)
 
 static void search_done(struct search *s)
 {
-    while (s->n_ring > 0) {
-        struct waiting w = take(s);
-        x_world_drop(w.world);
-        free(w.world);
-    }
+    while (s->n_ring > 0)
+        drop_current(s);
     free(s->hashes);
     free(s->numbers);
     free(s->parent);
@@ -277,10 +306,7 @@ static bool explore(struct search *s, struct x_world *root, const char *from)
     s->root = root;
     put(s, root, visit(s, x_world_hash(root), 0, 0, &is_new));
     while (good && s->n_ring > 0 && !stopped) {
-        struct waiting w = take(s);
-        good = expand(s, &w);
-        x_world_drop(w.world);
-        free(w.world);
+        good = expand(s);
         stopped = limit(s);
     }
     bool closed = good && s->n_ring == 0;
@@ -289,9 +315,10 @@ static bool explore(struct search *s, struct x_world *root, const char *from)
     if (s->must_close && !closed)
         good = false;
     double seconds = now() - start;
-    printf("explore %u nodes x %u faults from %s: %s, %" PRIu64 " states, %" PRIu64
+    printf("explore %u nodes x %u faults%s%s from %s: %s, %" PRIu64 " states, %" PRIu64
            " transitions, %" PRIu64 " ends, at most %u choices, %.1f s (%.0f states/s), %" PRIu64
-           " MiB\n", x_nnodes, s->max_faults, from,
+           " MiB\n", x_nnodes, s->max_faults, x_only ? " " : "",
+           x_only ? x_fault_name(x_only) : "", from,
            !good ? "FAILED" : closed ? "closed" : stopped, s->n, s->transitions, s->n_ends,
            s->widest, seconds, (double)s->n / seconds, resident_bytes() >> 20);
     fflush(stdout);
@@ -344,23 +371,24 @@ static uint64_t number_of(int argc, char **argv, const char *name, uint64_t othe
     return otherwise;
 }
 
-static const char *from_of(int argc, char **argv)
+static const char *text_of(int argc, char **argv, const char *name)
 {
     for (int i = 1; i + 1 < argc; i++)
-        if (!strcmp(argv[i], "--from"))
+        if (!strcmp(argv[i], name))
             return argv[i + 1];
     return NULL;
 }
 
 int sim_command_explore(int argc, char **argv)
 {
-    const char *from = from_of(argc, argv);
+    const char *from = text_of(argc, argv, "--from"), *only = text_of(argc, argv, "--only");
     bool good = true;
     bool must_close = false;
     x_nnodes = (uint32_t)number_of(argc, argv, "--nodes", 2);
     x_delay_ns = number_of(argc, argv, "--delay-ms", 0) * SIM_MS;
-    if (x_nnodes < 1 || x_nnodes > X_NODES) {
-        fprintf(stderr, "pm-sim explore: 1 to %d nodes\n", X_NODES);
+    x_only = only ? x_fault_of(only) : X_DELIVER;
+    if (x_nnodes < 1 || x_nnodes > X_NODES || (only && !x_only)) {
+        fprintf(stderr, "pm-sim explore: 1 to %d nodes, and a fault that there is\n", X_NODES);
         return 2;
     }
     for (int i = 1; i < argc; i++) {

@@ -116,6 +116,7 @@ struct x_choice {
 extern uint32_t x_nnodes;
 extern uint64_t x_delay_ns;
 extern bool x_ranks_end; // with 0, by themselves, at any time
+extern uint8_t x_only;    // the only kind of fault, X_DELIVER: all of them
 extern char x_violation[512];  // of the step just made, "": none
 extern struct sim *x_trace;    // a trace goes there; NULL: none
 
@@ -131,6 +132,8 @@ enum pm_state x_world_state(const struct x_world *w);
 // What can happen next, faults included while fewer than max_faults have struck.
 uint32_t x_world_choices(const struct x_world *w, uint32_t max_faults, struct x_choice *ret);
 void x_world_do(struct x_world *w, struct x_choice choice);
+const char *x_fault_name(uint8_t kind);
+uint8_t x_fault_of(const char *name); // X_DELIVER: no such fault
 const char *x_choice_name(const struct x_world *w, struct x_choice choice, char *buf, size_t cap);
 
 // --- explore_act.c -----------------------------------------------------------------------------

@@ -11,6 +11,7 @@
 uint32_t x_nnodes = 2;
 uint64_t x_delay_ns;
 bool x_ranks_end;
+uint8_t x_only;
 
 // --- birth, copies, end --------------------------------------------------------------------------
 
@@ -184,6 +185,8 @@ struct list {
 
 static void add(struct list *list, enum x_choice_kind kind, uint32_t a)
 {
+    if (x_only && kind >= X_RANK_DIES && kind != x_only)
+        return;
     SIM_ASSERT(list->n < X_CHOICES_MAX);
     list->at[list->n++] = (struct x_choice){(uint8_t)kind, (uint16_t)a};
 }
@@ -468,16 +471,31 @@ void x_world_do(struct x_world *w, struct x_choice choice)
     }
 }
 
+static const char *const names[X_CHOICES] = {
+    "deliver",   "timer",     "dial-over",   "rank-ends",  "time",       "resume",
+    "heal",      "rank-dies", "agent-killed", "host-lost", "shim-killed", "server-lost",
+    "link-reset", "pause",    "cut",         "user-stop",
+};
+
+const char *x_fault_name(uint8_t kind)
+{
+    return names[kind];
+}
+
+uint8_t x_fault_of(const char *name)
+{
+    for (uint8_t kind = X_RANK_DIES; kind < X_CHOICES; kind++)
+        if (!strcmp(names[kind], name))
+            return kind;
+    return X_DELIVER;
+}
+
 const char *x_choice_name(const struct x_world *w, struct x_choice choice, char *buf, size_t cap)
 {
-    static const char *const names[X_CHOICES] = {
-        "deliver", "timer", "dial over", "rank ends", "time", "resume", "heal", "FAULT rank dies",
-        "FAULT agent killed", "FAULT host lost", "FAULT shim killed", "FAULT server lost",
-        "FAULT link reset", "FAULT pause", "FAULT cut", "FAULT user stop",
-    };
     static const char *const kinds[] = {"-", "syn", "up", "refused", "frame", "fin", "event"};
     if (choice.kind != X_DELIVER) {
-        (void)snprintf(buf, cap, "%s %u", names[choice.kind], choice.a);
+        (void)snprintf(buf, cap, "%s%s %u", choice.kind >= X_RANK_DIES ? "FAULT " : "",
+                       names[choice.kind], choice.a);
         return buf;
     }
     const struct x_item *item = &w->items[choice.a];
