@@ -110,7 +110,9 @@ void sim_check_send(struct sim *s, uint32_t slot, const struct pm_action *a)
 
 uint64_t sim_check_frame_of_dead(struct sim *s, uint32_t slot, const struct pm_event *event)
 {
-    if (s->check->n_declared == 0 || event->type != PM_EVENT_FRAME)
+    // A link that was there before is closed by the refusal.
+    if (s->check->n_declared == 0 || event->type != PM_EVENT_FRAME || event->len == 0 ||
+        event->data[0] == PM_FRAME_ATTACH)
         return 0;
     uint32_t peer = peer_of(s, slot, event->link);
     if (peer >= s->p.nnodes || !pm_set_has(&s->check->watch[slot].dead, peer))

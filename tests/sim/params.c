@@ -54,6 +54,8 @@ static void draw_options(struct sim_rng *r, struct pm_options *o)
     o->min_uptime_ms = ONE_OF(r, 0, 0, 0, 100, 5000);
     o->backoff_ms = ONE_OF(r, 0, 0, 0, 200, 2000);
     o->backoff_max_ms = ONE_OF(r, 0, 5000);
+    if (o->backoff_ms && !o->backoff_max_ms)
+        o->backoff_max_ms = 20000; // without, a step may wait for years
     o->grace_ms = ONE_OF(r, 0, 100, 1000, 5000);
     o->node_timeout_ms = ONE_OF(r, 1000, 2000, 2000, 5000, 10000);
     o->orphan_timeout_ms = ONE_OF(r, 5000, 20000, 60000);
