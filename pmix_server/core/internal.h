@@ -163,6 +163,7 @@ void pm_supervisor_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cau
 void pm_supervisor_on_isolated(struct pm_core *core, bool isolated);
 // Agent: the lease ended / came back / we were declared dead or orphaned. node.c acts (PAUSE, RESUME, DIE).
 void pm_node_on_lease(struct pm_core *core, bool held);
+void pm_node_on_first_lease(struct pm_core *core);  // ranks may start from now
 void pm_node_on_outcast(struct pm_core *core, const char *why);
 
 // --- collective.c --------------------------------------------------------------------------------------

@@ -50,13 +50,15 @@ static void renew(struct pm_core *core, uint64_t end_ns)
 {
     struct pm_membership *m = core->membership;
     struct pm_lease *l = &m->lease;
-    bool ended = l->end_ns != 0 && !l->held;
+    bool first = l->end_ns == 0, ended = !first && !l->held;
     l->end_ns = end_ns;
     l->held = true;
     l->orphan_end_ns = end_ns + m->orphan_ns;
     l->progress_ns = core->now_ns;
     publish(core);
-    if (ended)
+    if (first)
+        pm_node_on_first_lease(core);
+    else if (ended)
         pm_node_on_lease(core, true);
     for (uint32_t i = 0; i < m->n_children; i++) {
         struct pm_child *c = &m->children[i];

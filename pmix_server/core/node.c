@@ -368,6 +368,12 @@ void pm_node_on_lease(struct pm_core *core, bool held)
     settle(core);
 }
 
+void pm_node_on_first_lease(struct pm_core *core)
+{
+    if (!core->node->ended)
+        settle(core);
+}
+
 void pm_node_on_outcast(struct pm_core *core, const char *why)
 {
     struct pm_node *n = core->node;

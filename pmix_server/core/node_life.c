@@ -236,7 +236,9 @@ static void drive_start(struct pm_core *core)
     bool ready = server_prepare(core, n->wanted.epoch);
     struct pm_server_slot *slot = server_of(core, n->wanted.epoch);
     (void)notify_new(core);
-    if (!ready || n->paused || (n->n_local && !slot->ready))
+    // Nothing would stop a rank that has never had a lease.
+    bool leased = pm_lease_end_ns(core) != 0;
+    if (!ready || !leased || n->paused || (n->n_local && !slot->ready))
         return;
     for (uint32_t i = 0; i < n->n_local; i++)
         rank_drive(core, &n->locals[i]);

@@ -19,11 +19,14 @@ static struct pm_options options;
 static uint32_t n_nodes;
 static uint64_t lease_ns[NODES_MAX]; // as published to the shims, 0: none yet
 static uint64_t seed;
+static bool no_grants; // they are lost
 
 static bool hook(struct harness *harness, void *ctx, uint32_t node, const struct pm_action *a)
 {
     (void)harness;
     (void)ctx;
+    if (no_grants && a->type == PM_ACTION_SEND && a->data[0] == PM_FRAME_GRANT)
+        return true;
     if (a->type == PM_ACTION_SET_LEASE) {
         cr_assert_gt(a->deadline_ns, lease_ns[node], "a lease went back");
         lease_ns[node] = a->deadline_ns;
@@ -34,6 +37,7 @@ static bool hook(struct harness *harness, void *ctx, uint32_t node, const struct
 static void setup(void)
 {
     harness_default_options(&options);
+    no_grants = false;
     seed = 0;
 }
 
@@ -72,6 +76,23 @@ Test(lease, its_length_leaves_room_for_the_kill_and_for_clock_rates, .init = set
         cr_assert_leq(length * 12 / 10 + PM_K_NS, t_ms * PM_MS);
         cr_assert_geq(length * 12 / 10 + PM_K_NS + 10, t_ms * PM_MS);
     }
+}
+
+// Nothing would stop it: a coordinator that is cut off at that moment may believe it dead.
+Test(lease, no_rank_starts_before_its_node_has_one, .init = setup)
+{
+    no_grants = true;
+    const struct harness_config config = {
+        .nnodes = 4, .ranks_per_node = 2, .options = &options, .hook = hook};
+    memset(lease_ns, 0, sizeof(lease_ns));
+    h = harness_new(&config);
+    harness_launch(h, 0);
+    cr_assert(harness_run_until_state(h, PM_STATE_STARTING, 3000));
+    harness_run_ms(h, 1000);
+    cr_assert_eq(harness_stats(h)->actions[PM_ACTION_START_RANK], 0);
+    no_grants = false;
+    cr_assert(harness_run_until_state(h, PM_STATE_RUNNING, options.node_timeout_ms));
+    harness_free(h);
 }
 
 // Thirteen levels: pushes keep the deepest lease about as long as the first.
