@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// pm-pmix-server and the agent's side of it, after pmix_server/agent_server*.c: one per epoch and one
-// on standby, started, proved, watched and killed. `state` is what the agent knows, `process` what is.
+// pm-pmix-server and the agent's side of it, after pmix_server/agent_server*.c: one per epoch and
+// one on standby, started, proved, watched and killed. `state` is what the agent knows, `process`
+// what is.
 #include <string.h>
 
-#include "tests/sim/sim.h"
+#include "tests/sim/server.h"
 
-#define START_MS    30000
-#define PROVE_NS    (1000 * SIM_MS)
-#define STANDBY     SIM_SERVERS // as an index: the timer that starts a standby server
+#define START_MS 30000
+#define PROVE_NS (1000 * SIM_MS)
+#define STANDBY  SIM_SERVERS // as an index: the timer that starts a standby server
 
 enum due { DUE_READY = 0, DUE_PROVED, DUE_WATCH }; // low bits of the stamp of an event
 
-static struct sim_server *place(struct sim *s, uint32_t node, uint32_t index)
+struct sim_server *sim_server_place(struct sim *s, uint32_t node, uint32_t index)
 {
     return &s->nodes[node].servers[index];
 }
@@ -22,10 +23,10 @@ static uint32_t index_of(struct sim *s, uint32_t node, const struct sim_server *
     return (uint32_t)(server - s->nodes[node].servers);
 }
 
-static struct sim_server *find(struct sim *s, uint32_t node, bool standby, uint32_t epoch)
+struct sim_server *sim_server_find(struct sim *s, uint32_t node, bool standby, uint32_t epoch)
 {
     for (uint32_t i = 0; i < SIM_SERVERS; i++) {
-        struct sim_server *v = place(s, node, i);
+        struct sim_server *v = sim_server_place(s, node, i);
         if (v->state && v->standby == standby && (standby || v->epoch == epoch))
             return v;
     }
@@ -35,10 +36,10 @@ static struct sim_server *find(struct sim *s, uint32_t node, bool standby, uint3
 static void push_due(struct sim *s, uint32_t node, uint32_t index, enum due what, uint64_t delay_ns)
 {
     sim_push(s, s->now_ns + delay_ns, SIM_EVENT_SERVER, node, index,
-             (uint64_t)place(s, node, index)->stamp << 2 | what);
+             (uint64_t)sim_server_place(s, node, index)->stamp << 2 | what);
 }
 
-static void say(struct sim *s, uint32_t node, const struct sim_server *v, struct sim_msg msg)
+void sim_server_say(struct sim *s, uint32_t node, const struct sim_server *v, struct sim_msg msg)
 {
     msg.epoch = v->epoch;
     msg.stamp = v->stamp;
@@ -50,12 +51,15 @@ static void say(struct sim *s, uint32_t node, const struct sim_server *v, struct
 static struct sim_server *server_start(struct sim *s, uint32_t node, uint32_t epoch, bool standby)
 {
     uint32_t i = 0;
-    while (i < SIM_SERVERS && place(s, node, i)->state)
+    while (i < SIM_SERVERS && sim_server_place(s, node, i)->state)
         i++;
     SIM_ASSERT(i < SIM_SERVERS);
-    struct sim_server *v = place(s, node, i);
-    *v = (struct sim_server){.state = SIM_SERVER_STARTING, .process = true, .epoch = epoch,
-                             .standby = standby, .stamp = v->stamp + 1};
+    struct sim_server *v = sim_server_place(s, node, i);
+    *v = (struct sim_server){.state = SIM_SERVER_STARTING,
+                             .process = true,
+                             .epoch = epoch,
+                             .standby = standby,
+                             .stamp = v->stamp + 1};
     sim_chan_clear(&s->nodes[node].up[s->nodes[node].n_local + i]);
     sim_chan_clear(&s->nodes[node].down[s->nodes[node].n_local + i]);
     push_due(s, node, i, DUE_READY, sim_rng_between(&s->local, 5 * SIM_MS, 150 * SIM_MS));
@@ -91,7 +95,7 @@ static void drop(struct sim *s, uint32_t node, struct sim_server *v)
 
 void sim_server_drop(struct sim *s, uint32_t node, uint32_t epoch)
 {
-    struct sim_server *v = find(s, node, false, epoch);
+    struct sim_server *v = sim_server_find(s, node, false, epoch);
     if (v)
         drop(s, node, v);
 }
@@ -99,8 +103,8 @@ void sim_server_drop(struct sim *s, uint32_t node, uint32_t epoch)
 void sim_server_kill_all(struct sim *s, uint32_t node)
 {
     for (uint32_t i = 0; i < SIM_SERVERS; i++)
-        if (place(s, node, i)->state)
-            drop(s, node, place(s, node, i));
+        if (sim_server_place(s, node, i)->state)
+            drop(s, node, sim_server_place(s, node, i));
 }
 
 bool sim_servers_gone(const struct sim *s, uint32_t node)
@@ -114,16 +118,16 @@ bool sim_servers_gone(const struct sim *s, uint32_t node)
 // By a fault, or by the agent because it does not answer; the agent reaps it.
 void sim_server_die(struct sim *s, uint32_t node, uint32_t index)
 {
-    struct sim_server *v = place(s, node, index);
+    struct sim_server *v = sim_server_place(s, node, index);
     if (!v->process)
         return;
     process_ends(s, node, v);
-    say(s, node, v, (struct sim_msg){.type = SIM_MSG_LOST});
+    sim_server_say(s, node, v, (struct sim_msg){.type = SIM_MSG_LOST});
 }
 
 void sim_server_stuck(struct sim *s, uint32_t node, uint32_t index)
 {
-    struct sim_server *v = place(s, node, index);
+    struct sim_server *v = sim_server_place(s, node, index);
     if (!v->process || v->stuck)
         return;
     v->stuck = true;
@@ -138,12 +142,13 @@ static void promote(struct sim *s, uint32_t node, struct sim_server *v)
     v->state = SIM_SERVER_PROVING;
     push_due(s, node, index_of(s, node, v), DUE_PROVED, PROVE_NS);
     if (v->process && !v->stuck)
-        say(s, node, v, (struct sim_msg){.type = SIM_MSG_READY});
+        sim_server_say(s, node, v, (struct sim_msg){.type = SIM_MSG_READY});
 }
 
 void sim_server_prepare(struct sim *s, uint32_t node, uint32_t epoch)
 {
-    struct sim_server *old = find(s, node, false, epoch), *standby = find(s, node, true, 0);
+    struct sim_server *old = sim_server_find(s, node, false, epoch),
+                      *standby = sim_server_find(s, node, true, 0);
     if (standby && standby->epoch != epoch) {
         drop(s, node, standby);
         standby = NULL;
@@ -162,7 +167,7 @@ void sim_server_prepare(struct sim *s, uint32_t node, uint32_t epoch)
 
 struct sim_server *sim_server_of(struct sim *s, uint32_t node, uint32_t epoch)
 {
-    struct sim_server *v = find(s, node, false, epoch);
+    struct sim_server *v = sim_server_find(s, node, false, epoch);
     return v && v->state == SIM_SERVER_READY ? v : NULL;
 }
 
@@ -186,11 +191,11 @@ static void standby_start(struct sim *s, uint32_t node)
     if (!sim_proc_runs(s, node) || n->ending)
         return;
     for (uint32_t i = 0; i < SIM_SERVERS; i++) {
-        const struct sim_server *v = place(s, node, i);
+        const struct sim_server *v = sim_server_place(s, node, i);
         if (v->state == SIM_SERVER_READY && !v->standby && (!serving || v->epoch > serving->epoch))
             serving = v;
     }
-    if (serving && !find(s, node, true, 0))
+    if (serving && !sim_server_find(s, node, true, 0))
         server_start(s, node, serving->epoch + 1, true);
 }
 
@@ -203,7 +208,7 @@ uint64_t sim_watch_ns(const struct sim *s)
 // A stuck one is found out; by an agent that runs.
 static void watched(struct sim *s, uint32_t node, uint32_t index)
 {
-    const struct sim_server *v = place(s, node, index);
+    const struct sim_server *v = sim_server_place(s, node, index);
     if (!v->stuck)
         return;
     if (sim_proc_runs(s, node))
@@ -219,7 +224,7 @@ void sim_server_due(struct sim *s, uint32_t node, uint32_t index, uint64_t stamp
             standby_start(s, node);
         return;
     }
-    struct sim_server *v = place(s, node, index);
+    struct sim_server *v = sim_server_place(s, node, index);
     if (!v->state || v->stamp != (uint32_t)(stamp >> 2) || s->hosts[node].off)
         return;
     if (!sim_host_runs(s, node)) {
@@ -232,219 +237,12 @@ void sim_server_due(struct sim *s, uint32_t node, uint32_t index, uint64_t stamp
     } else if (v->process && v->stuck) {
         push_due(s, node, index, DUE_READY, 100 * SIM_MS);
     } else if (v->process) {
-        say(s, node, v, (struct sim_msg){.type = SIM_MSG_READY});
+        sim_server_say(s, node, v, (struct sim_msg){.type = SIM_MSG_READY});
     }
 }
 
-// --- what ranks do to it -------------------------------------------------------------------------
-
-static struct sim_server *serving(struct sim *s, uint32_t node, uint32_t local)
-{
-    struct sim_server *v = find(s, node, false, s->nodes[node].shims[local].rank.epoch);
-    return v && v->process && v->state >= SIM_SERVER_READY ? v : NULL;
-}
-
-static uint64_t bit(uint32_t local)
-{
-    return 1ull << local;
-}
-
-static void answer_fetch(struct sim *s, uint32_t node, struct sim_server *v, uint32_t local,
-                         int32_t status)
-{
-    if (!v->fetch_id[local])
-        return;
-    say(s, node, v, (struct sim_msg){.type = SIM_MSG_FETCHED, .id = v->fetch_id[local],
-                                     .status = status, .rank = s->nodes[node].first_rank + local});
-    v->fetch_id[local] = 0;
-}
-
-bool sim_server_connect(struct sim *s, uint32_t node, uint32_t local)
-{
-    struct sim_server *v = serving(s, node, local);
-    if (!v)
-        return false;
-    v->connected |= bit(local);
-    v->lost &= ~bit(local);
-    say(s, node, v, (struct sim_msg){.type = SIM_MSG_CONNECTED,
-                                     .rank = s->nodes[node].first_rank + local});
-    answer_fetch(s, node, v, local, PM_STATUS_OK);
-    return true;
-}
-
-void sim_server_finalize(struct sim *s, uint32_t node, uint32_t local)
-{
-    struct sim_server *v = serving(s, node, local);
-    if (!v)
-        return;
-    v->finalized |= bit(local);
-    say(s, node, v, (struct sim_msg){.type = SIM_MSG_FINALIZED,
-                                     .rank = s->nodes[node].first_rank + local});
-}
-
-void sim_server_abort(struct sim *s, uint32_t node, uint32_t local, int32_t status)
-{
-    struct sim_server *v = serving(s, node, local);
-    if (v)
-        say(s, node, v, (struct sim_msg){.type = SIM_MSG_ABORT, .status = status,
-                                         .rank = s->nodes[node].first_rank + local});
-}
-
-uint64_t sim_group_locals(const struct sim *s, uint32_t node, uint8_t group)
-{
-    uint64_t bits = 0;
-    for (uint32_t i = 0; i < s->nodes[node].n_local; i++) {
-        bool low = s->nodes[node].first_rank + i < s->nranks / 2;
-        if (group == SIM_GROUP_ALL || (group == SIM_GROUP_LOW) == low)
-            bits |= bit(i);
-    }
-    return bits;
-}
-
-static bool all_local(const struct sim *s, uint32_t node, uint8_t group)
-{
-    for (uint32_t i = 0; i < s->p.nnodes; i++)
-        if (i != node && sim_group_locals(s, i, group))
-            return false;
-    return true;
-}
-
-static void release(struct sim *s, uint32_t node, struct sim_gather *g, int32_t status)
-{
-    uint64_t arrived = g->arrived;
-    g->arrived = 0;
-    g->id = 0;
-    g->seq++;
-    for (uint32_t i = 0; i < s->nodes[node].n_local; i++)
-        if (arrived >> i & 1)
-            sim_rank_fenced(s, node, i, status);
-}
-
-// All local participants have come, or never will.
-static void gather_look(struct sim *s, uint32_t node, struct sim_server *v, uint8_t group)
-{
-    struct sim_gather *g = &v->gather[group];
-    uint64_t locals = sim_group_locals(s, node, group);
-    if (g->id || !g->arrived || (locals & ~(g->arrived | v->lost)))
-        return;
-    bool failed = (locals & v->lost & ~g->arrived) != 0;
-    if (all_local(s, node, group)) {
-        release(s, node, g, failed ? PM_STATUS_LOST : PM_STATUS_OK);
-        return;
-    }
-    g->id = ++v->next_id;
-    say(s, node, v, (struct sim_msg){.type = SIM_MSG_FENCE, .id = g->id, .group = group,
-                                     .incarnation = g->seq, .failed = failed, .flag = true});
-}
-
-void sim_server_fence(struct sim *s, uint32_t node, uint32_t local, uint8_t group)
-{
-    struct sim_server *v = serving(s, node, local);
-    if (!v) {
-        sim_rank_fenced(s, node, local, PM_STATUS_ERROR);
-        return;
-    }
-    v->gather[group].arrived |= bit(local);
-    gather_look(s, node, v, group);
-}
-
-void sim_server_ask(struct sim *s, uint32_t node, uint32_t local)
-{
-    struct sim_server *v = serving(s, node, local);
-    uint32_t rank = sim_rng_pick(&s->life, s->nranks);
-    if (!v || s->node_of_rank[rank] == node) {
-        sim_rank_asked(s, node, local);
-        return;
-    }
-    v->modex_id[local] = ++v->next_id;
-    say(s, node, v, (struct sim_msg){.type = SIM_MSG_MODEX, .id = v->modex_id[local], .rank = rank,
-                                     .incarnation = local});
-}
-
-static void client_gone(struct sim *s, uint32_t node, struct sim_server *v, uint32_t local)
-{
-    if (v->lost & bit(local))
-        return;
-    v->lost |= bit(local);
-    v->modex_id[local] = 0;
-    for (uint8_t g = 0; g < SIM_GROUP_MAX; g++) {
-        if (!v->gather[g].id)
-            v->gather[g].arrived &= ~bit(local);
-        gather_look(s, node, v, g);
-    }
-    answer_fetch(s, node, v, local, PM_STATUS_NOT_FOUND);
-}
-
-void sim_server_lost_client(struct sim *s, uint32_t node, uint32_t local)
-{
-    struct sim_server *v = serving(s, node, local);
-    if (v && !v->stuck)
-        client_gone(s, node, v, local);
-}
-
-// --- what the agent tells it ---------------------------------------------------------------------
-
-static void take_fence_done(struct sim *s, uint32_t node, struct sim_server *v,
-                            const struct sim_msg *msg)
-{
-    for (int g = 0; g < SIM_GROUP_MAX; g++)
-        if (v->gather[g].id == msg->id)
-            release(s, node, &v->gather[g], msg->status);
-}
-
-static void take_modex_done(struct sim *s, uint32_t node, struct sim_server *v,
-                            const struct sim_msg *msg)
-{
-    for (uint32_t i = 0; i < s->nodes[node].n_local; i++)
-        if (v->modex_id[i] == msg->id) {
-            v->modex_id[i] = 0;
-            sim_rank_asked(s, node, i);
-        }
-}
-
-static void take_fetch(struct sim *s, uint32_t node, struct sim_server *v, const struct sim_msg *msg)
-{
-    uint32_t local = msg->rank - s->nodes[node].first_rank;
-    SIM_ASSERT(local < s->nodes[node].n_local);
-    v->fetch_id[local] = msg->id;
-    if (v->connected & bit(local))
-        answer_fetch(s, node, v, local, PM_STATUS_OK);
-    else if (v->lost & bit(local))
-        answer_fetch(s, node, v, local, PM_STATUS_NOT_FOUND);
-}
-
-static void take_cancel(struct sim *s, uint32_t node, struct sim_server *v, const struct sim_msg *msg)
-{
-    for (uint32_t i = 0; i < s->nodes[node].n_local; i++)
-        if (v->fetch_id[i] == msg->id)
-            v->fetch_id[i] = 0;
-}
-
-static void take_notify(struct sim *s, uint32_t node, struct sim_server *v, const struct sim_msg *msg)
-{
-    say(s, node, v, (struct sim_msg){.type = SIM_MSG_NOTIFIED, .id = msg->id});
-}
-
-static void take_died(struct sim *s, uint32_t node, struct sim_server *v, const struct sim_msg *msg)
-{
-    client_gone(s, node, v, msg->rank - s->nodes[node].first_rank);
-}
-
-void sim_server_take(struct sim *s, uint32_t node, uint32_t index, const struct sim_msg *msg)
-{
-    static void (*const takes[SIM_MSG_MAX])(struct sim *s, uint32_t node, struct sim_server *v,
-                                            const struct sim_msg *msg) = {
-        [SIM_MSG_FENCE_DONE] = take_fence_done, [SIM_MSG_MODEX_DONE] = take_modex_done,
-        [SIM_MSG_FETCH] = take_fetch,           [SIM_MSG_FETCH_CANCEL] = take_cancel,
-        [SIM_MSG_NOTIFY] = take_notify,         [SIM_MSG_DIED] = take_died,
-    };
-    struct sim_server *v = place(s, node, index);
-    SIM_ASSERT(takes[msg->type]);
-    if (v->process && v->stamp == msg->stamp)
-        takes[msg->type](s, node, v, msg);
-}
-
-// --- what the agent hears from it ------------------------------------------------------------------
+// --- what the agent hears from it
+// ------------------------------------------------------------------
 
 static void hear_ready(struct sim *s, uint32_t node, struct sim_server *v)
 {
@@ -464,11 +262,14 @@ static void hear_lost(struct sim *s, uint32_t node, struct sim_server *v)
         return;
     }
     v->state = SIM_SERVER_DEAD;
-    sim_proc_post(s, node, (struct pm_event){.type = PM_EVENT_SERVER_LOST, .epoch = v->epoch,
-                                             .text = "pm-pmix-server was killed by signal 9"});
+    sim_proc_post(s, node,
+                  (struct pm_event){.type = PM_EVENT_SERVER_LOST,
+                                    .epoch = v->epoch,
+                                    .text = "pm-pmix-server was killed by signal 9"});
 }
 
-static void hear_fence(struct sim *s, uint32_t node, struct sim_server *v, const struct sim_msg *msg)
+static void hear_fence(struct sim *s, uint32_t node, struct sim_server *v,
+                       const struct sim_msg *msg)
 {
     struct pm_set set = {0};
     struct pm_writer data = {0};
@@ -479,11 +280,16 @@ static void hear_fence(struct sim *s, uint32_t node, struct sim_server *v, const
     pm_write_raw(&data, words, sizeof(words));
     SIM_ASSERT(r == 0 && !data.error);
     v->gather[msg->group].posted = msg->id;
-    sim_proc_post(s, node, (struct pm_event){.type = PM_EVENT_FENCE, .epoch = msg->epoch,
-                                             .id = msg->id, .set = &set, .flag_collect = msg->flag,
-                                             .flag_failed = msg->failed, .data = data.data,
-                                             .timeout_ms = s->p.fence_timeout_ms,
-                                             .len = data.len});
+    sim_proc_post(s, node,
+                  (struct pm_event){.type = PM_EVENT_FENCE,
+                                    .epoch = msg->epoch,
+                                    .id = msg->id,
+                                    .set = &set,
+                                    .flag_collect = msg->flag,
+                                    .flag_failed = msg->failed,
+                                    .data = data.data,
+                                    .timeout_ms = s->p.fence_timeout_ms,
+                                    .len = data.len});
     pm_writer_done(&data);
     pm_set_done(&set);
 }
@@ -491,16 +297,19 @@ static void hear_fence(struct sim *s, uint32_t node, struct sim_server *v, const
 static void hear_fetched(struct sim *s, uint32_t node, const struct sim_msg *msg)
 {
     const uint32_t words[] = {msg->epoch, msg->rank};
-    sim_proc_post(s, node, (struct pm_event){.type = PM_EVENT_FETCHED, .epoch = msg->epoch,
-                                             .id = msg->id, .status = msg->status,
-                                             .data = (const uint8_t *)words,
-                                             .len = msg->status ? 0 : sizeof(words)});
+    sim_proc_post(s, node,
+                  (struct pm_event){.type = PM_EVENT_FETCHED,
+                                    .epoch = msg->epoch,
+                                    .id = msg->id,
+                                    .status = msg->status,
+                                    .data = (const uint8_t *)words,
+                                    .len = msg->status ? 0 : sizeof(words)});
 }
 
 static void hear_connected(struct sim *s, uint32_t node, struct sim_server *v,
                            const struct sim_msg *msg)
 {
-    v->asked |= bit(msg->rank - s->nodes[node].first_rank);
+    v->asked |= 1ull << (msg->rank - s->nodes[node].first_rank);
     if (v->asked == sim_group_locals(s, node, SIM_GROUP_ALL))
         sim_server_standby(s, node, 1000 * SIM_MS);
     struct pm_event event = {.type = PM_EVENT_CONNECTED, .rank = msg->rank, .epoch = msg->epoch};
@@ -510,11 +319,11 @@ static void hear_connected(struct sim *s, uint32_t node, struct sim_server *v,
 
 void sim_server_hear(struct sim *s, uint32_t node, uint32_t index, const struct sim_msg *msg)
 {
-    struct sim_server *v = place(s, node, index);
+    struct sim_server *v = sim_server_place(s, node, index);
     if (v->stamp != msg->stamp || v->state == SIM_SERVER_NONE)
         return;
-    struct pm_event event = {.epoch = msg->epoch, .rank = msg->rank, .id = msg->id,
-                             .status = msg->status};
+    struct pm_event event = {
+        .epoch = msg->epoch, .rank = msg->rank, .id = msg->id, .status = msg->status};
     switch (msg->type) {
     case SIM_MSG_READY:
         hear_ready(s, node, v);
