@@ -192,7 +192,8 @@ static bool killed_from_outside(const struct pm_supervisor *s)
 static int32_t users_status(const struct pm_supervisor *s)
 {
     bool interrupted = s->user_signal == SIGNAL_INT && srun_says(s) == 128 + SIGNAL_KILL;
-    return s->srun_exited && !interrupted ? srun_says(s) : 128 + s->user_signal;
+    bool none_ran = srun_says(s) == PM_EXIT_CANNOT_SUPERVISE; // a shim's word that never had a rank
+    return s->srun_exited && !interrupted && !none_ran ? srun_says(s) : 128 + s->user_signal;
 }
 
 static int32_t verdict(struct pm_core *core, enum pm_state from)

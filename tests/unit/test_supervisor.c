@@ -293,6 +293,17 @@ Test(supervisor, user_stops_while_starting)
     cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
 }
 
+// Shims that never had a rank end with 125; that is no verdict on us when it is the user who stops.
+Test(supervisor, a_user_who_stops_before_any_rank_ran_is_not_told_125)
+{
+    stand_coordinator(4, 2, NULL);
+    stand_join(0, 3);
+    user_stops();
+    expect_state(PM_STATE_STOPPING);
+    srun_exits(PM_EXIT_CANNOT_SUPERVISE << 8);
+    cr_assert_eq(stand.exit_status, 128 + 15);
+}
+
 Test(supervisor, failed_exec_is_never_restarted_and_keeps_its_status)
 {
     stand_coordinator(4, 2, NULL);
