@@ -180,6 +180,14 @@ static void check_start(struct sim *s, uint32_t node, const struct pm_action *a)
                     a->rank, a->epoch, seen);
 }
 
+static void check_state(struct sim *s, const char *to)
+{
+    if (!strcmp(to, "PLACING"))
+        sim_check_placing(s);
+    if (!strcmp(to, "RUNNING") || !strcmp(to, "STOPPING") || !strcmp(to, "DONE"))
+        s->check->world_decided_ns = 0;
+}
+
 static void check_log(struct sim *s, const struct pm_log *log)
 {
     if (!strcmp(log->kind, "decision"))
@@ -188,8 +196,8 @@ static void check_log(struct sim *s, const struct pm_log *log)
         sim_check_again(s, log);
     else if (!strcmp(log->kind, "lost"))
         sim_check_lost(s, log);
-    else if (!strcmp(log->kind, "state") && log->to && !strcmp(log->to, "PLACING"))
-        sim_check_placing(s);
+    else if (!strcmp(log->kind, "state") && log->to)
+        check_state(s, log->to);
 }
 
 void sim_check_action(struct sim *s, uint32_t slot, const struct pm_action *a)

@@ -67,6 +67,7 @@ void sim_check_decision(struct sim *s, const struct pm_log *log)
             sim_violate(s, "1: two decisions to restart the world of epoch %u", log->epoch);
         c->last_world_epoch = log->epoch;
         c->worlds_restarted++;
+        c->world_decided_ns = s->now_ns;
         pm_set_clear(&c->on_their_way);
         c->rank_decision_ns = 0;
     }
@@ -97,12 +98,28 @@ static uint64_t bound_ns(const struct sim *s)
     return ms * SIM_MS;
 }
 
+// A restart that was decided on has led to a world, or to a stop.
+static void check_restart(struct sim *s)
+{
+    const struct sim_check *c = s->check;
+    uint64_t since_ns = c->world_decided_ns;
+    if (!since_ns || (c->n_troubled && !s->calm))
+        return;
+    if (since_ns < c->troubled_ns)
+        since_ns = c->troubled_ns;
+    if (s->now_ns - since_ns > bound_ns(s))
+        sim_violate(s, "3: the world of epoch %u was to be restarted %llu ms ago, and still is %s",
+                    c->last_world_epoch, (unsigned long long)((s->now_ns - since_ns) / SIM_MS),
+                    pm_state_name(sim_state(s)));
+}
+
 // A failure of the world that runs, older than the bound, and nothing was made of it. Only when nothing
 // has disturbed the world since.
 void sim_check_decisions(struct sim *s)
 {
     const struct sim_check *c = s->check;
     enum pm_state state = sim_state(s);
+    check_restart(s);
     if ((state != PM_STATE_RUNNING && state != PM_STATE_STARTING) || (c->n_troubled && !s->calm))
         return;
     uint32_t epoch = pm_core_epoch(s->procs[s->p.nnodes].core);
