@@ -107,7 +107,8 @@ static void check_restart(struct sim *s)
         return;
     if (since_ns < c->troubled_ns)
         since_ns = c->troubled_ns;
-    if (s->now_ns - since_ns > bound_ns(s))
+    // A coordinator that hears nobody at all gives them the orphan timeout.
+    if (s->now_ns - since_ns > bound_ns(s) + s->p.options.orphan_timeout_ms * SIM_MS)
         sim_violate(s, "3: the world of epoch %u was to be restarted %llu ms ago, and still is %s",
                     c->last_world_epoch, (unsigned long long)((s->now_ns - since_ns) / SIM_MS),
                     pm_state_name(sim_state(s)));
