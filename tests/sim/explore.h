@@ -61,6 +61,7 @@ struct x_node {
     bool alive, stopped, termed, stand; // rank; stand: the agent told the shim to stop it
     bool held, next; // START waits for its server; for the rank before it, or the lease
     bool excused;    // it was really lost, or a part of it
+    bool ran;        // a rank, ever
     uint32_t start_epoch, start_incarnation;
     uint32_t epoch, incarnation; // of the rank that runs, or ran last
     uint32_t ready;              // bits: epochs with a server

@@ -150,6 +150,9 @@ static void check_start(const struct x_world *w, uint32_t node)
     const struct x_node *n = &w->nodes[node];
     if (n->start_epoch < n->epoch)
         x_violate("1: node %u starts epoch %u after %u", node, n->start_epoch, n->epoch);
+    if (n->ran && n->start_epoch == n->epoch && n->start_incarnation == n->incarnation)
+        x_violate("1: node %u starts epoch %u incarnation %u twice", node, n->epoch,
+                  n->incarnation);
     for (uint32_t i = 0; i < x_nnodes; i++)
         if (w->nodes[i].alive && !w->nodes[i].stopped && w->nodes[i].epoch < n->start_epoch)
             x_violate("2: epoch %u starts on node %u while epoch %u runs on node %u",
@@ -166,7 +169,7 @@ void x_look(struct x_world *w, uint32_t node)
         return;
     check_start(w, node);
     n->next = false;
-    n->alive = true;
+    n->alive = n->ran = true;
     n->termed = false;
     n->epoch = n->start_epoch;
     n->incarnation = n->start_incarnation;
