@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The invariants of the design, watched from outside the cores: what was done is compared with what
+// The invariants (doc/design/invariants.md), watched from outside the cores: what was done is compared with what
 // was true. Models and faults call these as things happen; each looks only at what that touches.
 // Every 1,024 events everything is looked at again.
 //
