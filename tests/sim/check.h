@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The invariants (doc/design/invariants.md), watched from outside the cores: what was done is compared with what
-// was true. Models and faults call these as things happen; each looks only at what that touches.
-// Every 1,024 events everything is looked at again.
+// The invariants of doc/design/invariants.md, watched from outside the cores: what was done is compared
+// with what was true. Models and faults call these as things happen; each looks only at what that
+// touches. Every 1,024 events everything is looked at again.
 //
 // check.c keeps the truth about every life of every rank; check_decide.c watches decisions (1, 3,
 // 4), check_lease.c who runs and who stands (2, 10), check_judge.c who is declared dead (7, 8),
