@@ -17,8 +17,8 @@ int slurm_spank_init(spank_t spank, int ac, char **av)
         return pm_plugin_options_register(spank, pm_srun_is_child(), ac, av) ? -1 : pm_srun_init();
     case S_CTX_ALLOCATOR:
         return pm_plugin_options_register(spank, false, ac, av);
-    case S_CTX_REMOTE:
-        return pm_plugin_options_register(spank, true, ac, av);
+    case S_CTX_REMOTE:  // root: nobody asks for --help here, so nothing is read
+        return pm_plugin_options_register(spank, true, 0, NULL);
     default:
         return 0;
     }
