@@ -174,6 +174,7 @@ void sim_check_proc_ends(struct sim *s, uint32_t slot)
 // Invariant 1: a node that has seen e + 1 starts nothing of an older epoch.
 static void check_start(struct sim *s, uint32_t node, const struct pm_action *a)
 {
+    sim_check_start_lease(s, node, a->rank);
     uint32_t seen = s->nodes[node].max_epoch;
     if (a->epoch < seen)
         sim_violate(s, "1: node %u starts rank %u of epoch %u when it has seen epoch %u", node,

@@ -39,6 +39,7 @@ struct sim_watch { // per slot
     uint64_t lease_check_ns; // of the check that counts
     uint32_t n_cut;       // directions to and from the coordinator that are cut
     uint32_t n_troubles;  // what disturbs it now
+    uint32_t parent, attach; // who took it last, and at which of its attachments
     bool shim_paused;     // at any time: its rank could not be reaped then
     bool excused;         // it was really lost, or a part of it
 };
@@ -109,6 +110,7 @@ void sim_check_done(struct sim *s, uint32_t node, const struct pm_action *a); //
 void sim_check_drop(struct sim *s, uint32_t node, uint32_t epoch);
 void sim_check_lease_set(struct sim *s, uint32_t node, const struct pm_action *a);
 void sim_check_pause(struct sim *s, uint32_t node);
+void sim_check_start_lease(struct sim *s, uint32_t node, uint32_t rank);
 void sim_check_placing(struct sim *s);
 void sim_check_dead_leases(struct sim *s); // often, when somebody was declared dead
 void sim_check_leases(struct sim *s);    // full

@@ -94,9 +94,26 @@ void sim_check_known(struct sim *s, uint32_t slot)
     }
 }
 
+// A parent takes a node's attachments in their order; a late one is refused.
+static void check_attached(struct sim *s, uint32_t slot, const struct pm_action *a)
+{
+    struct pm_reader r = pm_reader_of(a->data + 1, a->len - 1);
+    uint32_t number = pm_read_u32(&r), peer = peer_of(s, slot, a->link);
+    if (peer >= s->p.nnodes)
+        return;
+    struct sim_watch *w = &s->check->watch[peer];
+    if (w->attach > number && w->parent == slot)
+        sim_violate(s, "8: node %d takes attachment %u of node %u after %u",
+                    (int)sim_node_of(s, slot), number, peer, w->attach);
+    w->parent = slot;
+    w->attach = number;
+}
+
 // Nothing but a refusal is said to a node that the speaker has known to be dead since before this step.
 void sim_check_send(struct sim *s, uint32_t slot, const struct pm_action *a)
 {
+    if (a->len > 1 && a->data[0] == PM_FRAME_ATTACHED)
+        check_attached(s, slot, a);
     if (s->check->n_declared == 0 || pm_set_empty(&s->check->watch[slot].dead_before))
         return;
     uint32_t peer = peer_of(s, slot, a->link);

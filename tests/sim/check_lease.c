@@ -107,6 +107,14 @@ void sim_check_pause(struct sim *s, uint32_t node)
         sim_violate(s, "10: node %u stops its ranks under a live lease", node);
 }
 
+// A shim starts nothing while it must stand; an agent does not even ask it to.
+void sim_check_start_lease(struct sim *s, uint32_t node, uint32_t rank)
+{
+    uint64_t end_ns = s->nodes[node].lease_ns;
+    if (end_ns == SIM_NEVER || sim_local_ns(s, node) >= end_ns)
+        sim_violate(s, "10: node %u starts rank %u without a live lease", node, rank);
+}
+
 void sim_check_stopped(struct sim *s, uint32_t node, uint32_t local, bool stop)
 {
     const struct sim_shim *shim = &s->nodes[node].shims[local];

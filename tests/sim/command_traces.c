@@ -80,7 +80,7 @@ static const struct {
     uint32_t unless; // shown with this bit
     const char *words[20];
 } rules[] = {
-    {SHOW_TREE, {": dials ", ": link ", "  attach", "  redirect", "  up\n", "  confirm\n",
+    {SHOW_TREE, {": dials ", ": link ", "  attach", "  redirect", "  up", "  confirm\n",
                  "  down view", "  probe\n", "  probed\n", "  call\n", ": closes link",
                  "agent starts"}},
     {SHOW_LOCAL, {": shim joined", ": launched", "server ready", ": rank started", ": rank exited",

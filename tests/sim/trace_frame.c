@@ -9,7 +9,7 @@
 #include "pmix_server/core/record.h"
 
 // collective.h and membership.h cannot be included beside record.h.
-enum { ATTACH = 0x10, ATTACHED, REDIRECT, DOWN = 0x17, FENCE_UP = 0x30, FENCE_DOWN, MODEX_ASK };
+enum { ATTACH = 0x10, ATTACHED, REDIRECT, UP = 0x16, DOWN, FENCE_UP = 0x30, FENCE_DOWN, MODEX_ASK };
 
 struct line {
     char *buf;
@@ -110,6 +110,29 @@ static void redirect(struct pm_reader *r, struct line *line)
         put(line, "redirect to %d", (int)node);
 }
 
+// Edges and addresses are left out: the links that made them are shown.
+static void up(struct pm_reader *r, struct line *line)
+{
+    static const char *const kinds[] = {"fine", "quiet", "silent"};
+    struct pm_set plain = {0};
+    char text[1024];
+    put(line, "up");
+    pm_read_set(r, &plain, 1u << 20);
+    pm_set_done(&plain);
+    (void)pm_read_raw(r, 13 * (size_t)pm_read_count(r, 1u << 20, 13));
+    for (uint32_t n = pm_read_count(r, 1u << 20, 8); n > 0 && !r->error; n--) {
+        (void)pm_read_u32(r);
+        pm_read_str(r, text, sizeof(text));
+    }
+    for (uint32_t n = pm_read_count(r, 1u << 20, 25); n > 0 && !r->error; n--) {
+        uint32_t node = pm_read_u32(r);
+        (void)pm_read_u32(r);
+        uint8_t kind = pm_read_u8(r);
+        (void)pm_read_raw(r, 16);
+        put(line, " node %u %s", node, kind < 3 ? kinds[kind] : "?");
+    }
+}
+
 static void key(struct pm_reader *r, const char *name, struct line *line)
 {
     uint32_t epoch = pm_read_u32(r);
@@ -127,7 +150,7 @@ static const struct {
     uint8_t type;
     const char *name;
 } plain[] = {
-    {0x14, "ping"},  {0x15, "grant"},  {0x16, "up"},     {0x18, "confirm"},    {0x19, "probe"},
+    {0x14, "ping"},  {0x15, "grant"},  {0x18, "confirm"},    {0x19, "probe"},
     {0x1a, "probed"}, {0x1b, "call"},  {0x13, "refused"}, {0x23, "map"},
     {0x33, "modex answer"},
 };
@@ -166,6 +189,9 @@ void sim_trace_frame(const struct sim *s, const uint8_t *data, size_t len, char 
         return;
     case REDIRECT:
         redirect(&r, &line);
+        return;
+    case UP:
+        up(&r, &line);
         return;
     case DOWN:
         view(&r, "down", &line);
