@@ -171,7 +171,8 @@ void sim_check_proc_ends(struct sim *s, uint32_t slot)
 
 // --- what cores do -----------------------------------------------------------------------------
 
-// Invariant 1: a node that has seen e + 1 starts nothing of an older epoch.
+// Invariants 1 and 10: a node that has seen e + 1 starts nothing of an older epoch, nor anything
+// without a lease.
 static void check_start(struct sim *s, uint32_t node, const struct pm_action *a)
 {
     sim_check_start_lease(s, node, a->rank);

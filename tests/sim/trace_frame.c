@@ -110,7 +110,10 @@ static void redirect(struct pm_reader *r, struct line *line)
         put(line, "redirect to %d", (int)node);
 }
 
-// Edges and addresses are left out: the links that made them are shown.
+// An UP as send_up() of core/relay.c writes it: edges, addresses, what a parent reports about its
+// children. Edges and addresses are left out here: the links that made them are shown.
+enum { EDGE_BYTES = 13, ADDRESS_MIN = 8, REPORT_BYTES = 25, REPORT_TIMES = 16 };
+
 static void up(struct pm_reader *r, struct line *line)
 {
     static const char *const kinds[] = {"fine", "quiet", "silent"};
@@ -119,16 +122,16 @@ static void up(struct pm_reader *r, struct line *line)
     put(line, "up");
     pm_read_set(r, &plain, 1u << 20);
     pm_set_done(&plain);
-    (void)pm_read_raw(r, 13 * (size_t)pm_read_count(r, 1u << 20, 13));
-    for (uint32_t n = pm_read_count(r, 1u << 20, 8); n > 0 && !r->error; n--) {
+    (void)pm_read_raw(r, EDGE_BYTES * (size_t)pm_read_count(r, 1u << 20, EDGE_BYTES));
+    for (uint32_t n = pm_read_count(r, 1u << 20, ADDRESS_MIN); n > 0 && !r->error; n--) {
         (void)pm_read_u32(r);
         pm_read_str(r, text, sizeof(text));
     }
-    for (uint32_t n = pm_read_count(r, 1u << 20, 25); n > 0 && !r->error; n--) {
+    for (uint32_t n = pm_read_count(r, 1u << 20, REPORT_BYTES); n > 0 && !r->error; n--) {
         uint32_t node = pm_read_u32(r);
         (void)pm_read_u32(r);
         uint8_t kind = pm_read_u8(r);
-        (void)pm_read_raw(r, 16);
+        (void)pm_read_raw(r, REPORT_TIMES);
         put(line, " node %u %s", node, kind < 3 ? kinds[kind] : "?");
     }
 }
@@ -150,7 +153,7 @@ static const struct {
     uint8_t type;
     const char *name;
 } plain[] = {
-    {0x14, "ping"},  {0x15, "grant"},  {0x18, "confirm"},    {0x19, "probe"},
+    {0x14, "ping"},   {0x15, "grant"}, {0x18, "confirm"}, {0x19, "probe"},
     {0x1a, "probed"}, {0x1b, "call"},  {0x13, "refused"}, {0x23, "map"},
     {0x33, "modex answer"},
 };
