@@ -4,16 +4,21 @@
 // --pm-supervise: PMIx_Init, first fence, barriers, collecting fences, direct modex. Also leaves
 // time stamps per rank and epoch, from which the restart latency follows.
 //
-// Order matters: the empty collecting fences run while nothing is committed, and once more when each
-// rank has published 1 KiB, as any MPI program has; direct modex runs before any fence has brought the
-// values; each round puts one and the same key again, so that the size per rank stays what its name
-// says. A fence's time is rank 0's; of init, first fence and the gets also the worst rank's are given.
+// A fence's time runs from the last rank's entry to the last rank's return: what a rank does before
+// it enters (making its value, PMIx_Put and PMIx_Commit) is no part of it. The ranks' clocks are
+// compared, so all nodes must share one kernel, as those of a devcluster do. Of init, first fence and
+// the gets the worst rank's time is given.
+//
+// Order matters (see `phases`): the empty collecting fences run while nothing is published, and again
+// when there is something, as mpi/pmix sends in each fence all that was ever published; direct modex
+// runs before any fence has brought the values.
 // Rank 0 prints one JSON object at the end.
 
 #include <argp.h>
 #include <errno.h>
 #include <pmix.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,27 +37,44 @@ struct settings {
     long lives;
 };
 
-// n samples in nanoseconds; failed counts what gave an error and has no sample.
-struct samples {
-    int64_t *ns;
-    size_t count;
-    long failed;
+// Each rank publishes `bytes` before each fence of a phase: under one key, whose value changes, or under
+// a key of its own per round; then what a rank has published grows.
+enum keys { KEYS_NONE, KEYS_SAME, KEYS_NEW };
+
+struct phase {
+    const char *name;
+    bool collect;
+    size_t bytes;
+    enum keys keys;
 };
+
+static const struct phase phases[] = {
+    {"collect_empty", true, 0, KEYS_NONE},
+    {"collect_1k", true, 1024, KEYS_SAME},
+    {"collect_empty_after_1k", true, 0, KEYS_NONE},
+    {"collect_another_1k", true, 1024, KEYS_SAME},
+    {"collect_empty_after_2k", true, 0, KEYS_NONE},
+    {"barrier", false, 0, KEYS_NONE},
+    {"collect_16k", true, 16384, KEYS_SAME},
+    {"collect_empty_after_18k", true, 0, KEYS_NONE},
+    {"collect_1k_new_key", true, 1024, KEYS_NEW},
+    {"collect_16k_new_key", true, 16384, KEYS_NEW},
+};
+
+enum { N_PHASES = sizeof phases / sizeof *phases };
+
+// What every rank tells rank 0 at the end: these, then entry and return of each fence, phase by phase.
+enum { GET_COUNT, GET_FAILED, INIT_NS, FIRST_FENCE_NS, GET_P50_NS, GET_P99_NS, N_FIXED };
 
 struct bench {
     struct test_identity me;
     pmix_proc_t self;
     long size;
     long nodes;
+    long rounds;
     char *local_peers;
-    int64_t init_ns;
-    int64_t first_fence_ns;
-    struct samples empty, barrier, kib1, empty_after_kib1, kib16, kib1_new, kib16_new, get;
-};
-
-// What every rank tells rank 0 at the end.
-struct report {
-    int64_t init_ns, first_fence_ns, get_p50_ns, get_p99_ns, get_count, get_failed;
+    int64_t *report;
+    size_t report_len;  // numbers
 };
 
 static void must(pmix_status_t status, const char *call)
@@ -63,12 +85,12 @@ static void must(pmix_status_t status, const char *call)
 
 // --- samples ---
 
-static struct samples samples_new(long count)
+static int64_t *numbers_new(size_t count)
 {
-    int64_t *ns = calloc((size_t)count + 1, sizeof *ns);
-    if (ns == NULL)
-        test_die("no memory for %ld samples", count);
-    return (struct samples){.ns = ns};
+    int64_t *numbers = calloc(count + 1, sizeof *numbers);
+    if (numbers == NULL)
+        test_die("no memory for %zu numbers", count);
+    return numbers;
 }
 
 static int compare_ns(const void *left, const void *right)
@@ -79,22 +101,22 @@ static int compare_ns(const void *left, const void *right)
 }
 
 // Nearest rank; 0 without samples. Sorts.
-static int64_t percentile(struct samples *samples, size_t percent)
+static int64_t percentile(int64_t *ns, size_t count, size_t percent)
 {
-    if (samples->count == 0)
+    if (count == 0)
         return 0;
-    qsort(samples->ns, samples->count, sizeof *samples->ns, compare_ns);
-    size_t rank = (samples->count * percent + 99) / 100;
-    return samples->ns[rank > 0 ? rank - 1 : 0];
+    qsort(ns, count, sizeof *ns, compare_ns);
+    size_t rank = (count * percent + 99) / 100;
+    return ns[rank > 0 ? rank - 1 : 0];
 }
 
 // 0 without samples. What a program waits per fence if its fences get slower with each round.
-static int64_t mean(const struct samples *samples)
+static int64_t mean(const int64_t *ns, size_t count)
 {
     int64_t sum = 0;
-    for (size_t i = 0; i < samples->count; i++)
-        sum += samples->ns[i];
-    return samples->count ? sum / (int64_t)samples->count : 0;
+    for (size_t i = 0; i < count; i++)
+        sum += ns[i];
+    return count ? sum / (int64_t)count : 0;
 }
 
 // --- time stamps ---
@@ -126,7 +148,7 @@ static void init(struct bench *bench)
 {
     int64_t begin_ns = test_boottime_ns();
     must(PMIx_Init(&bench->self, NULL, 0), "PMIx_Init");
-    bench->init_ns = test_boottime_ns() - begin_ns;
+    bench->report[INIT_NS] = test_boottime_ns() - begin_ns;
     bench->me.rank = bench->self.rank;
 }
 
@@ -146,13 +168,18 @@ static void read_job(struct bench *bench)
     PMIX_VALUE_RELEASE(value);
 }
 
-static int64_t timed_fence(bool collect)
+static void fence(bool collect)
 {
     pmix_info_t info;
     PMIX_INFO_LOAD(&info, PMIX_COLLECT_DATA, &collect, PMIX_BOOL);
-    int64_t begin_ns = test_boottime_ns();
     must(PMIx_Fence(NULL, 0, &info, collect ? 1 : 0), "PMIx_Fence");
-    return test_boottime_ns() - begin_ns;
+}
+
+static void first_fence(struct bench *bench)
+{
+    int64_t begin_ns = test_boottime_ns();
+    fence(true);
+    bench->report[FIRST_FENCE_NS] = test_boottime_ns() - begin_ns;
 }
 
 static void put_bytes(const char *key, const void *bytes, size_t size)
@@ -169,40 +196,42 @@ static void put_bytes(const char *key, const void *bytes, size_t size)
 
 // --- the phases ---
 
-static struct samples run_fences(long rounds, bool collect)
+// Bytes that differ from rank to rank and round to round and do not shrink when compressed.
+static void fill(unsigned char *bytes, size_t size, uint64_t *state)
 {
-    struct samples samples = samples_new(rounds);
-    for (long i = 0; i < rounds; i++)
-        samples.ns[samples.count++] = timed_fence(collect);
-    return samples;
+    for (size_t at = 0; at < size; at++) {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        bytes[at] = (unsigned char)*state;
+    }
 }
 
-// Only the fence is timed, not the put; the key's bytes differ from round to round and do not
-// shrink when compressed.
-// `new_keys`: a key of its own per round; then what a rank has published grows, and a server hands
-// all of it to its host in each fence.
-static struct samples run_data_fences(const struct bench *bench, long rounds, size_t size,
-                                      bool new_keys)
+// Entry and return of fence `round` of phase `number` in a report.
+static int64_t *stamps_of(const struct bench *bench, size_t number, long round)
 {
-    struct samples samples = samples_new(rounds);
-    unsigned char *bytes = malloc(size);
+    return bench->report + N_FIXED + (number * (size_t)bench->rounds + (size_t)round) * 2;
+}
+
+static void run_phase(const struct bench *bench, size_t number)
+{
+    const struct phase *phase = &phases[number];
+    unsigned char *bytes = malloc(phase->bytes + 1);
     if (bytes == NULL)
-        test_die("no memory for %zu bytes", size);
+        test_die("no memory for %zu bytes", phase->bytes);
     uint64_t state = UINT64_C(0x9e3779b97f4a7c15) * (uint64_t)(bench->me.rank + 1);
-    for (long i = 0; i < rounds; i++) {
-        for (size_t at = 0; at < size; at++) {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            bytes[at] = (unsigned char)state;
-        }
+    for (long round = 0; round < bench->rounds; round++) {
         char name[64];
-        snprintf(name, sizeof name, "bench.%zu.%ld", size, new_keys ? i : -1);
-        put_bytes(name, bytes, size);
-        samples.ns[samples.count++] = timed_fence(true);
+        snprintf(name, sizeof name, "%s.%ld", phase->name, phase->keys == KEYS_NEW ? round : -1);
+        fill(bytes, phase->bytes, &state);
+        if (phase->keys != KEYS_NONE)
+            put_bytes(name, bytes, phase->bytes);
+        int64_t *at = stamps_of(bench, number, round);
+        at[0] = test_boottime_ns();
+        fence(phase->collect);
+        at[1] = test_boottime_ns();
     }
     free(bytes);
-    return samples;
 }
 
 static bool get_once(const struct bench *bench, long from, int64_t *ret_ns)
@@ -225,116 +254,108 @@ static bool get_once(const struct bench *bench, long from, int64_t *ret_ns)
 
 // Each remote rank is asked once, starting behind our own rank: a second get would not leave the
 // node.
-static struct samples run_gets(const struct bench *bench, long gets)
+static void run_gets(const struct bench *bench, long gets)
 {
-    struct samples samples = samples_new(bench->size);
-    for (long i = 1; i < bench->size && (long)samples.count + samples.failed < gets; i++) {
+    int64_t *ns = numbers_new((size_t)bench->size), *report = bench->report;
+    for (long i = 1; i < bench->size && report[GET_COUNT] + report[GET_FAILED] < gets; i++) {
         long from = (bench->me.rank + i) % bench->size;
         if (test_list_has(bench->local_peers, from))
             continue;
-        if (get_once(bench, from, &samples.ns[samples.count]))
-            samples.count++;
+        if (get_once(bench, from, &ns[report[GET_COUNT]]))
+            report[GET_COUNT]++;
         else
-            samples.failed++;
+            report[GET_FAILED]++;
     }
-    return samples;
+    report[GET_P50_NS] = percentile(ns, (size_t)report[GET_COUNT], 50);
+    report[GET_P99_NS] = percentile(ns, (size_t)report[GET_COUNT], 99);
+    free(ns);
 }
 
 static void run_phases(const struct settings *set, struct bench *bench)
 {
-    bench->empty = run_fences(set->rounds, true);
+    run_phase(bench, 0);
     char bytes[GET_BYTES] = {0};
     put_bytes("bench.get", bytes, sizeof bytes);
-    bench->get = run_gets(bench, set->gets);
-    bench->kib1 = run_data_fences(bench, set->rounds, 1024, false);
-    bench->empty_after_kib1 = run_fences(set->rounds, true);
-    bench->barrier = run_fences(set->rounds, false);
-    bench->kib16 = run_data_fences(bench, set->rounds, 16384, false);
-    bench->kib1_new = run_data_fences(bench, set->rounds, 1024, true);
-    bench->kib16_new = run_data_fences(bench, set->rounds, 16384, true);
+    run_gets(bench, set->gets);
+    for (size_t number = 1; number < N_PHASES; number++)
+        run_phase(bench, number);
 }
 
 // --- the report ---
 
 static void send_report(struct bench *bench)
 {
-    struct report report = {
-        .init_ns = bench->init_ns,
-        .first_fence_ns = bench->first_fence_ns,
-        .get_p50_ns = percentile(&bench->get, 50),
-        .get_p99_ns = percentile(&bench->get, 99),
-        .get_count = (int64_t)bench->get.count,
-        .get_failed = bench->get.failed,
-    };
-    put_bytes("bench.report", &report, sizeof report);
-    (void)timed_fence(true);
+    put_bytes("bench.report", bench->report, bench->report_len * sizeof *bench->report);
+    fence(true);
 }
 
-static void keep_max(int64_t *max, int64_t value)
+// The largest of every number of all ranks, of an entry too: a fence begins with the last one.
+// The two counts are added up.
+static void merge_report(const struct bench *bench, long rank, int64_t *merged)
 {
-    if (value > *max)
-        *max = value;
-}
-
-// The worst of every rank; counts are added up.
-static struct report merge_reports(const struct bench *bench)
-{
-    struct report worst = {0};
-    for (long rank = 0; rank < bench->size; rank++) {
-        pmix_proc_t proc;
-        PMIX_LOAD_PROCID(&proc, bench->self.nspace, (pmix_rank_t)rank);
-        pmix_value_t *value = NULL;
-        must(PMIx_Get(&proc, "bench.report", NULL, 0, &value), "PMIx_Get of a report");
-        struct report one;
-        if (value->type != PMIX_BYTE_OBJECT || value->data.bo.size != sizeof one)
-            test_die("the report of rank %ld has another size", rank);
-        memcpy(&one, value->data.bo.bytes, sizeof one);
-        PMIX_VALUE_RELEASE(value);
-        keep_max(&worst.init_ns, one.init_ns);
-        keep_max(&worst.first_fence_ns, one.first_fence_ns);
-        keep_max(&worst.get_p50_ns, one.get_p50_ns);
-        keep_max(&worst.get_p99_ns, one.get_p99_ns);
-        worst.get_count += one.get_count;
-        worst.get_failed += one.get_failed;
+    pmix_proc_t proc;
+    PMIX_LOAD_PROCID(&proc, bench->self.nspace, (pmix_rank_t)rank);
+    pmix_value_t *value = NULL;
+    must(PMIx_Get(&proc, "bench.report", NULL, 0, &value), "PMIx_Get of a report");
+    if (value->type != PMIX_BYTE_OBJECT || value->data.bo.size != bench->report_len * sizeof *merged)
+        test_die("the report of rank %ld has another size", rank);
+    for (size_t i = 0; i < bench->report_len; i++) {
+        int64_t number;
+        memcpy(&number, value->data.bo.bytes + i * sizeof number, sizeof number);
+        if (i <= GET_FAILED)
+            merged[i] += number;
+        else if (number > merged[i])
+            merged[i] = number;
     }
-    return worst;
+    PMIX_VALUE_RELEASE(value);
 }
 
-static size_t add_samples(char *json, size_t used, const char *name, struct samples *samples)
+static void add(char *json, size_t *used, const char *format, ...)
 {
-    int more = snprintf(json + used, JSON_SIZE - used,
-                        ",\"%s\":{\"n\":%zu,\"mean_ns\":%lld,\"p50_ns\":%lld,\"p99_ns\":%lld}",
-                        name, samples->count, (long long)mean(samples),
-                        (long long)percentile(samples, 50), (long long)percentile(samples, 99));
-    return used + (size_t)more;
+    va_list args;
+    va_start(args, format);
+    int more = vsnprintf(json + *used, JSON_SIZE - *used, format, args);
+    va_end(args);
+    if (more < 0 || (size_t)more >= JSON_SIZE - *used)
+        test_die("the report is too long");
+    *used += (size_t)more;
 }
 
-static void print_report(struct bench *bench)
+static void add_phase(const struct bench *bench, size_t number, char *json, size_t *used)
 {
-    struct report worst = merge_reports(bench);
+    size_t n = (size_t)bench->rounds;
+    int64_t *ns = numbers_new(n);
+    for (long round = 0; round < bench->rounds; round++) {
+        const int64_t *at = stamps_of(bench, number, round);
+        ns[round] = at[1] - at[0];
+    }
+    add(json, used, ",\"%s\":{\"n\":%zu,\"mean_ns\":%lld,\"p50_ns\":%lld,\"p99_ns\":%lld}",
+        phases[number].name, n, (long long)mean(ns, n), (long long)percentile(ns, n, 50),
+        (long long)percentile(ns, n, 99));
+    free(ns);
+}
+
+static void print_report(const struct bench *bench)
+{
+    struct bench all = *bench;
+    all.report = numbers_new(bench->report_len);
+    for (long rank = 0; rank < bench->size; rank++)
+        merge_report(bench, rank, all.report);
     char json[JSON_SIZE];
-    int begin = snprintf(
-        json, sizeof json,
-        "{\"program\":\"pmix_bench\",\"ranks\":%ld,\"nodes\":%ld,\"epoch\":%ld,"
-        "\"init_ns\":%lld,\"init_max_ns\":%lld,\"first_fence_ns\":%lld,\"first_fence_max_ns\":%lld",
-        bench->size, bench->nodes, bench->me.epoch, (long long)bench->init_ns,
-        (long long)worst.init_ns, (long long)bench->first_fence_ns,
-        (long long)worst.first_fence_ns);
-    size_t used = (size_t)begin;
-    used = add_samples(json, used, "barrier", &bench->barrier);
-    used = add_samples(json, used, "collect_empty", &bench->empty);
-    used = add_samples(json, used, "collect_empty_after_1k", &bench->empty_after_kib1);
-    used = add_samples(json, used, "collect_1k", &bench->kib1);
-    used = add_samples(json, used, "collect_16k", &bench->kib16);
-    used = add_samples(json, used, "collect_1k_new_key", &bench->kib1_new);
-    used = add_samples(json, used, "collect_16k_new_key", &bench->kib16_new);
-    used = add_samples(json, used, "get", &bench->get);
-    (void)snprintf(json + used, JSON_SIZE - used,
-                   ",\"get_all\":{\"n\":%lld,\"failed\":%lld,\"p50_max_ns\":%lld,"
-                   "\"p99_max_ns\":%lld}}",
-                   (long long)worst.get_count, (long long)worst.get_failed,
-                   (long long)worst.get_p50_ns, (long long)worst.get_p99_ns);
+    size_t used = 0;
+    add(json, &used, "{\"program\":\"pmix_bench\",\"ranks\":%ld,\"nodes\":%ld,\"epoch\":%ld",
+        bench->size, bench->nodes, bench->me.epoch);
+    add(json, &used, ",\"init_max_ns\":%lld,\"first_fence_max_ns\":%lld",
+        (long long)all.report[INIT_NS], (long long)all.report[FIRST_FENCE_NS]);
+    for (size_t number = 0; number < N_PHASES; number++)
+        add_phase(&all, number, json, &used);
+    add(json, &used, ",\"get\":{\"n\":%lld,\"failed\":%lld,\"p50_ns\":%lld,"
+        "\"p50_max_ns\":%lld,\"p99_max_ns\":%lld}}",
+        (long long)all.report[GET_COUNT], (long long)all.report[GET_FAILED],
+        (long long)bench->report[GET_P50_NS], (long long)all.report[GET_P50_NS],
+        (long long)all.report[GET_P99_NS]);
     test_print("%s", json);
+    free(all.report);
 }
 
 // --- main ---
@@ -342,7 +363,7 @@ static void print_report(struct bench *bench)
 // Everybody is past the first fence before one rank dies; the others wait for their end.
 static void die_or_wait(const struct settings *set, const struct bench *bench)
 {
-    (void)timed_fence(true);
+    fence(true);
     if (bench->me.rank != set->die_rank)
         for (;;)
             (void)pause();
@@ -368,7 +389,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     struct settings *set = state->input;
     switch (key) {
     case 'n':
-        set->rounds = test_number(text, 0, 1000000, "--rounds");
+        set->rounds = test_number(text, 0, 10000, "--rounds");
         return 0;
     case 'g':
         set->gets = test_number(text, 0, INT32_MAX, "--gets");
@@ -408,10 +429,14 @@ int main(int argc, char **argv)
     bench.me = test_identity_read();
     argp_parse(&parser, argc, argv, 0, NULL, &set);
 
+    bench.rounds = set.rounds;
+    bench.report_len = N_FIXED + N_PHASES * (size_t)set.rounds * 2;
+    bench.report = numbers_new(bench.report_len);
+
     stamp(&set, &bench, "main");
     init(&bench);
     stamp(&set, &bench, "init");
-    bench.first_fence_ns = timed_fence(true);
+    first_fence(&bench);
     stamp(&set, &bench, "fence");
     if (set.die_rank >= 0 && bench.me.incarnation < set.lives)
         die_or_wait(&set, &bench);
@@ -422,6 +447,7 @@ int main(int argc, char **argv)
     if (bench.me.rank == 0)
         print_report(&bench);
     must(PMIx_Finalize(NULL, 0), "PMIx_Finalize");
+    free(bench.report);
     free(bench.local_peers);
     return 0;
 }
