@@ -261,29 +261,41 @@ static ssize_t read_some(struct server *s)
         s->in.data = data;
         s->in.cap = have + room;
     }
-    ssize_t n = recv(s->fd, s->in.data + have, room, MSG_DONTWAIT);
+    ssize_t n = recv(s->fd, s->in.data + have, s->in.cap - have, MSG_DONTWAIT);
     if (n > 0)
         s->in.len += (size_t)n;
     return n;
 }
 
-void pm_server_read(struct server *s)
+// One read. False if it found nothing, or the server is lost.
+static bool read_once(struct server *s)
 {
-    while (s->fd >= 0 && s->state != SERVER_DEAD) {
-        ssize_t n = read_some(s);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            break;
-        if (n <= 0) {
-            pm_server_lose(s, s->why[0] ? s->why : "it ended");
-            return;
-        }
-        take_messages(s);
-        if (s->state != SERVER_DEAD)
-            pm_writer_drop(&s->in, &s->in_at, KEEP_CAP);
+    ssize_t n = read_some(s);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return false;
+    if (n <= 0) {
+        pm_server_lose(s, s->why[0] ? s->why : "it ended");
+        return false;
     }
+    take_messages(s);
+    if (s->state != SERVER_DEAD)
+        pm_writer_drop(&s->in, &s->in_at, KEEP_CAP);
+    return s->fd >= 0 && s->state != SERVER_DEAD;
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *arg) { pm_server_read(arg); }
+void pm_server_read(struct server *s)
+{
+    while (s->fd >= 0 && s->state != SERVER_DEAD && read_once(s))
+        continue;
+}
+
+// Once: the event is level-triggered, and a read that only finds nothing costs as much as any.
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct server *s = arg;
+    if (s->fd >= 0 && s->state != SERVER_DEAD)
+        read_once(s);
+}
 
 static void flush(struct server *s)
 {

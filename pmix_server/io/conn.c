@@ -199,7 +199,7 @@ static size_t read_room(struct pm_conn *link)
     return want < READ_STEP ? READ_STEP : want > READ_STEP_MAX ? READ_STEP_MAX : want;
 }
 
-// Bytes read, 0 if there are none now, or -1: the link went down.
+// Reads what the buffer has room for. Bytes read, 0 if there are none now, or -1: the link went down.
 static ssize_t read_some(struct pm_conn *link)
 {
     size_t room = read_room(link), have = link->in.len;
@@ -212,7 +212,7 @@ static ssize_t read_some(struct pm_conn *link)
         link->in.data = data;
         link->in.cap = have + room;
     }
-    ssize_t n = recv(link->fd, link->in.data + have, room, MSG_DONTWAIT);
+    ssize_t n = recv(link->fd, link->in.data + have, link->in.cap - have, MSG_DONTWAIT);
     if (n > 0) {
         link->in.len += (size_t)n;
         return n;
@@ -229,14 +229,19 @@ static ssize_t read_some(struct pm_conn *link)
     return -1;
 }
 
+// Until the socket has no more. A turn of the loop ends with a read that left room: the event is
+// level-triggered, and a read that only finds nothing costs as much as one that finds a frame.
 static void read_turn(struct pm_conn *link, size_t limit)
 {
     for (size_t total = 0; total < limit && link->phase != PHASE_DEAD;) {
         ssize_t n = read_some(link);
+        bool room_left = link->in.len < link->in.cap;
         if (n <= 0)
             return;
         total += (size_t)n;
         do_input(link);
+        if (room_left && limit == READ_TURN)
+            return;
     }
 }
 

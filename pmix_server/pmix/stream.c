@@ -16,7 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { HEADER = 4, LINE_CAP = 1024, FLUSH_MS = 1000 };
+enum { HEADER = 4, LINE_CAP = 1024, FLUSH_MS = 1000, IN_CAP = 4096 };
 
 #define QUEUE_MAX (2 * (size_t)PM_SERVER_FRAME_MAX)
 
@@ -35,7 +35,11 @@ static struct {
     struct chunks out;       // guarded by mutex
     struct chunks injected;  // guarded by mutex
     size_t queued;           // bytes in both, guarded by mutex
-    // The frame being received; main thread only.
+    // What was received and not yet taken, and the frame that is being put together; main thread only.
+    uint8_t in[IN_CAP];
+    size_t in_at;
+    size_t in_len;
+    bool drained;  // the last read left room: poll() tells when there is more
     uint8_t header[HEADER];
     size_t header_len;
     uint8_t *body;
@@ -163,17 +167,46 @@ static bool take_injected(struct pm_stream_frame *ret_frame)
     return true;
 }
 
-// One read into buf; true if bytes came, false if there are none for now.
-static bool read_some(uint8_t *buf, size_t len, size_t *done)
+// One read; 0 if there are no bytes for now.
+static size_t receive(uint8_t *buf, size_t len)
 {
-    ssize_t n = recv(stream.fd, buf + *done, len - *done, MSG_DONTWAIT);
-    if (n > 0) {
-        *done += (size_t)n;
-        return true;
+    if (stream.drained)
+        return 0;
+    ssize_t n = recv(stream.fd, buf, len, MSG_DONTWAIT);
+    if (n == 0)
+        _exit(0);  // end of the epoch: killed or let go, never finalized
+    if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
+        end_process();
+    stream.drained = n < (ssize_t)len;
+    return n > 0 ? (size_t)n : 0;
+}
+
+// Up to `want` bytes; 0 if there are none for now. Small reads go through stream.in, so that a frame costs
+// one system call; what is larger is received where it belongs.
+static size_t take(uint8_t *buf, size_t want)
+{
+    if (stream.in_at == stream.in_len && want >= IN_CAP)
+        return receive(buf, want);
+    if (stream.in_at == stream.in_len) {
+        stream.in_at = 0;
+        stream.in_len = receive(stream.in, IN_CAP);
     }
-    if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
-        return false;
-    _exit(n == 0 ? 0 : 1);  // end of the epoch: killed or let go, never finalized
+    size_t have = stream.in_len - stream.in_at, n = have < want ? have : want;
+    memcpy(buf, stream.in + stream.in_at, n);
+    stream.in_at += n;
+    return n;
+}
+
+// Fills buf from *done on; true when it is full.
+static bool fill(uint8_t *buf, size_t len, size_t *done)
+{
+    while (*done < len) {
+        size_t n = take(buf + *done, len - *done);
+        if (!n)
+            return false;
+        *done += n;
+    }
+    return true;
 }
 
 static void body_begin(void)
@@ -192,14 +225,12 @@ static void body_begin(void)
 
 static bool take_received(struct pm_stream_frame *ret_frame)
 {
-    while (stream.header_len < HEADER)
-        if (!read_some(stream.header, HEADER, &stream.header_len))
-            return false;
+    if (!fill(stream.header, HEADER, &stream.header_len))
+        return false;
     if (!stream.body)
         body_begin();
-    while (stream.body_done < stream.body_len)
-        if (!read_some(stream.body, stream.body_len, &stream.body_done))
-            return false;
+    if (!fill(stream.body, stream.body_len, &stream.body_done))
+        return false;
     frame_fill(ret_frame, stream.body, 0, stream.body_len);
     stream.body = NULL;
     stream.header_len = 0;
@@ -218,6 +249,7 @@ static void wait_for_work(int timeout_ms)
     };
     if (poll(fds, 2, timeout_ms) < 0 && errno != EINTR)
         end_process();
+    stream.drained = false;
     uint64_t count;
     if (fds[1].revents && read(stream.wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
         end_process();
