@@ -38,7 +38,8 @@ struct shim {
     pid_t rank;  // 0: no process
     bool killing;
     uint32_t killed;
-    bool standing;  // the tree has been stopped
+    bool standing;  // somebody in the tree may be stopped
+    bool still;     // and everybody is
     struct pm_heir heir;
     pid_t not_ours[3];  // see pm_shim_not_ours()
     bool paused;    // the agent said so

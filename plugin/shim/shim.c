@@ -34,7 +34,7 @@
 #define WELCOME_TIMEOUT_MS 30000
 #define KILL_RETRY_MS 20
 #define LEASE_RETRY_MS 100
-#define FIRST_LEASE_MS 1000
+#define LOOK_AGAIN_MS 1000
 
 // --- the rank -----------------------------------------------------------------------------------
 
@@ -91,7 +91,7 @@ static bool start_rank(struct shim *s)
     }
     s->rank = pid;
     s->open = true;
-    s->killing = s->standing = false;
+    s->killing = s->standing = s->still = false;
     s->killed = 0;
     pm_shim_send_started(s);
     if (s->config->on_idle)
@@ -190,13 +190,15 @@ static bool must_stand(const struct shim *s, uint64_t now_ns)
 static void obey_lease(struct shim *s, uint64_t now_ns)
 {
     bool stand = must_stand(s, now_ns);
-    if (!s->open || s->killing || stand == s->standing)
+    if (!s->open || s->killing)
         return;
-    if (stand)
-        pm_tree_stop(pm_shim_not_ours(s));
-    else
-        pm_tree_resume(pm_shim_not_ours(s));
-    s->standing = stand;
+    if (stand && !s->still) {
+        s->standing = true;
+        s->still = pm_tree_stop(pm_shim_not_ours(s));
+    } else if (!stand && s->standing) {
+        s->still = false;
+        s->standing = !pm_tree_resume(pm_shim_not_ours(s));
+    }
 }
 
 // Does what the present state allows. True in a child that is to become the program.
@@ -239,9 +241,10 @@ static int timeout_ms(const struct shim *s)
     else if (s->open || s->next.entries)
         due_ns = s->standing || must_stand(s, now_ns) ? now_ns + LEASE_RETRY_MS * PM_NS_PER_MS
                                                       : lease_end_ns(s);
-    // The agent publishes its first lease without a word to us, so look for it now and then.
-    if (due_ns == NEVER && s->open)
-        due_ns = now_ns + FIRST_LEASE_MS * PM_NS_PER_MS;
+    // The agent publishes its first lease without a word to us, so look for it now and then; and for the
+    // end of the tree, if there was no memory to see it.
+    if (s->open && (due_ns == NEVER || s->rank == 0) && due_ns > now_ns + LOOK_AGAIN_MS * PM_NS_PER_MS)
+        due_ns = now_ns + LOOK_AGAIN_MS * PM_NS_PER_MS;
     if (due_ns == NEVER)
         return -1;
     uint64_t wait_ms = due_ns > now_ns ? (due_ns - now_ns) / PM_NS_PER_MS + 1 : 0;

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // See tree.h. A pass is a breadth-first walk that fills a list of pids; two passes with the same
-// list mean that the tree stands still. Memory is kept between passes and given back at the end;
-// without memory a pass is cut short, and the next one goes on where the tree has been thinned out.
+// list mean that the tree stands still. Memory is kept between passes and given back at the end.
+//
+// Without memory or descriptors a pass is cut short, which is told; a kill goes on where the tree has been
+// thinned out. The first pids and the look at our own children need no memory.
 #include "plugin/shim/tree.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -13,24 +16,56 @@
 #include <unistd.h>
 
 #define MAX_PASSES 64
+#define FIRST_PIDS 64
 
 struct pids {
     pid_t *list;
     size_t n;
     size_t cap;
+    bool is_cut;  // somebody may be missing
 };
+
+// Two passes are held at a time.
+static pid_t first[2][FIRST_PIDS];
+
+static struct pids pids_in(pid_t *room)
+{
+    return (struct pids){.list = room, .cap = FIRST_PIDS};
+}
+
+static bool is_on_heap(const struct pids *p)
+{
+    return p->list != first[0] && p->list != first[1];
+}
+
+static void pids_free(struct pids *p)
+{
+    if (is_on_heap(p))
+        free(p->list);
+}
 
 static void pids_add(struct pids *p, pid_t pid)
 {
     if (p->n == p->cap) {
-        size_t cap = p->cap ? p->cap * 2 : 64;
-        pid_t *list = realloc(p->list, cap * sizeof *list);
-        if (!list)
+        pid_t *list = realloc(is_on_heap(p) ? p->list : NULL, p->cap * 2 * sizeof *list);
+        if (!list) {
+            p->is_cut = true;
             return;
+        }
+        if (!is_on_heap(p))
+            memcpy(list, p->list, p->n * sizeof *list);
         p->list = list;
-        p->cap = cap;
+        p->cap *= 2;
     }
     p->list[p->n++] = pid;
+}
+
+// After a call on the /proc of a process has failed: one that has ended has no children any more, and one
+// that we may not look at is not ours to signal.
+static void note_failure(struct pids *found)
+{
+    if (errno != ENOENT && errno != ESRCH && errno != EACCES && errno != EPERM)
+        found->is_cut = true;
 }
 
 // "/proc/PID/task/TID/children" without stdio: pm-shim has to stay small.
@@ -79,6 +114,8 @@ static void read_children(int fd, const pid_t *except, struct pids *found)
             pid = 0;
         }
     }
+    if (len < 0)
+        note_failure(found);
 }
 
 static int open_children(pid_t pid, const char *task)
@@ -91,30 +128,51 @@ static int open_children(pid_t pid, const char *task)
     return open(path, O_RDONLY | O_CLOEXEC);
 }
 
+static void add_children_of_task(pid_t pid, const char *task, const pid_t *except, struct pids *found)
+{
+    int fd = open_children(pid, task);
+    if (fd < 0) {
+        note_failure(found);
+        return;
+    }
+    read_children(fd, except, found);
+    close(fd);
+}
+
 // The children of every thread of `pid`; nothing if it has just ended.
 static void add_children(pid_t pid, const pid_t *except, struct pids *found)
 {
-    char path[64];
+    char path[64], task[16];
     put_text(put_pid(put_text(path, "/proc/"), pid), "/task");
     DIR *dir = opendir(path);
-    if (!dir)
+    if (!dir) {
+        note_failure(found);
+        put_pid(task, pid);
+        add_children_of_task(pid, task, except, found);
         return;
-    for (struct dirent *entry; (entry = readdir(dir));) {
-        if (entry->d_name[0] < '0' || entry->d_name[0] > '9' || strlen(entry->d_name) > 16)
-            continue;
-        int fd = open_children(pid, entry->d_name);
-        if (fd < 0)
-            continue;
-        read_children(fd, except, found);
-        close(fd);
     }
+    errno = 0;
+    for (struct dirent *entry; (entry = readdir(dir)); errno = 0)
+        if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9' && strlen(entry->d_name) <= 16)
+            add_children_of_task(pid, entry->d_name, except, found);
+    if (errno)
+        note_failure(found);
     closedir(dir);
+}
+
+// We have one thread, so this needs no memory.
+static void add_own_children(const pid_t *except, struct pids *found)
+{
+    char task[16];
+    put_pid(task, getpid());
+    add_children_of_task(getpid(), task, except, found);
 }
 
 static void walk(const pid_t *except, struct pids *found)
 {
     found->n = 0;
-    add_children(getpid(), except, found);
+    found->is_cut = false;
+    add_own_children(except, found);
     for (size_t i = 0; i < found->n; i++)
         add_children(found->list[i], except, found);
 }
@@ -149,21 +207,22 @@ static bool nobody_new(struct pids *now, struct pids *before)
     return true;
 }
 
-// Stops until a pass finds nobody new; the last pass is in *ret (free ret->list).
-static void stop_until_still(const pid_t *except, struct pids *ret)
+// Stops until a pass finds nobody new; the last pass is in *ret. False: somebody may have been missed.
+static bool stop_until_still(const pid_t *except, struct pids *ret)
 {
-    struct pids before = {0};
-    *ret = (struct pids){0};
-    for (int pass = 0; pass < MAX_PASSES; pass++) {
+    struct pids before = pids_in(first[0]);
+    bool is_still = false;
+    *ret = pids_in(first[1]);
+    for (int pass = 0; pass < MAX_PASSES && !is_still; pass++) {
         struct pids last = before;
         before = *ret;
         *ret = last;
         walk(except, ret);
         signal_all(ret, SIGSTOP);
-        if (nobody_new(ret, &before))
-            break;
+        is_still = nobody_new(ret, &before);
     }
-    free(before.list);
+    pids_free(&before);
+    return is_still && !ret->is_cut;
 }
 
 bool pm_tree_supported(void)
@@ -179,34 +238,35 @@ bool pm_tree_supported(void)
 
 bool pm_tree_empty(const pid_t *except)
 {
-    struct pids found = {0};
-    add_children(getpid(), except, &found);
-    bool empty = found.n == 0;
-    free(found.list);
+    struct pids found = pids_in(first[0]);
+    add_own_children(except, &found);
+    bool empty = found.n == 0 && !found.is_cut;
+    pids_free(&found);
     return empty;
 }
 
-void pm_tree_stop(const pid_t *except)
+bool pm_tree_stop(const pid_t *except)
 {
     struct pids found;
-    stop_until_still(except, &found);
-    free(found.list);
+    bool all = stop_until_still(except, &found);
+    pids_free(&found);
+    return all;
 }
 
-void pm_tree_resume(const pid_t *except)
+bool pm_tree_resume(const pid_t *except)
 {
-    struct pids found = {0};
+    struct pids found = pids_in(first[0]);
     walk(except, &found);
     signal_all(&found, SIGCONT);
-    free(found.list);
+    pids_free(&found);
+    return !found.is_cut;
 }
 
 size_t pm_tree_kill(const pid_t *except)
 {
     struct pids found;
-    stop_until_still(except, &found);
+    (void)stop_until_still(except, &found);
     signal_all(&found, SIGKILL);
-    size_t n = found.n;
-    free(found.list);
-    return n;
+    pids_free(&found);
+    return found.n;
 }

@@ -4,7 +4,6 @@
 // too. Without a failure each hands over to the library's.
 #include "tests/kth/kth_calls.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <ifaddrs.h>
 #include <signal.h>
@@ -17,6 +16,7 @@
 #include <unistd.h>
 
 #include "tests/kth/kth.h"
+#include "tests/kth/kth_stands_for.h"
 
 static enum kth_calls_mode mode;
 
@@ -25,34 +25,16 @@ void kth_calls_mode(enum kth_calls_mode new_mode)
     mode = new_mode;
 }
 
-static void *next_of(void **cache, const char *name)
-{
-    if (!*cache)
-        *cache = dlsym(RTLD_NEXT, name);
-    if (!*cache)
-        abort();
-    return *cache;
-}
-
 // A call that cannot be interrupted fails with `error` when its turn comes.
-#define STANDS_FOR(ret, name, params, args, error)                                                 \
-    ret name params                                                                                \
-    {                                                                                              \
-        static void *cache;                                                                        \
-        ret(*next) params = (ret(*) params)next_of(&cache, #name);                                 \
-        if (mode == KTH_CALLS_FAIL && kth_fails(__builtin_return_address(0))) {                    \
-            errno = error;                                                                         \
-            return -1;                                                                             \
-        }                                                                                          \
-        return next args;                                                                          \
-    }
+#define STANDS_FOR(ret, name, params, args, error) \
+    KTH_STANDS_FOR(mode == KTH_CALLS_FAIL, ret, name, params, args, -1, error)
 
 // One that can: in the other modes it is interrupted, finds nothing to do, or does only a part.
 #define STANDS_FOR_TRANSFER(name, params, args, shorter, error)                                    \
     ssize_t name params                                                                            \
     {                                                                                              \
         static void *cache;                                                                        \
-        ssize_t(*next) params = (ssize_t(*) params)next_of(&cache, #name);                         \
+        ssize_t(*next) params = (ssize_t(*) params)kth_next_of(&cache, #name);                         \
         if (mode == KTH_CALLS_ARE_NOT_TRIED || !kth_fails(__builtin_return_address(0)))            \
             return next args;                                                                      \
         if (mode == KTH_CALLS_DO_A_PART)                                                           \
@@ -60,8 +42,6 @@ static void *next_of(void **cache, const char *name)
         errno = mode == KTH_CALLS_FAIL ? error : mode == KTH_CALLS_ARE_INTERRUPTED ? EINTR : EAGAIN; \
         return -1;                                                                                 \
     }
-
-#pragma GCC diagnostic ignored "-Wpedantic"
 
 STANDS_FOR(int, socket, (int domain, int type, int protocol), (domain, type, protocol), EMFILE)
 STANDS_FOR(int, connect, (int fd, const struct sockaddr *addr, socklen_t len), (fd, addr, len), ENETUNREACH)
@@ -90,7 +70,7 @@ STANDS_FOR_TRANSFER(recv, (int fd, void *buf, size_t len, int flags), (fd, buf, 
 ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 {
     static void *cache;
-    ssize_t (*next)(int, const struct msghdr *, int) = next_of(&cache, "sendmsg");
+    ssize_t (*next)(int, const struct msghdr *, int) = kth_next_of(&cache, "sendmsg");
     if (mode == KTH_CALLS_ARE_NOT_TRIED || !kth_fails(__builtin_return_address(0)))
         return next(fd, msg, flags);
     if (mode != KTH_CALLS_DO_A_PART) {
@@ -106,7 +86,7 @@ ssize_t sendmsg(int fd, const struct msghdr *msg, int flags)
 int accept4(int fd, struct sockaddr *addr, socklen_t *len, int flags)
 {
     static void *cache;
-    int (*next)(int, struct sockaddr *, socklen_t *, int) = next_of(&cache, "accept4");
+    int (*next)(int, struct sockaddr *, socklen_t *, int) = kth_next_of(&cache, "accept4");
     bool tried = mode == KTH_CALLS_FAIL || mode == KTH_CALLS_ARE_INTERRUPTED;
     if (!tried || !kth_fails(__builtin_return_address(0)))
         return next(fd, addr, len, flags);
