@@ -56,7 +56,7 @@ struct sim_check {
     uint32_t *again; // per rank: decisions to start it again alone
     struct pm_set deciding;    // ranks of the newest of them
     struct pm_set on_their_way; // of those, whoever is not known to run again
-    uint64_t rank_decision_ns;
+    uint64_t rank_decision_ns; // on the coordinator's clock
     uint64_t world_decided_ns; // 0: no restart is under way
     uint32_t last_world_epoch; // that was decided to end, SIM_NONE: none
     bool job_suspended;

@@ -35,16 +35,17 @@ static void must(int r)
     SIM_ASSERT(r == 0);
 }
 
-// What fails until all ranks of a decision run again, or within half a second, is part of it, once a rank.
-// (A fifth more, as the coordinator's clock may be another.)
+// What fails until all ranks of a decision run again, or within half a second on the coordinator's clock,
+// is part of it, once a rank. (Counted on any other clock, there would be one too few or too many.)
 static void count_rank_restart(struct sim *s, const struct pm_log *log)
 {
     struct sim_check *c = s->check;
-    bool open = c->rank_decision_ns && (!pm_set_empty(&c->on_their_way) ||
-                                        s->now_ns < c->rank_decision_ns + 600 * SIM_MS);
+    uint64_t now_ns = sim_local_ns(s, s->p.nnodes);
+    bool open = c->rank_decision_ns &&
+                (!pm_set_empty(&c->on_their_way) || now_ns < c->rank_decision_ns + 500 * SIM_MS);
     if (!open || pm_set_has(&c->deciding, log->rank)) {
         c->ranks_restarted++;
-        c->rank_decision_ns = s->now_ns;
+        c->rank_decision_ns = now_ns;
         must(pm_set_copy(&c->deciding, &c->on_their_way));
     }
     must(pm_set_add(&c->deciding, log->rank));
