@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tests/sim/check.h"
+#include "tests/sim/outcome.h"
 #include "tests/sim/sim.h"
 
 #define DIE_NS    (1000 * SIM_MS)
@@ -266,8 +267,9 @@ static void do_end_agent(struct sim *s, uint32_t node, struct pm_action *a)
 
 static void do_die(struct sim *s, uint32_t node, struct pm_action *a)
 {
-    (void)a;
     struct sim_node *n = &s->nodes[node];
+    if (strstr(a->text, "orphan timeout"))
+        sim_outcome_orphan(s);
     if (!n->any_started) {
         refuse(s, node);
         return;

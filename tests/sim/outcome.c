@@ -30,6 +30,11 @@ void sim_outcome_lost(struct sim *s, uint32_t node)
     s->outcome->lost = true;
 }
 
+void sim_outcome_orphan(struct sim *s)
+{
+    s->outcome->orphan = true;
+}
+
 void sim_outcome_user_stops(struct sim *s, int32_t signal)
 {
     s->outcome->user = true;
@@ -137,6 +142,10 @@ static void allow_all(struct sim *s, uint32_t epoch)
         allow(s, 1);
     if ((o->lost || troubled(s) || servers_failed(s) || s->stats.faults[SIM_FAULT_LOCAL_LATE] ||
          s->stats.faults[SIM_FAULT_START_FAILS]) && epoch == 0)
+        allow(s, CANNOT_SUPERVISE);
+    // Shims that never started a rank end so when their agent does, and the coordinator may sleep so long
+    // that its first news is srun's end.
+    if (o->orphan)
         allow(s, CANNOT_SUPERVISE);
     if (o->lost) // srun ends as soon as all shims are gone with their agents
         allow(s, 128 + 9);

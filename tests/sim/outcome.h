@@ -14,14 +14,14 @@ struct sim_outcome {
     bool lost;           // a node, agent or shim is gone
     bool user;           // the user, or Slurm, stops the step
     bool slurm_killed;   // slurmstepd killed the step somewhere
-    bool server;         // a PMIx server failed
-    bool troubled;       // processes or the network were disturbed
     int32_t user_signal;
+    bool orphan;         // an agent has given up for the orphan timeout
 };
 
 struct sim_outcome *sim_outcome_new(struct sim *s);
 void sim_outcome_free(struct sim_outcome *o);
 void sim_outcome_lost(struct sim *s, uint32_t node);
+void sim_outcome_orphan(struct sim *s);
 void sim_outcome_user_stops(struct sim *s, int32_t signal);
 void sim_outcome_slurm_kills(struct sim *s);
 // The verdict is there: is it one of those allowed?
