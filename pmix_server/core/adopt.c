@@ -5,8 +5,9 @@
 // The coordinator takes its own children of the numbered tree; any other node is sent to its
 // nearest living ancestor, and taken only if there is none. An ancestor with more than 4 x fan-out
 // children (the coordinator: 48 adopted ones) sends newcomers on to a child whose id is below
-// theirs: a parent's id stays below its children's, so no cycle can form. A child that attaches
-// again replaces its old link without being lost in between.
+// theirs: a parent's id stays below its children's, so no cycle can form. Without such a child it
+// takes them as long as there are links. A child that attaches again replaces its old link without
+// being lost in between.
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 
 #include "pmix_server/core/membership.h"
 
-#define ADOPTIONS_MAX 48 // of the coordinator, out of PM_LINKS_SPARE
+#define ADOPTIONS_MAX 48 // out of PM_LINKS_SPARE: the coordinator's; an agent's in need
 
 struct attach {
     uint32_t node;
@@ -57,14 +58,15 @@ static const char *addresses_of(struct pm_core *core, uint32_t node)
     return c && c->addresses ? c->addresses : pm_addresses_get(&core->membership->addresses, node);
 }
 
-static bool has_room(struct pm_core *core)
+// `nobody_else`: without a place here the node has none at all, so no place is kept free for others.
+static bool has_room(struct pm_core *core, bool nobody_else)
 {
     struct pm_membership *m = core->membership;
     if (!core->coordinator)
-        return m->n_children < 4 * m->fanout;
+        return m->n_children < 4 * m->fanout + (nobody_else ? ADOPTIONS_MAX : 0);
     uint32_t adopted = m->n_children - pm_child_index(m, m->fanout); // the others are its own
-    uint32_t limit = 3 * m->fanout < ADOPTIONS_MAX ? 3 * m->fanout : ADOPTIONS_MAX;
-    return adopted < limit;
+    bool few = !nobody_else && 3 * m->fanout < ADOPTIONS_MAX;
+    return adopted < (few ? 3 * m->fanout : ADOPTIONS_MAX);
 }
 
 // True if somebody else shall be the parent; the link is then gone.
@@ -76,10 +78,12 @@ static bool sent_elsewhere(struct pm_core *core, uint32_t link, const struct att
     uint32_t to = PM_NODE_COORDINATOR;
     if (core->coordinator)
         to = living_ancestor(core, a);
-    if (to == PM_NODE_COORDINATOR && has_room(core))
+    if (to == PM_NODE_COORDINATOR && has_room(core, false))
         return false;
     if (to == PM_NODE_COORDINATOR)
         to = deputy(core, a);
+    if (to == PM_NODE_NONE && has_room(core, true))
+        return false;
     pm_link_redirect(core, link, to, to == PM_NODE_NONE ? "" : addresses_of(core, to));
     return true;
 }

@@ -578,6 +578,33 @@ Test(limits, orphans_of_many_parents_fit_under_the_survivors, .init = setup)
     done();
 }
 
+// The coordinator keeps places free for others, but not from somebody who has no other.
+Test(limits, an_orphan_without_any_other_place_hangs_at_the_coordinator, .init = setup)
+{
+    nameless = true;
+    make(16, 2);
+    struct pm_set late = {0};
+    cr_assert_eq(pm_set_add_span(&late, 0, 3), 0);
+    harness_launch_without(h, &late);
+    harness_run_ms(h, 1000);
+    for (uint32_t i = 0; i <= 3; i++) {
+        harness_start_agent(h, i);
+        harness_run_ms(h, 500);
+    }
+    uint32_t n;
+    (void)pm_children(coordinator(), &n);
+    cr_assert_eq(n, 2 + 3 * 2);
+    cr_assert_eq(pm_parent(harness_core(h, 2)), 0);
+    cr_assert_eq(pm_parent(harness_core(h, 3)), 0);
+    harness_cut(h, 0);
+    harness_cut(h, 1);
+    harness_run_ms(h, t_ms() * 9 / 10);
+    for (uint32_t i = 2; i < 16; i++)
+        cr_assert_not(pm_judge_is_suspect(coordinator(), i), "node %u", i);
+    pm_set_done(&late);
+    done();
+}
+
 static void send_garbage(uint32_t node, uint8_t type, uint64_t seed)
 {
     uint8_t data[64] = {type};
