@@ -143,16 +143,23 @@ static bool adopt(struct pm_core *core, uint32_t link, const struct attach *a)
     return true;
 }
 
+// It has attached anew since, here or elsewhere. That this has ended already, as seen by somebody who
+// was asleep, makes no difference.
+static bool is_late(const struct pm_membership *m, const struct attach *a)
+{
+    struct pm_edge edge;
+    return pm_edges_get(&m->edges, a->node, m->fanout, &edge) && a->number <= edge.attach;
+}
+
 static void attach(struct pm_core *core, uint32_t link, const struct attach *a)
 {
     struct pm_membership *m = core->membership;
-    struct pm_child *c = pm_child_find(m, a->node);
     if (pm_set_has(&m->dead, a->node)) {
         pm_link_refuse(core, link);
         return;
     }
-    if (c && a->number <= c->attach) {
-        pm_membership_reject(core, link); // a late one: it has attached anew since
+    if (is_late(m, a)) {
+        pm_membership_reject(core, link);
         return;
     }
     if (!sent_elsewhere(core, link, a) && !adopt(core, link, a))

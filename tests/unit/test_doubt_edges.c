@@ -169,30 +169,50 @@ Test(doubt_edges, an_answer_that_nobody_asked_for_starts_no_suspicion)
 
 // --- a child that says it again ------------------------------------------------------------------------
 
-// Having asked somebody else in vain, it says where it hangs: it is not lost in between.
-Test(doubt_edges, a_child_that_attaches_again_on_its_link_stays)
+// What `core` does when `number` comes in an ATTACH on its `link`.
+static void attach(struct pm_core *core, uint32_t link, uint32_t number, struct pm_actions *actions)
 {
-    form(0);
-    const struct slot *s = &h->slots[harness_slot(h, COORDINATOR)];
-    const struct wire *wire = s->wires[0];
-    int end = wire->node[0] == harness_slot(h, COORDINATOR) ? 0 : 1;
     struct pm_writer w = {0};
     pm_write_u8(&w, PM_FRAME_ATTACH);
-    pm_write_u32(&w, 9);
+    pm_write_u32(&w, number);
     pm_write_u32(&w, PM_NODE_NONE);
     pm_write_str(&w, "node:1");
     pm_write_u8(&w, 0);
     pm_write_u8(&w, 0);
     const struct pm_event event = {.type = PM_EVENT_FRAME,
                                    .now_ns = harness_now_ns(h),
-                                   .link = wire->id[end],
+                                   .link = link,
                                    .data = w.data,
                                    .len = w.len};
+    cr_assert_eq(pm_core_step(core, &event, actions), 0);
+    pm_writer_done(&w);
+}
+
+static uint32_t coordinators_end(const struct wire **ret_wire)
+{
+    *ret_wire = h->slots[harness_slot(h, COORDINATOR)].wires[0];
+    return (*ret_wire)->node[0] == harness_slot(h, COORDINATOR) ? 0 : 1;
+}
+
+static bool does(const struct pm_actions *actions, uint8_t type, uint32_t link)
+{
+    for (size_t i = 0; i < actions->n; i++)
+        if (actions->list[i].type == type && actions->list[i].link == link)
+            return true;
+    return false;
+}
+
+// Having asked somebody else in vain, it says where it hangs: it is not lost in between.
+Test(doubt_edges, a_child_that_attaches_again_on_its_link_stays)
+{
+    form(0);
+    const struct wire *wire;
+    uint32_t end = coordinators_end(&wire);
     struct pm_core *core = pm_core_clone(harness_core(h, COORDINATOR));
     struct pm_actions actions = {0};
     uint32_t before, after;
     (void)pm_children(core, &before);
-    cr_assert_eq(pm_core_step(core, &event, &actions), 0);
+    attach(core, wire->id[end], 9, &actions);
     (void)pm_children(core, &after);
     cr_assert_eq(after, before);
     bool answered = false;
@@ -205,6 +225,34 @@ Test(doubt_edges, a_child_that_attaches_again_on_its_link_stays)
     cr_assert(answered);
     pm_actions_done(&actions);
     pm_core_free(core);
-    pm_writer_done(&w);
+    harness_free(h);
+}
+
+// We were asleep: what it said on a link that it has given up is read after its newest word and its end.
+Test(doubt_edges, an_attachment_older_than_the_last_is_refused_even_when_that_has_ended)
+{
+    form(0);
+    const struct wire *wire;
+    uint32_t end = coordinators_end(&wire), late = 9998;
+    uint32_t node = harness_node(h, wire->node[1 - end]);
+    struct pm_core *core = pm_core_clone(harness_core(h, COORDINATOR));
+    struct pm_actions actions = {0};
+    attach(core, wire->id[end], 9, &actions);
+    struct pm_event event = {.type = PM_EVENT_LINK_DOWN,
+                             .now_ns = harness_now_ns(h),
+                             .link = wire->id[end],
+                             .node = node,
+                             .link_end = PM_LINK_CLOSED};
+    cr_assert_eq(pm_core_step(core, &event, &actions), 0);
+    event = (struct pm_event){
+        .type = PM_EVENT_LINK_UP, .now_ns = harness_now_ns(h), .link = late, .node = node};
+    cr_assert_eq(pm_core_step(core, &event, &actions), 0);
+    pm_actions_clear(&actions);
+    attach(core, late, 8, &actions);
+    cr_assert(does(&actions, PM_ACTION_CLOSE, late));
+    cr_assert_not(does(&actions, PM_ACTION_SEND, late));
+    cr_assert_eq(pm_next_hop(core, node), PM_NODE_NONE);
+    pm_actions_done(&actions);
+    pm_core_free(core);
     harness_free(h);
 }
