@@ -54,7 +54,7 @@ static void renew(struct pm_core *core, uint64_t end_ns)
     l->end_ns = end_ns;
     l->held = true;
     l->orphan_end_ns = end_ns + m->orphan_ns;
-    l->progress_ns = core->now_ns;
+    l->progress_ns = l->renewed_ns = core->now_ns;
     publish(core);
     if (first)
         pm_node_on_first_lease(core);

@@ -185,6 +185,8 @@ static void woke_up(struct pm_core *core)
         c->unseen_ns = c->unseen_ns ? core->now_ns : 0;
     }
     m->lease.progress_ns = core->now_ns;
+    if (m->lease.renewed_ns != 0 && slept_ns >= m->t_ns / 2)
+        m->lease.renewed_ns += slept_ns;
     if (m->lease.end_ns != 0)
         m->lease.orphan_end_ns += slept_ns;
     m->seek.start_ns += slept_ns;

@@ -126,7 +126,7 @@ struct pm_seek {
     uint32_t step;     // 0: last parent, 1: tree parent, 2: grandparent ...
     uint32_t tries;    // of this step
     uint32_t refusals; // by the coordinator's address, in a row
-    uint32_t dials;    // since T/2 without a parent
+    uint32_t dials;    // since T/2 without a grant
     uint32_t last_parent;
     uint32_t avoid;     // ancestor that did not answer, for the coordinator to know
     uint32_t redirect;  // node named by a REDIRECT, PM_NODE_NONE: none
@@ -149,7 +149,8 @@ struct pm_lease {
     uint32_t seq;               // newest ping sent
     uint32_t seen;              // newest grant seen
     uint64_t sent_ns[PM_PINGS]; // send time of ping seq at [seq % PM_PINGS]
-    uint64_t progress_ns;       // when end_ns last moved
+    uint64_t progress_ns;       // since when our parent owes us a grant
+    uint64_t renewed_ns;        // when end_ns last moved, before that: of the first attachment
     uint64_t orphan_end_ns;     // not renewed until then: orphaned; time that we slept is added
 };
 

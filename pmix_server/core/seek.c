@@ -6,9 +6,9 @@
 // cannot be reached at all, the coordinator, which either names an ancestor that lives, with its
 // addresses, or takes the agent itself. Later, when the parent is lost or silent for T/4: the same
 // parent again (a reset proves only that a link ended), then its ancestors one after another, and
-// from T/2 on every other time the coordinator. Attempts that time out are T/8 apart. There is one
-// candidate at a time; the old parent stays until the candidate has said ATTACHED, so a wrong
-// suspicion costs nothing.
+// from T/2 without a grant on every other time the coordinator: a parent may also take us again and
+// again and never grant. Attempts that time out are T/8 apart. There is one candidate at a time; the
+// old parent stays until the candidate has said ATTACHED, so a wrong suspicion costs nothing.
 //
 // The search ends for good, as an outcast, when somebody says that we were declared dead, when the
 // coordinator's address refuses us twice after we had joined (the coordinator is gone) or, before that,
@@ -68,9 +68,12 @@ static uint32_t next_target(struct pm_core *core)
         return s->step == 0 ? pm_tree_parent(m->self, m->fanout) : PM_NODE_COORDINATOR;
     if (s->refusals > 0 || (!parent_is_silent(core, m->t_ns / 4) && parent_is_useless(core)))
         return PM_NODE_COORDINATOR;
-    bool long_ago = core->now_ns - s->since_ns >= m->t_ns / 2;
-    if (long_ago && s->dials++ % 2 == 0)
+    bool long_ago = core->now_ns - m->lease.renewed_ns >= m->t_ns / 2;
+    if (long_ago && s->dials++ % 2 == 0) {
+        if (s->avoid == PM_NODE_NONE && s->last_parent != PM_NODE_COORDINATOR)
+            s->avoid = s->last_parent; // it may take us and still grant nothing
         return PM_NODE_COORDINATOR;
+    }
     if (s->step == 0 && !pm_set_has(&m->dead, s->last_parent))
         return s->last_parent;
     if (s->step == 0)
@@ -277,6 +280,8 @@ static void attached(struct pm_core *core, struct pm_link *link)
         .next_ns = core->now_ns + RETRY_NS,
     };
     m->lease.progress_ns = core->now_ns;
+    if (m->lease.renewed_ns == 0)
+        m->lease.renewed_ns = core->now_ns;
     if (!pm_set_empty(&m->news_plain) || !pm_set_empty(&m->news_known))
         m->up_due_ns = core->now_ns;
     if (old != 0)
@@ -386,6 +391,7 @@ void pm_seek_tick(struct pm_core *core)
         s->since_ns = core->now_ns;
         s->step = 0;
         s->tries = 0;
+        s->dials = 0;
     }
     if (s->link != 0 && core->now_ns >= s->until_ns) {
         pm_link_close(core, s->link);

@@ -233,6 +233,7 @@ void pm_membership_digest(const struct pm_membership *m, uint64_t now_ns, struct
     pm_digest_u64(d, m->lease.held);
     pm_digest_time(d, m->lease.end_ns, now_ns);
     pm_digest_time(d, m->lease.progress_ns, now_ns);
+    pm_digest_time(d, m->lease.renewed_ns, now_ns);
     pm_digest_time(d, m->lease.orphan_end_ns, now_ns);
     judge_digest(&m->judge, now_ns, d);
     pm_digest_time(d, now_ns - m->judge.anew_ns < m->t_ns ? m->judge.anew_ns : 0, now_ns);

@@ -20,6 +20,7 @@ static uint32_t named_dials; // DIALs with addresses
 static uint32_t links_max;   // most links the coordinator ever had
 static bool has_left;        // and reaches none of its ancestors
 static bool leave_on_attach; // node 14 is lost to node 6 when that one asks a new parent
+static bool useless;         // node 1 resets its link to node 4 at every ping
 
 static void fail_dial(struct harness *harness, uint32_t node, const struct pm_action *a,
                       enum pm_link_end end)
@@ -38,10 +39,18 @@ static void maybe_leave(struct harness *harness, uint32_t node, const struct pm_
     harness_reset_link(harness, 6, 14);
 }
 
+static void maybe_reset(struct harness *harness, uint32_t node, const struct pm_action *a)
+{
+    if (useless && node == 4 && a->type == PM_ACTION_SEND && a->data[0] == PM_FRAME_PING &&
+        pm_parent(harness_core(harness, 4)) == 1)
+        harness_reset_link(harness, 1, 4);
+}
+
 static bool hook(struct harness *harness, void *ctx, uint32_t node, const struct pm_action *a)
 {
     (void)ctx;
     maybe_leave(harness, node, a);
+    maybe_reset(harness, node, a);
     if (has_left && node == 14 && a->type == PM_ACTION_DIAL &&
         pm_tree_is_ancestor(a->node, 14, options.fanout) && a->node != COORDINATOR) {
         fail_dial(harness, node, a, PM_LINK_UNREACHABLE);
@@ -67,7 +76,7 @@ static bool hook(struct harness *harness, void *ctx, uint32_t node, const struct
 static void setup(void)
 {
     harness_default_options(&options);
-    nameless = leave_on_attach = has_left = false;
+    nameless = leave_on_attach = has_left = useless = false;
     refusals = 0;
     named_dials = links_max = 0;
 }
@@ -297,6 +306,17 @@ Test(repair, a_paused_agent_comes_back_before_half_the_timeout, .init = setup)
 }
 
 // --- death -------------------------------------------------------------------------------------
+
+// A parent that takes a node again and again, and grants it nothing, is no parent.
+Test(repair, a_parent_that_resets_every_link_is_left, .init = setup)
+{
+    form(8, 2);
+    useless = true;
+    harness_run_ms(h, 2 * t_ms());
+    assert_all_is_well();
+    cr_assert_eq(pm_parent(harness_core(h, 4)), COORDINATOR);
+    done();
+}
 
 Test(death, a_killed_agent_is_dead_when_it_refused_twice, .init = setup)
 {
