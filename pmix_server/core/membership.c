@@ -170,6 +170,19 @@ static void link_down(struct pm_core *core, const struct pm_event *event)
 
 // --- time --------------------------------------------------------------------------------------
 
+// Our parent has less time to be heard again than others, unless the whole job slept: it may have been
+// silent before, and whoever slept for less than T/2 must not be the one who comes too late.
+static void forgive_links(struct pm_membership *m, uint64_t now_ns, uint64_t slept_ns)
+{
+    for (uint32_t i = 0; i < m->n_links; i++) {
+        struct pm_link *link = &m->links[i];
+        bool hurry = link->id == m->parent_link && slept_ns < m->t_ns / 2;
+        link->heard_ns = now_ns - (hurry ? pm_min_ns(now_ns - link->heard_ns, m->t_ns / 32 * 7) : 0);
+    }
+    if (m->lease.renewed_ns != 0 && slept_ns >= m->t_ns / 2)
+        m->lease.renewed_ns += slept_ns;
+}
+
 // We were stopped for a while (SIGSTOP, a suspended job): nobody is to blame for that time, and a
 // job that was suspended for longer than the orphan timeout is no orphan.
 static void woke_up(struct pm_core *core)
@@ -177,16 +190,13 @@ static void woke_up(struct pm_core *core)
     struct pm_membership *m = core->membership;
     uint64_t slept_ns = core->now_ns - m->tick_ns;
     m->tick_ns = core->now_ns;
-    for (uint32_t i = 0; i < m->n_links; i++)
-        m->links[i].heard_ns = core->now_ns;
+    forgive_links(m, core->now_ns, slept_ns);
     for (uint32_t i = 0; i < m->n_children; i++) {
         struct pm_child *c = &m->children[i];
         c->heard_ns = core->now_ns;
         c->unseen_ns = c->unseen_ns ? core->now_ns : 0;
     }
     m->lease.progress_ns = core->now_ns;
-    if (m->lease.renewed_ns != 0 && slept_ns >= m->t_ns / 2)
-        m->lease.renewed_ns += slept_ns;
     if (m->lease.end_ns != 0)
         m->lease.orphan_end_ns += slept_ns;
     m->seek.start_ns += slept_ns;

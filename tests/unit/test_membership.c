@@ -318,6 +318,27 @@ Test(repair, a_parent_that_resets_every_link_is_left, .init = setup)
     done();
 }
 
+// What it slept does not count against its parent, but what the parent was silent before does: else the
+// node would come to the coordinator too late.
+static void check_sleeps_below_the_dead(uint64_t from_ms)
+{
+    form(14, 2);
+    harness_power_off(h, 0);
+    harness_run_ms(h, from_ms);
+    harness_pause(h, 3);
+    harness_run_ms(h, t_ms() * 9 / 20);
+    harness_resume(h, 3);
+    cr_assert_neq(ms_until_stop(2 * t_ms()), UINT64_MAX);
+    cr_assert_not(pm_set_has(pm_dead_nodes(coordinator()), 3));
+    done();
+}
+
+Test(repair, who_slept_below_a_dead_parent_has_no_time_to_lose, .init = setup)
+{
+    for (uint64_t part = 0; part < 10; part++)
+        check_sleeps_below_the_dead(t_ms() * part / 20);
+}
+
 Test(death, a_killed_agent_is_dead_when_it_refused_twice, .init = setup)
 {
     for (uint32_t fanout = 2; fanout <= 32; fanout += 30) {
