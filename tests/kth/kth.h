@@ -21,6 +21,8 @@ enum kth_mode {
 void kth_arm(uint64_t k, enum kth_mode mode);
 // True if the k-th call was made, so that something has failed.
 bool kth_disarm(void);
+// Called by the first call that fails, before it does.
+void kth_on_failure(void (*f)(void));
 // Where the first failing call stood, as an address for addr2line -e of this program.
 uint64_t kth_where(void);
 

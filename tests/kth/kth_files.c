@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// System calls on files that fail on demand; see kth.h.
+// System calls on files, memory and local sockets that fail on demand; see kth.h.
 #include <dirent.h>
 #include <fcntl.h>
 #include <stdarg.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tests/kth/kth_stands_for.h"
@@ -18,17 +21,39 @@ void kth_files_are_tried(bool tried)
 KTH_STANDS_FOR(true, DIR *, opendir, (const char *path), (path), NULL, ENOMEM)
 KTH_STANDS_FOR(is_tried, ssize_t, read, (int fd, void *buf, size_t len), (fd, buf, len), -1, EIO)
 
-int open(const char *path, int flags, ...)
-{
-    static void *cache;
-    int (*next)(const char *, int, ...) = (int (*)(const char *, int, ...))kth_next_of(&cache, "open");
-    va_list args;
-    va_start(args, flags);
-    int mode = va_arg(args, int);  // some number if there is none
-    va_end(args);
-    if (is_tried && kth_fails(__builtin_return_address(0))) {
-        errno = EMFILE;
-        return -1;
+KTH_STANDS_FOR(is_tried, ssize_t, pread, (int fd, void *buf, size_t len, off_t at), (fd, buf, len, at), -1, EIO)
+KTH_STANDS_FOR(is_tried, FILE *, fopen, (const char *path, const char *how), (path, how), NULL, ENOMEM)
+KTH_STANDS_FOR(is_tried, int, mkdir, (const char *path, mode_t rights), (path, rights), -1, ENOSPC)
+KTH_STANDS_FOR(is_tried, char *, mkdtemp, (char *name), (name), NULL, ENOSPC)
+KTH_STANDS_FOR(is_tried, int, memfd_create, (const char *name, unsigned flags), (name, flags), -1, EMFILE)
+KTH_STANDS_FOR(is_tried, int, ftruncate, (int fd, off_t len), (fd, len), -1, ENOMEM)
+KTH_STANDS_FOR(is_tried, void *, mmap, (void *at, size_t len, int rights, int flags, int fd, off_t from),
+               (at, len, rights, flags, fd, from), MAP_FAILED, ENOMEM)
+KTH_STANDS_FOR(is_tried, int, dup2, (int old, int new), (old, new), -1, EBUSY)
+KTH_STANDS_FOR(is_tried, int, dup3, (int old, int new, int flags), (old, new, flags), -1, EBUSY)
+KTH_STANDS_FOR(is_tried, int, socketpair, (int domain, int type, int protocol, int fds[2]),
+               (domain, type, protocol, fds), -1, EMFILE)
+KTH_STANDS_FOR(is_tried, ssize_t, send, (int fd, const void *buf, size_t len, int flags), (fd, buf, len, flags),
+               -1, ENOBUFS)
+KTH_STANDS_FOR(is_tried, ssize_t, recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags),
+               -1, ENOMEM)
+
+// With one more argument, which is some number if there is none.
+#define VARIADIC(name, type, error)                                                                \
+    int name(type what, int how, ...)                                                              \
+    {                                                                                              \
+        static void *cache;                                                                        \
+        int (*next)(type, int, ...) = (int (*)(type, int, ...))kth_next_of(&cache, #name);         \
+        va_list args;                                                                              \
+        va_start(args, how);                                                                       \
+        void *more = va_arg(args, void *);                                                         \
+        va_end(args);                                                                              \
+        if (is_tried && kth_fails(__builtin_return_address(0))) {                                  \
+            errno = error;                                                                         \
+            return -1;                                                                             \
+        }                                                                                          \
+        return next(what, how, more);                                                              \
     }
-    return next(path, flags, mode);
-}
+
+VARIADIC(open, const char *, EMFILE)
+VARIADIC(fcntl, int, EMFILE)

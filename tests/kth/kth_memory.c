@@ -14,6 +14,7 @@ static struct {
     uint64_t left;  // calls until one fails
     bool reached;
     const void *where;
+    void (*on_failure)(void);
     int64_t live;
 } kth;
 
@@ -49,11 +50,18 @@ bool kth_fails(const void *where)
         kth.left--;
         return false;
     }
-    bool fails = !kth.reached || kth.mode == KTH_FROM_NOW;
-    if (!kth.reached)
+    bool is_first = !kth.reached;
+    if (is_first)
         kth.where = where;
     kth.reached = true;
-    return fails;
+    if (is_first && kth.on_failure)
+        kth.on_failure();
+    return is_first || kth.mode == KTH_FROM_NOW;
+}
+
+void kth_on_failure(void (*f)(void))
+{
+    kth.on_failure = f;
 }
 
 int64_t kth_live_blocks(void)
@@ -82,6 +90,7 @@ void *__real_realloc(void *old, size_t size);
 void *__real_reallocarray(void *old, size_t n, size_t size);
 char *__real_strdup(const char *s);
 char *__real_strndup(const char *s, size_t n);
+char *__real_getcwd(char *buf, size_t size);
 void __real_free(void *p);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
@@ -89,6 +98,7 @@ void *__wrap_realloc(void *old, size_t size);
 void *__wrap_reallocarray(void *old, size_t n, size_t size);
 char *__wrap_strdup(const char *s);
 char *__wrap_strndup(const char *s, size_t n);
+char *__wrap_getcwd(char *buf, size_t size);
 void __wrap_free(void *p);
 int __wrap_asprintf(char **ret, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int __wrap___asprintf_chk(char **ret, int flag, const char *format, ...)
@@ -134,6 +144,13 @@ char *__wrap_strndup(const char *s, size_t n)
 {
     FAIL_HERE();
     return counted(__real_strndup(s, n));
+}
+
+char *__wrap_getcwd(char *buf, size_t size)
+{
+    FAIL_HERE();
+    char *path = __real_getcwd(buf, size);
+    return buf ? path : counted(path);
 }
 
 void __wrap_free(void *p)

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Linked into the real pm-agent, pm-coordinator and pm-shim: the k-th call of one process of a step fails.
+//
+//   KTH_PROCESS  coordinator, agent0, agent1 (by node), shim0, shim1 (by rank), janitor0: who is meant
+//   KTH_K        which call, from the program's start
+//   KTH_REPORT   file that gets a line "failed ADDRESS" at that call, and when the program ends by itself
+//                "left BLOCKS FDS": what it has allocated and opened more than at its start
+//
+// Whoever is forked is another process, which nothing fails in; of the agent and its janitor the child is
+// the agent.
+#include <dirent.h>
+#include <event2/event.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <pthread.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tests/kth/kth.h"
+#include "tests/kth/kth_calls.h"
+
+#pragma weak event_set_mem_functions
+#pragma weak json_set_alloc_funcs
+
+static const char *report;  // NULL: this process is not the one
+static const char *process;
+static bool is_before_janitor;
+static int fds_at_start;
+
+static int count_fds(void)
+{
+    int n = 0;
+    DIR *dir = opendir("/proc/self/fd");
+    while (dir && readdir(dir))
+        n++;
+    if (dir)
+        closedir(dir);
+    return n;
+}
+
+static void say(const char *line)
+{
+    int fd = open(report, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || write(fd, line, strlen(line)) < 0)
+        abort();
+    close(fd);
+}
+
+static void on_failure(void)
+{
+    char line[64];
+    kth_disarm();
+    snprintf(line, sizeof(line), "failed %#llx\n", (unsigned long long)kth_where());
+    say(line);
+}
+
+static void at_end(void)
+{
+    char line[64];
+    if (!report)
+        return;
+    kth_disarm();
+    snprintf(line, sizeof(line), "left %lld %d\n", (long long)kth_live_blocks(), count_fds() - fds_at_start);
+    say(line);
+}
+
+static void stand_back(void)
+{
+    kth_disarm();
+    report = NULL;
+}
+
+static void forked_as_parent(void)
+{
+    if (is_before_janitor && strncmp(process, "janitor", strlen("janitor")) != 0)
+        stand_back();
+    is_before_janitor = false;
+}
+
+static void forked_as_child(void)
+{
+    if (!is_before_janitor || strncmp(process, "agent", strlen("agent")) != 0)
+        stand_back();
+    is_before_janitor = false;
+}
+
+static bool is_agent(void)
+{
+    return !strcmp(KTH_KIND, "agent");
+}
+
+// "--rank=1" gives "shim1".
+static bool is_meant(const char *kind, char **argv)
+{
+    const char *number = getenv("PM_AGENT_NODE");
+    size_t len = strlen(kind);
+    for (char **arg = argv; !strcmp(kind, "shim") && *arg; arg++)
+        if (!strncmp(*arg, "--rank=", strlen("--rank=")))
+            number = *arg + strlen("--rank=");
+    return !strncmp(process, kind, len) && !strcmp(process + len, number ? number : "");
+}
+
+__attribute__((constructor)) static void begin(int argc, char **argv)
+{
+    const char *k = getenv("KTH_K");
+    process = getenv("KTH_PROCESS");
+    report = getenv("KTH_REPORT");
+    if (!k || !process || !report || !(is_meant(KTH_KIND, argv) || (is_agent() && is_meant("janitor", argv)))) {
+        report = NULL;
+        return;
+    }
+    if (event_set_mem_functions)
+        event_set_mem_functions(malloc, realloc, free);
+    if (json_set_alloc_funcs)
+        json_set_alloc_funcs(malloc, free);
+    is_before_janitor = is_agent();
+    pthread_atfork(NULL, forked_as_parent, forked_as_child);
+    atexit(at_end);
+    fds_at_start = count_fds();
+    kth_calls_mode(KTH_CALLS_FAIL);
+    kth_on_failure(on_failure);
+    kth_arm(strtoull(k, NULL, 10), KTH_ONCE);
+}
