@@ -110,7 +110,7 @@ static void raise_nofile(const struct coordinator *c)
         setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// Refuses what cannot work before anything is allocated. 0, or -EINVAL with a sentence.
+// Refuses what cannot work before anything else is made. 0, -EINVAL with a sentence, or -ENOMEM without.
 static int read_input(struct coordinator *c, const struct arguments *a, char *error)
 {
     const char *conf = getenv("SLURM_PM_STEP_CONF");
@@ -251,11 +251,11 @@ int main(int argc, char **argv)
     c.exe = a.exe;
     c.libexec = a.libexec;
     randombytes_buf(c.key, sizeof(c.key));
-    if (read_input(&c, &a, error) < 0)
-        return die(PM_EXIT_CANNOT_START, error);
-    int r = start(&c, error);
+    int r = read_input(&c, &a, error);
+    if (r == 0)
+        r = start(&c, error);
     if (r < 0)
-        die(PM_EXIT_CANNOT_START, error);
+        die(PM_EXIT_CANNOT_START, error[0] ? error : strerror(-r));
     else
         event_base_dispatch(c.base);
     int status = r < 0 ? PM_EXIT_CANNOT_START : c.verdict;
