@@ -57,7 +57,8 @@ void pm_agent_refuse(struct agent *a, const char *why)
     snprintf(a->refusal, sizeof(a->refusal), "%s", why);
     if (a->shims)
         pm_shims_refuse(a);
-    pm_agent_leave(a, a->config.n_local && a->n_refused >= a->config.n_local ? 100 : REFUSE_MS);
+    bool all_told = a->config.n_local && a->n_refused >= a->config.n_local;
+    pm_agent_leave(a, !a->shims ? 0 : all_told ? 100 : REFUSE_MS);
 }
 
 static void on_core_failed(int error, void *arg)
@@ -163,7 +164,7 @@ static void work(struct agent *a)
     if (r < 0) {
         if (!error[0])
             snprintf(error, sizeof(error), "%s", strerror(-r));
-        if (!a->acceptable)
+        if (!a->shims)
             (void)pm_shims_open(a);
         pm_agent_refuse(a, error);
         return;
@@ -196,10 +197,26 @@ static void stop(struct agent *a)
     pm_agent_config_done(&a->config);
 }
 
+static int run(struct agent *a)
+{
+    char error[PM_ERROR_CAP] = "libsodium does not work here";
+    if (base_open(a) < 0)
+        return EXIT_REFUSED;
+    if (sodium_init() >= 0)
+        error[0] = '\0';
+    if (error[0] || pm_agent_config_read(&a->config, error) < 0) {
+        (void)pm_shims_open(a);
+        pm_agent_refuse(a, error);
+    } else {
+        work(a);
+    }
+    event_base_dispatch(a->base);
+    return a->refusal[0] ? EXIT_REFUSED : 0;
+}
+
 int main(int argc, char **argv)
 {
     static struct agent a = {.lease_fd = -1, .folder_lock = -1};
-    char error[PM_ERROR_CAP] = "";
     if (argc == 2 && !strcmp(argv[1], "--sweep")) {
         pm_folder_sweep_stale(geteuid(), "/tmp");
         return 0;
@@ -211,16 +228,9 @@ int main(int argc, char **argv)
     process_setup();
     pm_memory_keep(AGENT_KEEP);
     a.legacy = pm_janitor_fork();
-    if (!a.legacy || base_open(&a) < 0)
+    if (!a.legacy)
         return EXIT_REFUSED;
-    if (sodium_init() < 0 || pm_agent_config_read(&a.config, error) < 0) {
-        (void)pm_shims_open(&a);
-        pm_agent_refuse(&a, error[0] ? error : "libsodium does not work here");
-    } else {
-        work(&a);
-    }
-    event_base_dispatch(a.base);
-    int status = a.refusal[0] ? EXIT_REFUSED : 0;
+    int status = run(&a);
     stop(&a);
     return status;
 }

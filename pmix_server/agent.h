@@ -44,7 +44,7 @@ struct pm_agent_config {
     uint32_t *local_ranks;
     uint8_t key[PM_KEY_LEN];
 };
-// Reads PM_AGENT_* and the key from fd 4 (closed then). 0, or -EINVAL with a sentence (PM_ERROR_CAP).
+// Reads PM_AGENT_* and the key from fd 4 (closed then). 0, or negative errno with a sentence (PM_ERROR_CAP).
 int pm_agent_config_read(struct pm_agent_config *c, char *error);
 void pm_agent_config_done(struct pm_agent_config *c);
 
@@ -165,7 +165,7 @@ void pm_agent_end_if_clean(struct agent *a);
 void pm_agent_leave_if_dead(struct agent *a);
 
 // --- agent_shims.c --------------------------------------------------------------------------------------
-int pm_shims_open(struct agent *a);  // 0 or negative errno
+int pm_shims_open(struct agent *a);  // 0, or negative errno and nothing is open
 void pm_shims_done(struct agent *a);
 // Queues one packet. NULL w or a writer with an error: out of memory, the link is given up.
 void pm_shim_send(struct shim *s, const struct pm_writer *w);

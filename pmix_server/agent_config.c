@@ -111,7 +111,7 @@ static int check(const struct pm_agent_config *c, char *error)
     return 0;
 }
 
-int pm_agent_config_read(struct pm_agent_config *c, char *error)
+static int read_all(struct pm_agent_config *c, char *error)
 {
     char *conf = NULL, uid[16];
     snprintf(uid, sizeof(uid), "%u", geteuid());
@@ -143,6 +143,14 @@ int pm_agent_config_read(struct pm_agent_config *c, char *error)
     if (r == 0)
         r = read_key(c, error);
     return r == 0 ? check(c, error) : r;
+}
+
+int pm_agent_config_read(struct pm_agent_config *c, char *error)
+{
+    int r = read_all(c, error);
+    if (r < 0 && !error[0])
+        snprintf(error, PM_ERROR_CAP, "cannot read its configuration: %s", strerror(-r));
+    return r;
 }
 
 void pm_agent_config_done(struct pm_agent_config *c)

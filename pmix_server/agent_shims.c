@@ -447,6 +447,17 @@ static int lease_open(struct agent *a)
     return 0;
 }
 
+static int listener_open(struct agent *a)
+{
+    int r = pm_fd_nonblock(PM_AGENT_LISTENER_FD);
+    if (r == 0)
+        r = pm_fd_cloexec(PM_AGENT_LISTENER_FD, 1);
+    if (r < 0)
+        return r;
+    a->acceptable = event_new(a->base, PM_AGENT_LISTENER_FD, EV_READ | EV_PERSIST, on_acceptable, a);
+    return !a->acceptable || event_add(a->acceptable, NULL) ? -ENOMEM : 0;
+}
+
 int pm_shims_open(struct agent *a)
 {
     a->lease_fd = -1;
@@ -460,13 +471,10 @@ int pm_shims_open(struct agent *a)
     }
     int r = lease_open(a);
     if (r == 0)
-        r = pm_fd_nonblock(PM_AGENT_LISTENER_FD);
-    if (r == 0)
-        r = pm_fd_cloexec(PM_AGENT_LISTENER_FD, 1);
+        r = listener_open(a);
     if (r < 0)
-        return r;
-    a->acceptable = event_new(a->base, PM_AGENT_LISTENER_FD, EV_READ | EV_PERSIST, on_acceptable, a);
-    return !a->acceptable || event_add(a->acceptable, NULL) ? -ENOMEM : 0;
+        pm_shims_done(a);
+    return r;
 }
 
 void pm_shims_done(struct agent *a)
@@ -477,8 +485,13 @@ void pm_shims_done(struct agent *a)
         shim_close(&a->shims[i]);
     if (a->acceptable)
         event_free(a->acceptable);
+    if (a->lease)
+        (void)munmap(a->lease, (size_t)sysconf(_SC_PAGESIZE));
     if (a->lease_fd >= 0)
         close(a->lease_fd);
     free(a->shims);
+    a->acceptable = NULL;
+    a->lease = NULL;
+    a->lease_fd = -1;
     a->shims = NULL;
 }
