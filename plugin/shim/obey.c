@@ -39,12 +39,18 @@ static void take_refuse(struct shim *s, struct pm_reader *r)
 static void take_start(struct shim *s, struct pm_reader *r)
 {
     struct pm_shim_start start;
-    if (pm_start_read(r, &start) < 0)
+    int rc = pm_start_read(r, &start);
+    if (rc == -EBADMSG)
         pm_shim_agent_gone(s);
     if (s->next.entries)
         pm_shim_report_never_ran(s, &s->next, SIGKILL);
     pm_start_free(&s->next);
-    s->next = start;
+    if (rc == 0) {
+        s->next = start;
+    } else {
+        pm_shim_send_say(s, "cannot start the program: out of memory");
+        pm_shim_report_never_ran(s, &start, PM_SHIM_EXIT_CANNOT_START << 8);
+    }
     if (s->open)
         pm_shim_kill_tree(s);
 }
@@ -52,9 +58,12 @@ static void take_start(struct shim *s, struct pm_reader *r)
 static void take_prepare(struct shim *s, struct pm_reader *r)
 {
     struct pm_shim_start likely;
-    if (pm_start_read(r, &likely) < 0)
+    int rc = pm_start_read(r, &likely);
+    if (rc == -EBADMSG)
         pm_shim_agent_gone(s);
     pm_heir_dismiss(&s->heir);
+    if (rc < 0)
+        return;  // without memory there is no heir
     s->heir.likely = likely;
     s->heir.wanted = s->config->prepare && !s->ending;
 }

@@ -28,8 +28,10 @@ int pm_start_read(struct pm_reader *r, struct pm_shim_start *ret)
     if (r->error || n > PM_SHIM_ENV_MAX)
         return -EBADMSG;
     start.entries = malloc((n + 1) * sizeof *start.entries + r->left);
-    if (!start.entries)
+    if (!start.entries) {
+        *ret = start;
         return -ENOMEM;
+    }
     char *text = (char *)(start.entries + n + 1);
     while (start.n < n) {
         size_t len;

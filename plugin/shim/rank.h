@@ -23,7 +23,8 @@ struct pm_rank_end {
 };
 
 // Reads the fields of a START packet to its end. On success ret->entries is never NULL and
-// pm_start_free() frees it. -EBADMSG (also for an entry without '=') or -ENOMEM.
+// pm_start_free() frees it. -EBADMSG (also for an entry without '='), or -ENOMEM: then *ret says which
+// incarnation it is, without entries.
 int pm_start_read(struct pm_reader *r, struct pm_shim_start *ret);
 // Writes what pm_start_read() reads.
 void pm_start_write(struct pm_writer *w, const struct pm_shim_start *start);
