@@ -207,7 +207,8 @@ void pm_server_expect_notified(struct agent *a, uint32_t epoch, uint64_t id);
 // pm_folder_sweep_stale() of others knows that its owner lives. Writes its path; returns the fd of the lock,
 // or negative errno.
 int pm_folder_make(const char *parent, const char *name, char *path, size_t cap);
-void pm_folder_remove(const char *path);  // with all that is in it, never through links
+// With all that is in it, never through links. True if it is gone.
+bool pm_folder_remove(const char *path);
 // Removes shared memory files that Open MPI left on this node in n epochs, from `epoch` on, of a step.
 void pm_folder_sweep_epochs(uint32_t job, uint32_t step, uint32_t epoch, uint32_t n);
 // Removes what agents of this user left in `tmpdir` that were killed with their janitor.

@@ -68,13 +68,12 @@ static void empty(int fd, int depth)
     closedir(dir);
 }
 
-void pm_folder_remove(const char *path)
+bool pm_folder_remove(const char *path)
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
-        return;
-    empty(fd, 0);
-    rmdir(path);
+    if (fd >= 0)
+        empty(fd, 0);
+    return rmdir(path) == 0 || errno == ENOENT;
 }
 
 // Open MPI's number for a PMIx namespace (opal/util/proc.h, hash_string.h): one-at-a-time, one bit cleared.
@@ -195,6 +194,9 @@ void pm_folder_done(struct agent *a)
 {
     if (!a->legacy || !a->legacy->folder[0])
         return;
-    pm_folder_remove(a->legacy->folder);
-    a->legacy->folder[0] = '\0';
+    if (pm_folder_remove(a->legacy->folder))
+        a->legacy->folder[0] = '\0';  // else the janitor tries again
+    if (a->folder_lock >= 0)
+        close(a->folder_lock);
+    a->folder_lock = -1;
 }
