@@ -64,8 +64,14 @@ void pm_agent_refuse(struct agent *a, const char *why)
 static void on_core_failed(int error, void *arg)
 {
     struct agent *a = arg;
+    char why[PM_ERROR_CAP];
+    snprintf(why, sizeof(why), "it cannot go on: %s", strerror(-error));
+    if (!a->any_started) {
+        pm_agent_refuse(a, why);
+        return;
+    }
     // The shims kill their ranks when our links end; the coordinator sees a lost agent.
-    fprintf(stderr, "pm-agent: the core failed: %s\n", strerror(-error));
+    memcpy(a->refusal, why, sizeof(why));
     pm_agent_leave(a, 0);
 }
 
