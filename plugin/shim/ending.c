@@ -13,6 +13,7 @@
 #include "plugin/shim/tree.h"
 
 #define LAST_KILL_TIMEOUT_MS 5000
+#define AGENT_END_TIMEOUT_MS 1000
 
 uint64_t pm_shim_clock_ns(void)
 {
@@ -76,13 +77,25 @@ static void kill_for_good(struct shim *s)
     }
 }
 
+// Our child is the agent's janitor, which cleans up behind it: so the agent is what is killed. There may be
+// none yet.
+static void end_agent(struct shim *s)
+{
+    uint64_t deadline_ns = pm_shim_clock_ns() + AGENT_END_TIMEOUT_MS * PM_NS_PER_MS;
+    while (s->agent > 0 && !pm_shim_reap_one(s, s->agent) && pm_shim_clock_ns() < deadline_ns) {
+        pm_tree_kill_below(s->agent);
+        (void)nanosleep(&(struct timespec){.tv_nsec = (long)PM_NS_PER_MS / 2}, NULL);
+    }
+    if (s->agent > 0)
+        (void)kill(s->agent, SIGKILL);
+}
+
 void pm_shim_cannot_start(struct shim *s, const char *why)
 {
     // One line a node is enough; the others end for the same reason.
     if (s->config->local == 0)
         pm_shim_complain(s->config->node, "cannot start the agent: ", why);
-    if (s->agent > 0)
-        (void)kill(s->agent, SIGKILL);
+    end_agent(s);
     _exit(PM_SHIM_EXIT_CANNOT_START);
 }
 

@@ -139,16 +139,23 @@ static void add_children_of_task(pid_t pid, const char *task, const pid_t *excep
     close(fd);
 }
 
+// Of its main thread: needs no memory, and we and the agent's janitor have no other.
+static void add_children_of_main(pid_t pid, const pid_t *except, struct pids *found)
+{
+    char task[16];
+    put_pid(task, pid);
+    add_children_of_task(pid, task, except, found);
+}
+
 // The children of every thread of `pid`; nothing if it has just ended.
 static void add_children(pid_t pid, const pid_t *except, struct pids *found)
 {
-    char path[64], task[16];
+    char path[64];
     put_text(put_pid(put_text(path, "/proc/"), pid), "/task");
     DIR *dir = opendir(path);
     if (!dir) {
         note_failure(found);
-        put_pid(task, pid);
-        add_children_of_task(pid, task, except, found);
+        add_children_of_main(pid, except, found);
         return;
     }
     errno = 0;
@@ -160,19 +167,11 @@ static void add_children(pid_t pid, const pid_t *except, struct pids *found)
     closedir(dir);
 }
 
-// We have one thread, so this needs no memory.
-static void add_own_children(const pid_t *except, struct pids *found)
-{
-    char task[16];
-    put_pid(task, getpid());
-    add_children_of_task(getpid(), task, except, found);
-}
-
 static void walk(const pid_t *except, struct pids *found)
 {
     found->n = 0;
     found->is_cut = false;
-    add_own_children(except, found);
+    add_children_of_main(getpid(), except, found);
     for (size_t i = 0; i < found->n; i++)
         add_children(found->list[i], except, found);
 }
@@ -239,7 +238,7 @@ bool pm_tree_supported(void)
 bool pm_tree_empty(const pid_t *except)
 {
     struct pids found = pids_in(first[0]);
-    add_own_children(except, &found);
+    add_children_of_main(getpid(), except, &found);
     bool empty = found.n == 0 && !found.is_cut;
     pids_free(&found);
     return empty;
@@ -269,4 +268,12 @@ size_t pm_tree_kill(const pid_t *except)
     signal_all(&found, SIGKILL);
     pids_free(&found);
     return found.n;
+}
+
+void pm_tree_kill_below(pid_t child)
+{
+    struct pids found = pids_in(first[0]);
+    add_children_of_main(child, NULL, &found);
+    signal_all(&found, SIGKILL);
+    pids_free(&found);
 }

@@ -28,5 +28,7 @@ bool pm_tree_resume(const pid_t *except);
 // children; the caller reaps, and calls this again as long as !pm_tree_empty(). Without memory it reaches
 // at least our own first children.
 size_t pm_tree_kill(const pid_t *except);
+// Kills the children of one of our children, once.
+void pm_tree_kill_below(pid_t child);
 
 #endif
