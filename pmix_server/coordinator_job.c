@@ -99,12 +99,12 @@ void pm_job_ask(struct coordinator *c)
         child_ask(c, fds[1]);
     close(fds[1]);
     struct timeval tv = pm_timeval_of_ms(ASK_TIMEOUT_MS);
+    c->asked = pid > 0 ? pid : 0;
     c->answer = event_new(c->base, fds[0], EV_READ, on_answer, c);
     if (pid < 0 || !c->answer || event_add(c->answer, &tv)) {
         answer(c, PM_JOB_UNKNOWN);
         return;
     }
-    c->asked = pid;
     if (pm_children_watch(c->children, pid, on_asked_ended, c) < 0)
         answer(c, PM_JOB_UNKNOWN);
 }
