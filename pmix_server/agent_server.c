@@ -151,9 +151,9 @@ static int server_fork(struct server *s, uint16_t port)
     int fds[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
         return -errno;
-    int r = pm_fd_nonblock(fds[0]);
+    int r = pm_server_io_open(s, fds[0]);  // from here on it is closed with s
     if (r == 0)
-        r = pm_server_io_open(s, fds[0]);
+        r = pm_fd_nonblock(fds[0]);
     s->pid = r == 0 ? fork() : 0;
     if (r == 0 && s->pid == 0)
         pm_server_become(s, fds[1], port);
