@@ -22,6 +22,7 @@
 #define SET_SPANS_MAX 1048576u
 #define CPU_TEXT_CAP 1024
 #define SOCKET_BYTES (4 << 20)
+#define NO_MEMORY "the agent is out of memory"
 
 // --- what a server says ------------------------------------------------------------------------------
 
@@ -240,8 +241,9 @@ static void take_messages(struct server *s)
             r.error = -EBADMSG;
         else
             messages[type](s, &r);
-        if (pm_reader_end(&r) < 0)
-            pm_server_lose(s, "it sent a malformed message");
+        int error = pm_reader_end(&r);
+        if (error < 0)
+            pm_server_lose(s, error == -ENOMEM ? NO_MEMORY : "it sent a malformed message");
     }
 }
 
@@ -297,6 +299,12 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         read_once(s);
 }
 
+static void await_room(struct server *s)
+{
+    if (event_add(s->writable, NULL))
+        pm_server_lose(s, NO_MEMORY);
+}
+
 static void flush(struct server *s)
 {
     while (s->fd >= 0 && s->out_at < s->out.len) {
@@ -304,8 +312,8 @@ static void flush(struct server *s)
                          MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && errno == EAGAIN) {
-            event_add(s->writable, NULL);
+        if (n < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)) {
+            await_room(s);
             return;
         }
         if (n < 0)
@@ -333,9 +341,9 @@ static void queue_rest(struct server *s, const struct iovec *parts, size_t n, si
         sent -= done;
     }
     if (s->out.error)
-        pm_server_lose(s, "the agent is out of memory");
+        pm_server_lose(s, NO_MEMORY);
     else if (s->out_at < s->out.len)
-        event_add(s->writable, NULL);
+        await_room(s);
 }
 
 void pm_server_write(struct server *s, const struct pm_writer *head, const void *data, size_t len)

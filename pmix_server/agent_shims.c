@@ -53,7 +53,8 @@ static void queue_flush(struct shim *s)
         struct packet *p = STAILQ_FIRST(&s->queue);
         ssize_t n = send(s->fd, p->data, p->len, MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && (errno == EAGAIN || errno == ENOBUFS)) {
-            event_add(s->writable, NULL);
+            if (event_add(s->writable, NULL))
+                shutdown(s->fd, SHUT_RDWR);  // else what waits would wait for ever
             return;
         }
         if (n < 0 && errno == EINTR)
