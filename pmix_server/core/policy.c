@@ -212,12 +212,12 @@ int32_t pm_policy_status(const struct pm_failure *failure)
     switch (failure->cause) {
     case PM_CAUSE_EXIT:
     case PM_CAUSE_SIGNAL:
-    case PM_CAUSE_OOM:
     case PM_CAUSE_ABORT:
     case PM_CAUSE_EXEC: {
         int32_t status = pm_policy_exit_of(failure->wait_status);
         return status ? status : 1;
     }
+    case PM_CAUSE_OOM: // srun makes Slurm's OUT_OF_MEMORY a 1, and not the 137 of a SIGKILL
     default:
         return 1;
     }

@@ -28,6 +28,7 @@
 #define PM_LINES_MAX             32u
 #define PM_EXIT_LOST             1 // infrastructure was lost
 #define PM_EXIT_CANNOT_SUPERVISE 125
+#define PM_EXIT_WAIT_OVER        137 // --wait: plain srun sends the ranks SIGKILL
 
 // What moves the world's life on.
 enum pm_input {

@@ -258,7 +258,7 @@ static void wait_is_over(struct pm_core *core)
     struct pm_supervisor *s = core->supervisor;
     s->wait_ns = UINT64_MAX;
     (void)refuse(
-        core, 128 + 15,
+        core, PM_EXIT_WAIT_OVER,
         "pm-supervise: ranks on %s still run %s after the first rank ended (--wait); stopping",
         pm_supervisor_missing(core, &s->seen.marks[PM_MARK_ENDED], nodes, sizeof(nodes)),
         pm_duration_format(core->config.wait_ms, text, sizeof(text)));

@@ -150,7 +150,7 @@ static void allow_all(struct sim *s, uint32_t epoch)
     if (o->lost) // srun ends as soon as all shims are gone with their agents
         allow(s, 128 + 9);
     if (s->p.wait_ms)
-        allow(s, 128 + 15);
+        allow(s, 128 + 9);
     if (faults_struck(s, SIM_FAULT_RANK_HANGS, SIM_FAULT_RANK_HANGS))
         o->any |= o->user;
 }

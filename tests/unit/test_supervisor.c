@@ -652,7 +652,7 @@ Test(supervisor, wait_option_stops_after_the_first_end)
     expect_said("still run 30 s after the first rank ended (--wait)");
     stand_mark(PM_MARK_HALTED, 0, 0, 3);
     srun_exits(0);
-    cr_assert_eq(stand.exit_status, 143);
+    cr_assert_eq(stand.exit_status, 137);
 }
 
 // --- rank and notify modes ---------------------------------------------------------------------

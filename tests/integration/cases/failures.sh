@@ -62,7 +62,21 @@ test_sigsegv_notify() { fault --pm-supervise=notify --rank 0 --after 100 --segv 
 oom() { supervise "$1" -N4 -n8 --mem=100M "$programs/fault" --rank 2 --after 100 --oom --run 1000; }
 test_oom_world() { oom --pm-supervise; expect_world 0 oom 2; assert_err 'OUT_OF_MEMORY'; }
 test_oom_rank() { oom --pm-supervise=rank; expect_rank 0 oom 2; assert_err 'OUT_OF_MEMORY'; }
-test_oom_notify() { oom --pm-supervise=notify; expect_notify 137 oom 2; }
+test_oom_notify() { oom --pm-supervise=notify; expect_notify 1 oom 2; }
+# To srun it is no SIGKILL.
+test_oom_has_sruns_own_status() {
+    local how wanted
+    run srun -N2 -n2 --mem=100M "$programs/fault" --rank 1 --after 100 --oom --run 300
+    wanted=$status
+    for how in '--pm-supervise=notify' '--pm-supervise --pm-max-restarts=0'; do
+        # shellcheck disable=SC2086  # options
+        supervise $how -N2 -n2 --mem=100M "$programs/fault" --rank 1 --after 100 --oom --run 300
+        assert_status "$wanted"
+        assert_log '.kind == "failure" and .cause == "oom" and .rank == 1'
+        assert_invariants
+        rm -rf log.* nodes
+    done
+}
 
 test_exec_failure_world() { supervise --pm-supervise -N4 -n8 /no/such/program; expect_stop 2 exec 'a program that cannot be started is not tried again'; }
 test_exec_failure_rank() { supervise --pm-supervise=rank -N4 -n8 /no/such/program; expect_stop 2 exec 'a program that cannot be started is not tried again'; }

@@ -94,12 +94,23 @@ test_time_limit_stops_for_good() {
     assert_status 143
     assert_stopped_by_user 15
 }
-test_sigterm_to_srun_stops_for_good() {
-    start_long
-    cluster exec login kill -TERM "$(srun_pids pm-coordinator)"
+# Plain srun answers these with SIGKILL. Here ranks can end in order, and the status is theirs.
+stopped_by_signal() {
+    supervise_bg --pm-supervise -N2 -n2 sh -c "$2"' echo up; while :; do sleep 0.1; done'
+    wait_until 15 "2 ranks" sh -c "[ \$(grep -c '^up' '$case_dir/out') = 2 ]"
+    wait_running
+    cluster exec login kill "-$1" "$(srun_pids pm-coordinator)"
     wait_step
-    assert_status 143
-    assert_stopped_by_user 15
+    assert_status "$3"
+    assert_stopped_by_user "$(kill -l "$1")"
+    assert_invariants
+    rm -rf log.* nodes out
+}
+test_sigterm_and_sighup_to_srun_stop_for_good() {
+    stopped_by_signal TERM '' 143
+    stopped_by_signal HUP '' 143
+    stopped_by_signal TERM 'trap "exit 0" TERM;' 0
+    stopped_by_signal TERM 'trap "exit 7" TERM;' 7
 }
 # srun takes the first one as a question, passes the second on to the ranks, and kills what is left at once.
 test_ctrl_c_twice_stops_for_good() {
@@ -135,11 +146,14 @@ test_ctrl_z_and_fg_stop_and_continue_srun_once() {
 }
 # Of the final world: rank 0 ends in the first life, too, and long before its second ends.
 test_wait_ends_the_step_after_the_first_rank_ended() {
-    local began=$SECONDS
+    local began
+    run srun --wait=1 -N2 -n2 sh -c '[ $SLURM_PROCID = 0 ] || exec sleep 60'
+    local wanted=$status
+    began=$SECONDS
     supervise --pm-supervise --wait=1 -N2 -n2 bash -c '[ $SLURM_PROCID = 0 ] || { [ $PM_EPOCH = 1 ] || { sleep 0.5; exit 7; }; exec sleep 60; }
         [ $PM_EPOCH = 0 ] || exec sleep 1.2'
     ((SECONDS - began < 30)) || fail "the step went on for $((SECONDS - began)) s"
-    assert_status 143
+    assert_status "$wanted"
     assert_err '^pm-supervise: ranks on node2 still run 1 s after the first rank ended \(--wait\); stopping$'
     assert_log '.kind == "decision" and .action == "stop" and .epoch == 1'
     assert_log_count 1 '.kind == "decision" and .action == "restart-world"'
