@@ -152,6 +152,25 @@ what_a_peer_sees() {
     [[ $output == "from stdin" ]]
 }
 
+@test "logs prints what a host's own Slurm daemon says, and follows it" {
+    local job followed=$BATS_TEST_TMPDIR/followed follower try
+    timeout 20 "$DC" --dir "$DIR" logs node2 -f >"$followed" 3>&- &
+    follower=$!
+    job=$(dc run srun -N1 -w node2 sh -c 'echo $SLURM_JOB_ID')
+    for ((try = 0; try < 100; try++)); do
+        ! grep -qF "[$job.0] done with job" "$followed" || break
+        sleep 0.1
+    done
+    kill "$follower" || true
+    ((try < 100))
+    run -0 dc logs node2
+    [[ $output == *'slurmd version'*"[$job.0] done with job"* ]]
+    run -0 dc logs node1
+    [[ $output == *'slurmd version'* && $output != *"[$job.0]"* ]]
+    run -0 dc logs login
+    [[ $output == *"sched: _slurm_rpc_allocate_resources JobId=$job NodeList=node2"* ]]
+}
+
 @test "power-off: peers hear nothing; revive brings the node back" {
     run -0 what_a_peer_sees kill-node node2
     [[ $output == silence ]]
