@@ -25,17 +25,22 @@ struct attach {
     struct pm_edges edges;
 };
 
-// A child that may take `node` in our place; PM_NODE_NONE: nobody.
+// A child that may take `node` in our place; PM_NODE_NONE: nobody. One that did not answer is named if
+// there is no other: it may not have been found by its name, and we know its addresses.
 static uint32_t deputy(struct pm_core *core, const struct attach *a)
 {
     struct pm_membership *m = core->membership;
     uint32_t n = pm_child_index(m, a->node); // children with smaller ids
+    uint32_t last = PM_NODE_NONE;
     for (uint32_t i = 0; i < n; i++) {
         const struct pm_child *c = &m->children[(i + a->node) % n];
-        if (c->node != a->avoid && c->reported == PM_REPORT_FINE)
+        if (c->reported != PM_REPORT_FINE)
+            continue;
+        if (c->node != a->avoid)
             return c->node;
+        last = c->node;
     }
-    return PM_NODE_NONE;
+    return last;
 }
 
 // The nearest ancestor that is attached and not in doubt; one that did not answer, and those below
