@@ -104,6 +104,8 @@ static void check_restart(struct sim *s)
 {
     const struct sim_check *c = s->check;
     uint64_t since_ns = c->world_decided_ns;
+    if (!s->procs[s->p.nnodes].core) // killed after its decision: there is nobody to act on it
+        return;
     if (!since_ns || (c->n_troubled && !s->calm))
         return;
     if (since_ns < c->troubled_ns)
