@@ -325,6 +325,7 @@ int pm_addresses_copy(struct pm_addresses *to, const struct pm_addresses *from);
 // ----------------------------------------------------------------------------------
 void pm_seek_tick(struct pm_core *core);
 void pm_seek_now(struct pm_core *core); // parent lost, or somebody called
+void pm_seek_news(struct pm_core *core); // there are more dead: the candidate may be one
 void pm_seek_link_up(struct pm_core *core, struct pm_link *link);
 void pm_seek_link_down(struct pm_core *core, uint32_t node, uint8_t end, const char *text);
 void pm_seek_frame(struct pm_core *core, struct pm_link *link, uint8_t type, struct pm_reader *r);

@@ -242,6 +242,14 @@ static bool candidate_is_dead(struct pm_core *core, const struct pm_link *link)
     return true;
 }
 
+void pm_seek_news(struct pm_core *core)
+{
+    struct pm_membership *m = core->membership;
+    const struct pm_link *link = pm_link_find(m, m->seek.link);
+    if (link)
+        candidate_is_dead(core, link);
+}
+
 void pm_seek_link_up(struct pm_core *core, struct pm_link *link)
 {
     struct pm_membership *m = core->membership;
@@ -299,11 +307,9 @@ static void on_attached(struct pm_core *core, struct pm_link *link, struct pm_re
     if (pm_reader_end(r) < 0)
         r->error = -EBADMSG;
     if (r->error == 0 && attach == core->membership->attach) {
-        bool refused = link->role == PM_ROLE_CANDIDATE && candidate_is_dead(core, link);
-        if (!refused && link->role == PM_ROLE_CANDIDATE)
+        if (link->role == PM_ROLE_CANDIDATE)
             attached(core, link);
-        if (!refused)
-            pm_relay_news(core, view, &dead);
+        pm_relay_news(core, view, &dead);
     }
     pm_set_done(&dead);
 }
