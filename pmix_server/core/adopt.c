@@ -89,6 +89,8 @@ static bool sent_elsewhere(struct pm_core *core, uint32_t link, const struct att
         to = deputy(core, a);
     if (to == PM_NODE_NONE && has_room(core, true))
         return false;
+    if (core->coordinator)
+        pm_judge_asked(core, a->node);
     pm_link_redirect(core, link, to, to == PM_NODE_NONE ? "" : addresses_of(core, to));
     return true;
 }

@@ -232,6 +232,18 @@ static void probe(struct pm_core *core, struct pm_suspect *s)
         ask_to_probe(core, second, s);
 }
 
+// It lives, and has its time anew; but not for ever.
+static void answered(struct pm_core *core, struct pm_suspect *s)
+{
+    uint64_t patience = core->config.options.orphan_timeout_ms * PM_MS;
+    s->refused = 0;
+    s->dead_ns = 0;
+    if (core->now_ns - s->first_ns >= patience)
+        return;
+    s->since_ns = core->now_ns;
+    s->deadline_ns = core->now_ns + core->membership->t_ns;
+}
+
 void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_t target,
                      uint8_t end)
 {
@@ -247,13 +259,7 @@ void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_
         else if (s->dead_ns == 0)
             s->dead_ns = core->now_ns + PM_K_NS;
     } else if (end == PM_PROBE_ANSWERED) {
-        uint64_t patience = core->config.options.orphan_timeout_ms * PM_MS;
-        s->refused = 0;
-        s->dead_ns = 0;
-        if (core->now_ns - s->first_ns < patience) {
-            s->since_ns = core->now_ns;
-            s->deadline_ns = core->now_ns + m->t_ns;
-        }
+        answered(core, s);
     }
 }
 
@@ -356,6 +362,33 @@ static void declare_all(struct pm_core *core, const struct pm_set *nodes, enum p
         declare(core, node, cause, core->now_ns);
 }
 
+void pm_judge_asked(struct pm_core *core, uint32_t node)
+{
+    struct pm_judge *j = &core->membership->judge;
+    for (uint32_t i = 0; i < j->n; i++)
+        if (j->list[i].node == node && !j->list[i].root_dead)
+            answered(core, &j->list[i]);
+        else if (pm_set_has(&j->list[i].pending, node))
+            j->list[i].asked_ns = core->now_ns;
+}
+
+// Its time is over; those below it may be on their way to the place that we sent them to.
+static int sentence_silent(struct pm_core *core, struct pm_suspect *s, struct pm_set *agents,
+                           struct pm_set *nodes)
+{
+    uint64_t held_ns = s->asked_ns ? s->asked_ns + core->membership->t_ns / 2 : 0;
+    int r = 0;
+    if (core->now_ns < held_ns) {
+        s->deadline_ns = held_ns;
+        r = s->root_dead ? 0 : pm_set_add(nodes, s->node);
+    } else {
+        r = pm_set_union(nodes, &s->pending);
+    }
+    if (r == 0 && s->stuck && !s->root_dead)
+        r = pm_set_add(agents, s->node);
+    return r;
+}
+
 // Sorts the suspect into those to declare now, if it is time.
 static void sentence(struct pm_core *core, struct pm_suspect *s, bool trust, struct pm_set *agents,
                      struct pm_set *nodes)
@@ -364,9 +397,7 @@ static void sentence(struct pm_core *core, struct pm_suspect *s, bool trust, str
     if (!s->root_dead && s->dead_ns != 0 && core->now_ns >= s->dead_ns) {
         r = pm_set_add(agents, s->node);
     } else if (core->now_ns >= s->deadline_ns && trust) {
-        r = pm_set_union(nodes, &s->pending);
-        if (r == 0 && s->stuck && !s->root_dead)
-            r = pm_set_add(agents, s->node);
+        r = sentence_silent(core, s, agents, nodes);
     } else if (core->now_ns >= s->probe_ns && !s->root_dead) {
         probe(core, s);
     }

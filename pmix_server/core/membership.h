@@ -165,6 +165,7 @@ struct pm_suspect {
     struct pm_set pending;
     uint64_t first_ns;   // when it was first reported
     uint64_t since_ns;   // silent since; starts anew when it answers or we were late
+    uint64_t asked_ns;   // one of them asked us for a place; who is below `node` has T/2 from then on
     uint64_t granted_ns; // not before this + T is a lease surely over
     uint64_t deadline_ns;
     uint64_t dead_ns; // refused twice: declared then; 0: not
@@ -352,6 +353,7 @@ void pm_judge_edge(struct pm_core *core, const struct pm_edge *edge); // changed
 void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_t target,
                      uint8_t end);
 // doubt.c: may nodes be declared lost for silence now?
+void pm_judge_asked(struct pm_core *core, uint32_t node); // for a place, and was sent elsewhere
 bool pm_judge_trust(struct pm_core *core);
 void pm_judge_job_state(struct pm_core *core, enum pm_job_state state);
 void pm_judge_tick(struct pm_core *core);

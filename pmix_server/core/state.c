@@ -204,6 +204,7 @@ static void judge_digest(const struct pm_judge *j, uint64_t now_ns, struct pm_di
         pm_digest_time(d, s->since_ns, now_ns);
         pm_digest_time(d, s->deadline_ns, now_ns);
         pm_digest_time(d, s->dead_ns, now_ns);
+        pm_digest_time(d, s->asked_ns, now_ns);
         pm_digest_time(d, s->probe_ns, now_ns);
     }
     for (uint32_t i = 0; i < j->n_dead; i++) {
