@@ -166,12 +166,21 @@ test_orphans_are_killed_when_the_coordinator_does_not_come_back() {
 # --- starting -------------------------------------------------------------------------------------------
 
 # It runs between the fork of an incarnation and its exec, so its failure is that of the exec.
-test_failure_of_taskprolog_is_an_exec_failure() {
-    printf '#!/bin/sh\nexit 3\n' >prolog && chmod 755 prolog
-    run srun -N1 -n1 --task-prolog="$case_dir/prolog" true
-    local wanted=$status
-    supervise --pm-supervise -N1 -n1 --task-prolog="$case_dir/prolog" true
+prolog_fails() {
+    supervise --pm-supervise -N1 -n1 --task-prolog="$case_dir/prolog" sh -c 'exit 7'
     assert_status "$wanted"
     assert_decided stop exec 'rank 0 \(node1.*\) could not be started .*; stopping: a program that cannot be started is not tried again$'
-    assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
+    assert_log_count "$1" '.kind == "decision" and (.action | startswith("restart"))'
+    assert_invariants
+    rm -rf log.* nodes
+}
+test_failure_of_taskprolog_is_an_exec_failure() {
+    local wanted
+    printf '#!/bin/sh\nexit 3\n' >prolog && chmod 755 prolog
+    run srun -N1 -n1 --task-prolog="$case_dir/prolog" sh -c 'exit 7'
+    wanted=$status
+    prolog_fails 0
+    # Also that of an incarnation which is a restart.
+    printf '#!/bin/sh\n[ $PM_INCARNATION = 0 ] || exit 3\n' >prolog
+    prolog_fails 1
 }

@@ -170,6 +170,40 @@ test_agent_has_limits_signals_and_cgroup_of_a_fresh_process_in_the_step() {
     wait_step
     assert_status 0
 }
+# Slurm and users signal whole steps; what is for the ranks must not end those that look after them.
+ours_on() { cluster exec "$1" ps -eo pid=,comm= | awk '$2 ~ /^pm-(janitor|agent|pmix-server)$/ {print $1, $2}'; }
+test_agents_and_servers_ignore_signals() {
+    supervise_bg --pm-supervise -N2 -n2 "$programs/pmix_probe" init fence say:up "wait-file:$case_dir/go" fence:collect:bytes=100 say:on \
+        "@1~1/wait-file:$case_dir/die" @1~1/signal:KILL "wait-file:$case_dir/end" finalize
+    local node pid name
+    wait_until 15 "2 ranks" sh -c "[ \$(grep -c ' text=up' '$case_dir/out') = 2 ]"
+    for node in node1 node2; do
+        # The second server of each node is the next epoch's.
+        wait_until 15 "both servers of $node" sh -c "[ \$('$dc' --dir '$pm_cluster' exec $node ps -eo comm= | grep -cx pm-pmix-server) = 2 ]"
+        ours_on "$node" >"ours.$node"
+        while read -r pid name; do
+            cluster exec "$node" sh -c "for s in INT TERM HUP USR1 USR2 QUIT ALRM; do kill -\$s $pid; done; grep -E '^Sig(Ign|Cgt)' /proc/$pid/status" >signals </dev/null ||
+                fail "$name of $node is gone"
+            # HUP INT QUIT USR1 USR2 ALRM TERM
+            (((0x$(awk '/^SigIgn/ {print $2}' signals) & 0x6a07) == 0x6a07)) || fail "$name of $node: $(<signals)"
+            (((0x$(awk '/^SigCgt/ {print $2}' signals) & 0x6a07) == 0)) || fail "$name of $node: $(<signals)"
+        done <"ours.$node"
+        [[ $(wc -l <"ours.$node") == 4 ]] || fail "not janitor, agent and two servers: $(<"ours.$node")"
+    done
+    touch go
+    wait_until 15 "a fence after the signals" sh -c "[ \$(grep -c ' text=on' '$case_dir/out') = 2 ]"
+    for node in node1 node2; do
+        ours_on "$node" | diff "ours.$node" - >difference || fail "not the same processes on $node: $(<difference)"
+    done
+    # The next epoch's servers are of use, too.
+    touch die
+    wait_err '^pm-supervise: epoch 1 running'
+    touch end
+    wait_step
+    assert_status 0
+    assert_log_count 1 '.kind == "failure"'
+    assert_out_count 4 ' text=on'
+}
 # The folder of the servers is the user's alone, and is gone with the step (the runner looks for that).
 test_servers_folder_is_the_users_alone() {
     as_alice_start

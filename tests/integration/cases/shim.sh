@@ -34,6 +34,24 @@ test_limits_signals_and_cpus_of_a_rank_are_plain_sruns_but_for_the_oom_score() {
     assert_status 0
     [[ $(grep ^limits out) == "${plain% *} $((${plain##* } + 100))" ]] || fail "plain: $plain; supervised: $(cat out)"
 }
+# The coordinator has a descriptor per link; srun would hand its limit on to the ranks.
+test_raised_limit_of_open_files_is_the_coordinators_alone() {
+    local show='echo "files $(ulimit -Sn) $(ulimit -Hn)"' hard
+    run sh -c "ulimit -Sn 777; exec srun -N1 -n1 sh -c '$show'"
+    hard=$(sed -n 's/^files 777 //p' out)
+    ((hard > 777)) || fail "plain srun shows no soft limit of 777 below a hard one: $(<out)"
+    mkdir -p nodes && chmod 1777 nodes
+    timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" run sh -c "ulimit -Sn 777
+        exec srun ${log_options[*]} --pm-supervise -N1 -n1 sh -c '$show; [ \$PM_EPOCH = 1 ] && exit; until [ -e $case_dir/die ]; do sleep 0.1; done; exit 7'" >out 2>err </dev/null &
+    step_pid=$! step_began=$SECONDS
+    wait_out '^files '
+    cluster exec login sh -c "for p in \$(ps -eo pid=,comm= | awk '\$2 == \"pm-coordinator\" {print \$1}'); do cat /proc/\$p/limits; done" >limits
+    touch die
+    wait_step
+    assert_status 0
+    assert_out_count 2 "^files 777 $hard\$"
+    grep -qE "^Max open files +$((hard < 65536 ? hard : 65536)) +$hard " limits || fail "the coordinator has not raised its own: $(<limits)"
+}
 test_shim_and_agent_are_not_the_first_to_be_killed_for_memory() {
     supervise_bg --pm-supervise -N1 -n1 "$programs/fault" --run 60000 --wait-file "$case_dir/end" --exit 0
     ranks_up 1
@@ -155,6 +173,29 @@ test_an_heir_gets_what_a_forked_process_gets() {
         sed -E 's/\[[0-9]*\]/[N]/; s/life.[12]$/life/; s/^(statePid|env (SLURM_TASK_PID|MASTER_PORT|PMIX_SERVER_URI[0-9]*|PMIX_(SERVER|SYSTEM)_TMPDIR|PMIX_NAMESPACE|OMPI_MCA_orte_precondition_transports|PM_EPOCH|PM_INCARNATION|TORCHELASTIC_RESTART_COUNT)).*/\1/' life.$life | sort >shown.$life
     done
     diff shown.2 shown.1 >difference || fail "an heir differs from a forked process: $(cat difference)"
+}
+# Incarnation 1 is an heir's, which was made before its time; incarnation 2 comes too early for one.
+test_taskprolog_runs_once_in_each_incarnation() {
+    printf '#!/bin/sh\necho "$SLURM_PROCID $PM_INCARNATION" >>%s/prologs\necho "export SEEN=$PM_INCARNATION"\n' "$case_dir" >prolog
+    chmod 755 prolog
+    supervise_bg --pm-supervise -N2 -n4 --task-prolog="$case_dir/prolog" sh -c 'echo "seen $SLURM_PROCID $PM_INCARNATION $SEEN"; : >up.$PM_EPOCH.$SLURM_PROCID
+        [ $PM_EPOCH != 2 ] || exit 0; [ $SLURM_PROCID = 1 ] || exec sleep 60
+        until [ $PM_EPOCH = 1 ] || [ -e die ]; do sleep 0.1; done
+        for r in 0 2 3; do until [ -e up.$PM_EPOCH.$r ]; do sleep 0.02; done; done; exit 7'
+    wait_out '^seen 1 0 0'
+    wait_running
+    wait_heir 1
+    local heir
+    heir=$(heir_of node1 "$(shim_of 1)")
+    [[ $(sort prologs | xargs) == '0 0 1 0 2 0 3 0' ]] || fail "before any restart it ran for: $(sort prologs | xargs)"
+    touch die
+    wait_step
+    assert_status 0
+    jq -es --argjson pid "$heir" 'any(.[]; .kind == "start" and .rank == 1 and .incarnation == 1 and .pid == $pid)' nodes/* >/dev/null ||
+        fail "incarnation 1 was not the heir $heir"
+    [[ $(sort prologs | xargs) == '0 0 0 1 0 2 1 0 1 1 1 2 2 0 2 1 2 2 3 0 3 1 3 2' ]] || fail "it ran for: $(sort prologs | xargs)"
+    [[ $(sort out | xargs) == "$(for r in 0 1 2 3; do for i in 0 1 2; do echo "seen $r $i $i"; done; done | xargs)" ]] ||
+        fail "what it exports was not seen by each incarnation"
 }
 # Some proctrack plugins signal all that descends from slurmstepd: what came before its time is not the program's.
 test_an_heir_forgets_signals_that_came_before_its_time() {

@@ -315,6 +315,36 @@ test_mpi_habits_are_dropped_and_the_programs_own_arguments_kept() {
     assert_status 0
     assert_out '^--mpi=pmi2 -K --no-kill --het-group=1$'
 }
+# mpi_replaced TYPE COMMAND...: with COMMAND before it, plain srun uses TYPE; a supervised step is ours all the same, in silence.
+mpi_replaced() {
+    local type=$1
+    shift
+    run "$@" srun -N1 -n1 env
+    assert_status 0
+    assert_out "^SLURM_MPI_TYPE=$type\$"
+    assert_out '^(PMI_RANK=0|PMIX_NAMESPACE=slurm\.pmix\..*)$'
+    run "$@" srun --pm-supervise -N2 -n2 sh -c "env; exec $programs/pmix_probe init fence:collect:bytes=100 finalize"
+    assert_status 0
+    assert_out_count 2 "^SLURM_MPI_TYPE=$type\$"  # what plain srun shows
+    assert_out_count 2 '^PMIX_NAMESPACE=pm\.[0-9]+\.0\.0$'
+    assert_out_count 0 '^PMI_'
+    assert_out_count 2 '^pmix_probe: finalize .* rc=0 '
+    [[ ! -s err ]] || fail "something was said"
+}
+test_mpi_type_of_site_and_environment_is_replaced_in_silence() {
+    local type
+    for type in pmi2 pmix; do
+        mpi_replaced "$type" env SLURM_MPI_TYPE="$type"
+    done
+    cluster exec login cat /etc/slurm/slurm.conf >slurm.conf
+    trap 'cluster exec login umount /etc/slurm/slurm.conf' EXIT
+    cluster exec login mount --bind "$case_dir/slurm.conf" /etc/slurm/slurm.conf
+    for type in pmi2 pmix; do
+        sed "s/^MpiDefault=.*/MpiDefault=$type/" slurm.conf >changed
+        cat changed >slurm.conf
+        mpi_replaced "$type" env
+    done
+}
 # What a parallel debugger does to the srun that it starts.
 test_debugger_turns_supervision_off() {
     printf '%s\n' '#include <dlfcn.h>' '__attribute__((constructor)) static void attach(void)' \
