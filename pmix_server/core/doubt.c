@@ -70,7 +70,7 @@ static void say_isolated(struct pm_core *core, uint64_t silent)
                "pm-supervise: %llu of %u nodes are silent at once: the network of this host, or a "
                "suspended job; nobody is declared lost for %s",
                (unsigned long long)silent, core->membership->nnodes, time);
-    } else if (j->n_dead == j->n_dead_before) {
+    } else if (j->heard && j->n_dead == j->n_dead_before) {
         pm_say(core, "pm-supervise: nodes are heard again; nobody was declared lost");
     }
     j->n_dead_before = j->n_dead;
@@ -84,6 +84,7 @@ static void set_isolated(struct pm_core *core, bool isolated, uint64_t silent)
     j->isolated = isolated;
     say_isolated(core, silent);
     j->isolated_ns = core->now_ns;
+    j->heard = false;
     if (!isolated)
         pm_judge_restart(core);
     pm_on_isolated(core, isolated);

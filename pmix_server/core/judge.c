@@ -111,6 +111,8 @@ void pm_judge_report(struct pm_core *core, const struct pm_report *report)
         !edge.attached)
         return;
     if (report->kind == PM_REPORT_FINE) {
+        // Of a child of our own we may say so because our clock was late, and not because it was heard.
+        m->judge.heard |= edge.parent != PM_NODE_COORDINATOR;
         suspect_remove(&m->judge, report->node);
         confirm(core, &edge);
         return;
@@ -154,6 +156,7 @@ static void edge_back(struct pm_core *core, const struct pm_edge *edge)
     struct pm_membership *m = core->membership;
     struct pm_judge *j = &m->judge;
     struct pm_set here = {0};
+    j->heard |= suspect_find(j, edge->node) != NULL;
     suspect_remove(j, edge->node);
     if (j->n == 0 || !pm_edges_under(&m->edges, edge->node, PM_NODE_COORDINATOR, m->fanout))
         return;
@@ -236,6 +239,7 @@ static void probe(struct pm_core *core, struct pm_suspect *s)
 static void answered(struct pm_core *core, struct pm_suspect *s)
 {
     uint64_t patience = core->config.options.orphan_timeout_ms * PM_MS;
+    core->membership->judge.heard = true;
     s->refused = 0;
     s->dead_ns = 0;
     if (core->now_ns - s->first_ns >= patience)
@@ -269,6 +273,7 @@ void pm_judge_restart(struct pm_core *core)
     struct pm_membership *m = core->membership;
     struct pm_judge *j = &m->judge;
     j->anew_ns = core->now_ns;
+    j->heard = false;
     for (uint32_t i = 0; i < j->n; i++) {
         struct pm_suspect *s = &j->list[i];
         s->since_ns = core->now_ns;

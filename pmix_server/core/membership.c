@@ -89,8 +89,10 @@ bool pm_membership_hear(struct pm_core *core, uint32_t id, uint32_t *ret_node)
         struct pm_child *c = pm_child_find(m, link->node);
         assert(c && c->link == id);
         c->heard_ns = core->now_ns;
-        if (c->reported != PM_REPORT_FINE)
+        if (c->reported != PM_REPORT_FINE) {
+            m->judge.heard = true;
             pm_lease_check_child(core, c, false);
+        }
     }
     return link->role == PM_ROLE_CHILD || link->role == PM_ROLE_PARENT;
 }

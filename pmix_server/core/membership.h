@@ -194,6 +194,7 @@ struct pm_judge {
     bool isolated;
     uint64_t isolated_ns;
     uint32_t n_dead_before; // n_dead when isolation began
+    bool heard;             // a suspect, since isolation began or all suspicions did so anew
     uint8_t job_state;
     bool waiting;      // for the answer to ASK_JOB_STATE
     uint64_t asked_ns; // 0: not asked

@@ -211,8 +211,8 @@ static void judge_digest(const struct pm_judge *j, uint64_t now_ns, struct pm_di
         pm_digest_u64(d, j->dead[i].node);
         pm_digest_u64(d, now_ns >= j->dead[i].over_ns ? 0 : j->dead[i].over_ns - now_ns);
     }
-    pm_digest_u64(d,
-                  (uint64_t)j->isolated | (uint64_t)j->waiting << 1 | (uint64_t)j->job_state << 8);
+    pm_digest_u64(d, (uint64_t)j->isolated | (uint64_t)j->waiting << 1 |
+                         (uint64_t)(j->isolated && j->heard) << 2 | (uint64_t)j->job_state << 8);
     pm_digest_time(d, j->isolated ? j->isolated_ns : 0, now_ns);
     pm_digest_time(d, j->asked_ns, now_ns);
 }

@@ -514,6 +514,62 @@ Test(doubt, mass_silence_is_our_own_isolation_until_the_orphan_timeout, .init = 
     done();
 }
 
+static void cut_some(uint32_t n, bool cut)
+{
+    for (uint32_t node = 0; node < n; node++)
+        (cut ? harness_cut : harness_heal)(h, node);
+}
+
+// When our own clock was late every suspicion begins anew: nobody has been heard by that.
+static void check_pause_in_doubt(bool one_is_heard_before)
+{
+    form(20, 32);
+    cut_some(10, true);
+    harness_run_ms(h, 2 * t_ms());
+    cr_assert(said("10 of 20 nodes are silent at once"), "%s", harness_said(h));
+    if (one_is_heard_before)
+        harness_heal(h, 0);
+    harness_run_ms(h, t_ms() / 2);
+    harness_pause(h, COORDINATOR);
+    harness_run_ms(h, t_ms());
+    harness_resume(h, COORDINATOR);
+    harness_run_ms(h, 2 * t_ms());
+    cr_assert(!said("heard again"), "%s", harness_said(h));
+    cut_some(10, false);
+    harness_run_ms(h, 2 * t_ms());
+    cr_assert(said("heard again"), "%s", harness_said(h));
+    assert_all_is_well();
+    done();
+}
+
+// Their links have outlived it, or they hang elsewhere now.
+static void check_heard_after(uint32_t fanout, uint64_t silent_ms)
+{
+    form(20, fanout);
+    harness_cut(h, COORDINATOR);
+    harness_run_ms(h, silent_ms);
+    cr_assert(said("20 of 20 nodes are silent at once"), "%s", harness_said(h));
+    harness_heal(h, COORDINATOR);
+    harness_run_ms(h, 2 * t_ms());
+    cr_assert(said("heard again"), "%s", harness_said(h));
+    assert_all_is_well();
+    done();
+}
+
+Test(doubt, whoever_is_heard_again_is_said_to_be, .init = setup)
+{
+    check_heard_after(32, t_ms() * 9 / 10);
+    check_heard_after(32, 3 * t_ms());
+    check_heard_after(2, t_ms() * 9 / 10);
+    check_heard_after(2, 3 * t_ms());
+}
+
+Test(doubt, after_a_pause_of_our_own_nobody_is_said_to_be_heard, .init = setup)
+{
+    check_pause_in_doubt(false);
+    check_pause_in_doubt(true);
+}
+
 // Also whose parent was cut off itself, comes back by a new link, and only now says for how long it has
 // heard nothing of them.
 Test(doubt, when_it_ends_the_last_silent_ones_have_their_time_again, .init = setup)
