@@ -14,6 +14,9 @@
 #include "plugin/shim/fds.h"
 #include "plugin/shim/rank.h"
 
+#define DISMISS_MAX_US  100000
+#define DISMISS_STEP_US 200
+
 static uint8_t packet[PM_SHIM_PACKET_MAX];
 
 // --- the shim's side ----------------------------------------------------------------------------
@@ -72,12 +75,21 @@ bool pm_heir_call(struct pm_heir *heir, const struct pm_shim_start *start, pid_t
     return done;
 }
 
+// SIGKILL ends what waits in recv() at once. An heir that sleeps in the kernel (it touches a page that a
+// hanging file system has) may take longer, and nobody waits for that: forgotten by us, it counts as part of
+// the rank's tree, is killed and reaped with it, and has its bounds.
+static void reap_killed(pid_t pid)
+{
+    const struct timespec pause = {.tv_nsec = DISMISS_STEP_US * 1000L};
+    for (int us = 0; us < DISMISS_MAX_US && waitpid(pid, NULL, WNOHANG) == 0; us += DISMISS_STEP_US)
+        (void)nanosleep(&pause, NULL);
+}
+
 void pm_heir_dismiss(struct pm_heir *heir)
 {
     if (heir->pid > 0) {
         (void)kill(heir->pid, SIGKILL);
-        while (waitpid(heir->pid, NULL, 0) < 0 && errno == EINTR)
-            ;
+        reap_killed(heir->pid);
         pm_heir_forget(heir);
     }
     heir->wanted = false;

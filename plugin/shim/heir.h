@@ -32,7 +32,7 @@ void pm_heir_wait(struct pm_heir *heir, struct pm_shim_start *ret);
 // In the shim: hands `start` over. True: heir->pid was it, and *ret_pid is the rank's process now. False:
 // there is no heir any more.
 bool pm_heir_call(struct pm_heir *heir, const struct pm_shim_start *start, pid_t *ret_pid);
-// Kills and reaps it, and forgets what it was for.
+// Kills it, reaps it unless it does not end within 0.1 s, and forgets it and what it was for.
 void pm_heir_dismiss(struct pm_heir *heir);
 // It has been reaped.
 void pm_heir_forget(struct pm_heir *heir);

@@ -5,10 +5,14 @@
 // and START packets that are not of the protocol are refused.
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "plugin/shim/apply.h"
@@ -290,4 +294,59 @@ Test(shim_env, entries_are_name_value_and_limited)
     cr_expect(read_entry("A=1", 3, PM_SHIM_ENV_MAX) == 0);
     cr_expect(read_entry("A=1", 3, PM_SHIM_ENV_MAX + 1) == -EBADMSG);
     cr_expect(read_entry("A=1", 3, 0) == 0);
+}
+
+static pid_t sleeper(void)
+{
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        (void)prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY);
+        for (;;)
+            (void)pause();
+    }
+    return pid;
+}
+
+// Nobody can reap `pid` as long as this process lives: to its parent it is as one that SIGKILL does not end.
+static pid_t holder(pid_t pid)
+{
+    int ends[2];
+    char byte = 0;
+    cr_assert_eq(pipe(ends), 0);
+    pid_t tracer = fork();
+    if (tracer == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        while (ptrace(PTRACE_SEIZE, pid, NULL, NULL) < 0)
+            ;
+        (void)!write(ends[1], &byte, 1);
+        for (;;)
+            (void)pause();
+    }
+    cr_assert_eq(read(ends[0], &byte, 1), 1);
+    close(ends[0]);
+    close(ends[1]);
+    return tracer;
+}
+
+Test(shim_env, an_heir_is_reaped_when_it_is_dismissed)
+{
+    struct pm_heir heir = {.pid = sleeper(), .fd = dup(0)};
+    pm_heir_dismiss(&heir);
+    cr_assert_eq(heir.pid, 0);
+    cr_assert(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
+}
+
+Test(shim_env, an_heir_that_does_not_end_holds_nobody_up, .timeout = 10)
+{
+    int status;
+    pid_t pid = sleeper(), tracer = holder(pid);
+    struct pm_heir heir = {.pid = pid, .fd = dup(0)};
+    pm_heir_dismiss(&heir);
+    cr_assert_eq(heir.pid, 0);
+    cr_assert_eq(waitpid(pid, NULL, WNOHANG), 0, "nothing held it");
+    (void)kill(tracer, SIGKILL);
+    cr_assert_eq(waitpid(tracer, NULL, 0), tracer);
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert_eq(status, SIGKILL);
 }
