@@ -96,19 +96,32 @@ static void on_ready(struct server *s, struct pm_reader *r)
         pm_agent_prepare_starts(s->agent, s, s->epoch);
 }
 
-static void on_connected(struct server *s, struct pm_reader *r)
+static void note_connected(struct server *s, uint32_t local)
 {
-    uint32_t rank = pm_read_u32(r);
-    int local = local_of(s->agent, rank);
-    if (pm_reader_end(r) < 0 || local < 0)
-        return;
     if (!s->connected[local]) {
         s->connected[local] = true;
         s->n_connected++;
         if (s->n_connected == s->agent->config.n_local)
             pm_server_ranks_connected(s->agent);
     }
-    post(s, &(struct pm_event){.type = PM_EVENT_CONNECTED, .rank = rank});
+    post(s, &(struct pm_event){.type = PM_EVENT_CONNECTED, .rank = s->agent->config.local_ranks[local]});
+}
+
+static void on_connected(struct server *s, struct pm_reader *r)
+{
+    int local = local_of(s->agent, pm_read_u32(r));
+    if (pm_reader_end(r) == 0 && local >= 0)
+        note_connected(s, (uint32_t)local);
+}
+
+// What it has said is lost. A rank that has connected to it would wait for ever for one that takes its place
+// unseen, so every rank that runs counts as connected.
+static void lose_unheard(struct server *s, const char *why)
+{
+    for (uint32_t i = 0; i < s->agent->config.n_local; i++)
+        if (s->agent->shims[i].rank_pid && s->agent->shims[i].epoch == s->epoch)
+            note_connected(s, i);
+    pm_server_lose(s, why);
 }
 
 static void on_finalized(struct server *s, struct pm_reader *r)
@@ -229,7 +242,7 @@ static void take_messages(struct server *s)
     while (s->state != SERVER_DEAD && s->in.len - s->in_at >= 4) {
         size_t len = length_at(&s->in, s->in_at);
         if (len < 1 || len > PM_SERVER_FRAME_MAX) {
-            pm_server_lose(s, "it sent a malformed message");
+            lose_unheard(s, "it sent a malformed message");
             return;
         }
         if (s->in.len - s->in_at < 4 + len)
@@ -243,7 +256,7 @@ static void take_messages(struct server *s)
             messages[type](s, &r);
         int error = pm_reader_end(&r);
         if (error < 0)
-            pm_server_lose(s, error == -ENOMEM ? NO_MEMORY : "it sent a malformed message");
+            lose_unheard(s, error == -ENOMEM ? NO_MEMORY : "it sent a malformed message");
     }
 }
 
@@ -275,10 +288,12 @@ static bool read_once(struct server *s)
     ssize_t n = read_some(s);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return false;
-    if (n <= 0) {
+    if (n < 0 && errno == ENOMEM)
+        lose_unheard(s, NO_MEMORY);
+    else if (n <= 0)  // ECONNRESET, too, comes after all that was said
         pm_server_lose(s, s->why[0] ? s->why : "it ended");
+    if (n <= 0)
         return false;
-    }
     take_messages(s);
     if (s->state != SERVER_DEAD)
         pm_writer_drop(&s->in, &s->in_at, KEEP_CAP);
@@ -302,7 +317,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 static void await_room(struct server *s)
 {
     if (event_add(s->writable, NULL))
-        pm_server_lose(s, NO_MEMORY);
+        lose_unheard(s, NO_MEMORY);
 }
 
 static void flush(struct server *s)
@@ -341,7 +356,7 @@ static void queue_rest(struct server *s, const struct iovec *parts, size_t n, si
         sent -= done;
     }
     if (s->out.error)
-        pm_server_lose(s, NO_MEMORY);
+        lose_unheard(s, NO_MEMORY);
     else if (s->out_at < s->out.len)
         await_room(s);
 }
