@@ -2,7 +2,6 @@
 //
 // What the coordinator does for each action of the core.
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -10,19 +9,19 @@
 #include "pmix_server/io/util.h"
 
 #define PREFIX "pm-supervise: "
+#define TEXT_MAX 2048  // no sentence is longer
 
-// One write() a line: lines of ours never mix with each other nor with those of the program.
+// One write() a line: lines of ours never mix with each other nor with those of the program. Needs no memory:
+// the lack of it is what may have to be said.
 void pm_coordinator_say(struct coordinator *c, const char *text)
 {
+    char line[sizeof(PREFIX) + TEXT_MAX + 2];
     bool has_prefix = !strncmp(text, PREFIX, strlen(PREFIX));
-    PM_CLEANUP_FREE char *line = NULL;
     // Without a terminal srun disregards --pty.
     bool raw = c->argv.pty && isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
-    if (asprintf(&line, "%s%s%s", has_prefix ? "" : PREFIX, text, raw ? "\r\n" : "\n") < 0) {
-        line = NULL;
-        return;
-    }
-    pm_fd_write_all(STDERR_FILENO, line, strlen(line));
+    int len = snprintf(line, sizeof(line), "%s%.*s%s", has_prefix ? "" : PREFIX, TEXT_MAX, text,
+                       raw ? "\r\n" : "\n");
+    pm_fd_write_all(STDERR_FILENO, line, (size_t)len);
 }
 
 static void do_dial(struct pm_action *a, void *arg)

@@ -256,10 +256,21 @@ static int srun_fork(struct coordinator *c, int report_fd)
     return pm_children_watch(c->children, pid, on_srun_changed, c);
 }
 
+static void on_kill_timer(evutil_socket_t fd, short what, void *arg)
+{
+    struct coordinator *c = arg;
+    if (c->srun)
+        kill(c->srun, SIGKILL);
+}
+
+// The timer is made at once: without memory later, srun would have to be killed before it has ended the step.
 int pm_srun_start(struct coordinator *c)
 {
     int fds[2];
     int r = signals_start(c);
+    c->kill_timer = evtimer_new(c->base, on_kill_timer, c);
+    if (r == 0 && !c->kill_timer)
+        r = -ENOMEM;
     if (r < 0)
         return r;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
@@ -275,13 +286,6 @@ int pm_srun_start(struct coordinator *c)
     return r;
 }
 
-static void on_kill_timer(evutil_socket_t fd, short what, void *arg)
-{
-    struct coordinator *c = arg;
-    if (c->srun)
-        kill(c->srun, SIGKILL);
-}
-
 void pm_srun_end(struct coordinator *c, int sig, uint64_t timeout_ms)
 {
     struct timeval tv = pm_timeval_of_ms(timeout_ms);
@@ -289,9 +293,7 @@ void pm_srun_end(struct coordinator *c, int sig, uint64_t timeout_ms)
         return;
     kill(c->srun, sig);
     kill(c->srun, SIGCONT);
-    if (!c->kill_timer)
-        c->kill_timer = evtimer_new(c->base, on_kill_timer, c);
-    if (!c->kill_timer || evtimer_add(c->kill_timer, &tv))
+    if (evtimer_add(c->kill_timer, &tv))
         kill(c->srun, SIGKILL);
 }
 
