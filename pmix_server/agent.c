@@ -170,6 +170,9 @@ static void work(struct agent *a)
     if (r < 0) {
         if (!error[0])
             snprintf(error, sizeof(error), "%s", strerror(-r));
+        // A core that runs would reach for shims that are not there.
+        a->peers = pm_peers_free(a->peers);
+        a->loop = pm_loop_free(a->loop);
         if (!a->shims)
             (void)pm_shims_open(a);
         pm_agent_refuse(a, error);
