@@ -148,6 +148,16 @@ void pm_link_refuse(struct pm_core *core, uint32_t id)
     pm_link_close(core, id);
 }
 
+void pm_links_refuse_strangers(struct pm_core *core)
+{
+    struct pm_membership *m = core->membership;
+    for (uint32_t i = m->n_links; i > 0; i--) {
+        const struct pm_link *link = &m->links[i - 1];
+        if (link->role == PM_ROLE_STRANGER && pm_set_has(&m->dead, link->node))
+            pm_link_refuse(core, link->id);
+    }
+}
+
 // --- children ----------------------------------------------------------------------------------
 
 uint32_t pm_child_index(const struct pm_membership *m, uint32_t node)

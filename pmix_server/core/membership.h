@@ -261,6 +261,8 @@ void pm_link_send(struct pm_core *core, uint32_t id, struct pm_writer *frame);
 void pm_link_emit(struct pm_core *core, uint32_t id, const struct pm_writer *frame);
 void pm_link_redirect(struct pm_core *core, uint32_t id, uint32_t node, const char *addresses);
 void pm_link_refuse(struct pm_core *core, uint32_t id); // its node was declared dead
+// There are more dead: what they may still say on links accepted before must change nothing.
+void pm_links_refuse_strangers(struct pm_core *core);
 struct pm_child *pm_child_find(struct pm_membership *m, uint32_t node);
 uint32_t pm_child_index(const struct pm_membership *m, uint32_t node); // of the first id >= node
 struct pm_child *pm_child_add(struct pm_core *core, uint32_t node);    // NULL without memory

@@ -343,8 +343,10 @@ void pm_relay_news(struct pm_core *core, uint64_t view, const struct pm_set *dea
     for (uint32_t i = m->n_children; more && i > 0; i--)
         if (pm_set_has(&m->dead, m->children[i - 1].node))
             pm_child_refuse(core, m->children[i - 1].node);
-    if (more)
+    if (more) {
+        pm_links_refuse_strangers(core);
         pm_seek_news(core);
+    }
     if (newer)
         pm_on_view(core);
 }

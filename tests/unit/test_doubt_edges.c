@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Maps that several nodes claim, worlds that differ in nothing but their shape, the shortest lease, how
-// many silent nodes are a loss, a job that is gone, and a child that says again where it hangs.
+// many silent nodes are a loss, a job that is gone, a child that says again where it hangs, and a link
+// whose node dies before it has said what it wants.
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -169,7 +170,20 @@ Test(doubt_edges, an_answer_that_nobody_asked_for_starts_no_suspicion)
 
 // --- a child that says it again ------------------------------------------------------------------------
 
-// What `core` does when `number` comes in an ATTACH on its `link`.
+// What `core` does when `frame` comes on its `link`.
+static void deliver(struct pm_core *core, uint32_t link, struct pm_writer *frame,
+                    struct pm_actions *actions)
+{
+    const struct pm_event event = {.type = PM_EVENT_FRAME,
+                                   .now_ns = harness_now_ns(h),
+                                   .link = link,
+                                   .data = frame->data,
+                                   .len = frame->len};
+    cr_assert_eq(pm_core_step(core, &event, actions), 0);
+    pm_writer_done(frame);
+}
+
+// `number` in an ATTACH.
 static void attach(struct pm_core *core, uint32_t link, uint32_t number, struct pm_actions *actions)
 {
     struct pm_writer w = {0};
@@ -179,13 +193,7 @@ static void attach(struct pm_core *core, uint32_t link, uint32_t number, struct 
     pm_write_str(&w, "node:1");
     pm_write_u8(&w, 0);
     pm_write_u8(&w, 0);
-    const struct pm_event event = {.type = PM_EVENT_FRAME,
-                                   .now_ns = harness_now_ns(h),
-                                   .link = link,
-                                   .data = w.data,
-                                   .len = w.len};
-    cr_assert_eq(pm_core_step(core, &event, actions), 0);
-    pm_writer_done(&w);
+    deliver(core, link, &w, actions);
 }
 
 static uint32_t coordinators_end(const struct wire **ret_wire)
@@ -252,6 +260,37 @@ Test(doubt_edges, an_attachment_older_than_the_last_is_refused_even_when_that_ha
     cr_assert(does(&actions, PM_ACTION_CLOSE, late));
     cr_assert_not(does(&actions, PM_ACTION_SEND, late));
     cr_assert_eq(pm_next_hop(core, node), PM_NODE_NONE);
+    pm_actions_done(&actions);
+    pm_core_free(core);
+    harness_free(h);
+}
+
+// Whatever it says on it later must change nothing.
+Test(doubt_edges, a_stranger_is_refused_when_the_death_of_its_node_becomes_known)
+{
+    form(0);
+    const uint32_t strange = 9998, other = 9996;
+    struct pm_core *core = pm_core_clone(harness_core(h, 5));
+    struct pm_actions actions = {0};
+    struct pm_event event = {
+        .type = PM_EVENT_LINK_UP, .now_ns = harness_now_ns(h), .link = strange, .node = 3};
+    cr_assert_eq(pm_core_step(core, &event, &actions), 0);
+    event.link = other;
+    event.node = 4;
+    cr_assert_eq(pm_core_step(core, &event, &actions), 0);
+    struct pm_set dead = {0};
+    struct pm_writer down = {0};
+    cr_assert_eq(pm_set_add(&dead, 3), 0);
+    pm_write_u8(&down, PM_FRAME_DOWN);
+    pm_write_u64(&down, pm_view(core) + 1);
+    pm_write_set(&down, &dead);
+    pm_actions_clear(&actions);
+    deliver(core, core->membership->parent_link, &down, &actions);
+    cr_assert(does(&actions, PM_ACTION_SEND, strange));
+    cr_assert(does(&actions, PM_ACTION_CLOSE, strange));
+    cr_assert_not(does(&actions, PM_ACTION_CLOSE, other));
+    cr_assert_not_null(pm_link_find(core->membership, other));
+    pm_set_done(&dead);
     pm_actions_done(&actions);
     pm_core_free(core);
     harness_free(h);
