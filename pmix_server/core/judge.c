@@ -150,6 +150,19 @@ static void edge_lost(struct pm_core *core, const struct pm_edge *edge)
     s->probe_ns = core->now_ns;
 }
 
+// `here` is back. A suspect among them has come along: it keeps who still hangs below it.
+static void take_back(struct pm_core *core, struct pm_suspect *s, const struct pm_set *here)
+{
+    struct pm_membership *m = core->membership;
+    int r = pm_set_subtract(&s->pending, here);
+    if (r == 0 && pm_set_has(here, s->node))
+        r = pm_edges_subtree(&m->edges, s->node, m->fanout, &s->pending);
+    if (r < 0 || pm_set_subtract(&s->pending, &m->dead) < 0)
+        pm_out_of_memory(core);
+    if (pm_set_empty(&s->pending))
+        suspect_remove(&m->judge, s->node);
+}
+
 // Whatever hangs below `edge` now is not lost with those that it hung below before.
 static void edge_back(struct pm_core *core, const struct pm_edge *edge)
 {
@@ -164,15 +177,9 @@ static void edge_back(struct pm_core *core, const struct pm_edge *edge)
         pm_out_of_memory(core);
     for (uint32_t i = j->n; i > 0; i--) {
         struct pm_suspect *s = &j->list[i - 1];
-        bool its_own = pm_set_has(&here, s->node);
-        if (its_own || !pm_set_intersects(&s->pending, &here))
-            continue;
-        if (pm_edges_under(&m->edges, edge->node, s->node, m->fanout))
-            continue;
-        if (pm_set_subtract(&s->pending, &here) < 0)
-            pm_out_of_memory(core);
-        if (pm_set_empty(&s->pending))
-            suspect_remove(j, s->node);
+        if (pm_set_intersects(&s->pending, &here) &&
+            !pm_edges_under(&m->edges, edge->node, s->node, m->fanout))
+            take_back(core, s, &here);
     }
     j->nodes_valid = false;
     pm_set_done(&here);

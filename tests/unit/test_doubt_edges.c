@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Maps that several nodes claim, worlds that differ in nothing but their shape, the shortest lease, how
-// many silent nodes are a loss, a job that is gone, a child that says again where it hangs, and a link
-// whose node dies before it has said what it wants.
+// many silent nodes are a loss, a job that is gone, a child that says again where it hangs, a link
+// whose node dies before it has said what it wants, and who is suspected together with whom.
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -103,10 +103,11 @@ Test(doubt_edges, a_timeout_shorter_than_a_kill_still_gives_a_lease)
 static struct pm_options options;
 static struct harness *h;
 
-static void form(uint32_t isolation_floor)
+static void form_tree(uint32_t nnodes, uint32_t fanout, uint32_t isolation_floor)
 {
     harness_default_options(&options);
-    const struct harness_config config = {.nnodes = 8,
+    options.fanout = fanout;
+    const struct harness_config config = {.nnodes = nnodes,
                                           .ranks_per_node = 1,
                                           .options = &options,
                                           .isolation_floor = isolation_floor};
@@ -114,6 +115,11 @@ static void form(uint32_t isolation_floor)
     harness_launch(h, 0);
     cr_assert(harness_run_until_state(h, PM_STATE_RUNNING, 30000));
     harness_run_ms(h, options.node_timeout_ms);
+}
+
+static void form(uint32_t isolation_floor)
+{
+    form_tree(8, 32, isolation_floor);
 }
 
 static void three_fall_silent(void)
@@ -292,6 +298,49 @@ Test(doubt_edges, a_stranger_is_refused_when_the_death_of_its_node_becomes_known
     cr_assert_not_null(pm_link_find(core->membership, other));
     pm_set_done(&dead);
     pm_actions_done(&actions);
+    pm_core_free(core);
+    harness_free(h);
+}
+
+// --- who hangs below whom ------------------------------------------------------------------------------
+
+// An UP of the coordinator's first child.
+static void tell(struct pm_core *core, struct pm_edge *edge, const struct pm_report *report)
+{
+    const struct pm_edges edges = {.known = edge, .n = edge ? 1 : 0};
+    struct pm_writer w = {0};
+    struct pm_actions actions = {0};
+    pm_write_u8(&w, PM_FRAME_UP);
+    pm_edges_write(&edges, options.fanout, &w);
+    pm_write_var(&w, 0); // addresses
+    pm_write_var(&w, report ? 1 : 0);
+    if (report) {
+        pm_write_u32(&w, report->node);
+        pm_write_u32(&w, report->attach);
+        pm_write_u8(&w, report->kind);
+        pm_write_u64(&w, report->silent_ns);
+        pm_write_u64(&w, report->granted_ns);
+    }
+    deliver(core, pm_child_find(core->membership, 0)->link, &w, &actions);
+    pm_actions_done(&actions);
+}
+
+// 7 is silent below 2, and its child 17 has moved to 2 while 2 itself was lost to 0: when 2 comes back,
+// 7 comes with it and is as silent as before, but 17 is not.
+Test(doubt_edges, who_left_a_suspect_is_none_when_both_come_back)
+{
+    form_tree(18, 2, 0);
+    struct pm_core *core = pm_core_clone(harness_core(h, COORDINATOR));
+    const struct pm_report silent = {.node = 7, .attach = 1, .kind = PM_REPORT_SILENT};
+    tell(core, NULL, &silent);
+    cr_assert(pm_judge_is_suspect(core, 7) && pm_judge_is_suspect(core, 16));
+    tell(core, &(struct pm_edge){.node = 2, .parent = 0, .attach = 1}, NULL);
+    tell(core, &(struct pm_edge){.node = 17, .parent = 2, .attach = 2, .attached = true}, NULL);
+    cr_assert(pm_judge_is_suspect(core, 2) && pm_judge_is_suspect(core, 17));
+    tell(core, &(struct pm_edge){.node = 2, .parent = 0, .attach = 2, .attached = true}, NULL);
+    cr_assert_not(pm_judge_is_suspect(core, 2));
+    cr_assert_not(pm_judge_is_suspect(core, 17));
+    cr_assert(pm_judge_is_suspect(core, 7) && pm_judge_is_suspect(core, 16));
     pm_core_free(core);
     harness_free(h);
 }
