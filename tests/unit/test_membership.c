@@ -305,8 +305,6 @@ Test(repair, a_paused_agent_comes_back_before_half_the_timeout, .init = setup)
     done();
 }
 
-// --- death -------------------------------------------------------------------------------------
-
 // A parent that takes a node again and again, and grants it nothing, is no parent.
 Test(repair, a_parent_that_resets_every_link_is_left, .init = setup)
 {
@@ -319,25 +317,42 @@ Test(repair, a_parent_that_resets_every_link_is_left, .init = setup)
 }
 
 // What it slept does not count against its parent, but what the parent was silent before does: else the
-// node would come to the coordinator too late.
-static void check_sleeps_below_the_dead(uint64_t from_ms)
+// node would come to the coordinator too late. `dead` are ancestors of `node`.
+static void check_sleeps_below_the_dead(uint32_t node, const struct pm_set *dead, uint64_t from_ms)
 {
-    form(14, 2);
-    harness_power_off(h, 0);
+    form(30, 2);
+    for (uint32_t i = pm_set_next(dead, 0); i != UINT32_MAX; i = pm_set_next(dead, i + 1))
+        harness_power_off(h, i);
     harness_run_ms(h, from_ms);
-    harness_pause(h, 3);
+    harness_pause(h, node);
     harness_run_ms(h, t_ms() * 9 / 20);
-    harness_resume(h, 3);
+    harness_resume(h, node);
     cr_assert_neq(ms_until_stop(2 * t_ms()), UINT64_MAX);
-    cr_assert_not(pm_set_has(pm_dead_nodes(coordinator()), 3));
+    harness_run_ms(h, t_ms() / 4);
+    cr_assert_not(pm_set_has(pm_dead_nodes(coordinator()), node), "from %lu ms on", from_ms);
     done();
 }
 
 Test(repair, who_slept_below_a_dead_parent_has_no_time_to_lose, .init = setup)
 {
+    struct pm_set dead = {0};
+    cr_assert_eq(pm_set_add(&dead, 0), 0);
     for (uint64_t part = 0; part < 10; part++)
-        check_sleeps_below_the_dead(t_ms() * part / 20);
+        check_sleeps_below_the_dead(3, &dead, t_ms() * part / 20);
+    pm_set_done(&dead);
 }
+
+// Between them it was dialling one after the other.
+Test(repair, who_slept_below_two_dead_ancestors_has_even_less, .init = setup)
+{
+    struct pm_set dead = {0};
+    cr_assert(pm_set_add(&dead, 2) == 0 && pm_set_add(&dead, 6) == 0);
+    for (uint64_t part = 0; part < 12; part++)
+        check_sleeps_below_the_dead(14, &dead, t_ms() * part / 20);
+    pm_set_done(&dead);
+}
+
+// --- death -------------------------------------------------------------------------------------
 
 Test(death, a_killed_agent_is_dead_when_it_refused_twice, .init = setup)
 {
