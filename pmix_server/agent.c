@@ -141,7 +141,7 @@ static int core_open(struct agent *a)
 {
     const struct pm_agent_config *c = &a->config;
     struct pm_core_config config = {
-        .node = c->node, .launch = c->launch, .options = c->options, .nnodes = c->nnodes,
+        .node = c->node, .launch = c->launch, .options = &c->options, .nnodes = c->nnodes,
         .ntasks = c->ntasks, .n_local = c->n_local, .local_ranks = c->local_ranks,
         .addresses = pm_peers_addresses(a->peers), .nodelist = c->nodelist,
     };

@@ -166,7 +166,7 @@ static int start_core(struct coordinator *c)
     char name[512];
     name_ourselves(c, name, sizeof(name));
     struct pm_core_config config = {.node = PM_NODE_COORDINATOR, .launch = c->launch,
-                                    .options = c->options, .addresses = name,
+                                    .options = &c->options, .addresses = name,
                                     .wait_ms = (uint64_t)c->argv.wait_s * 1000};
     int r = pm_core_new(&config, pm_clock_ns(), &c->core);
     if (r < 0)

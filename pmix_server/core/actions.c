@@ -128,7 +128,7 @@ void pm_say(struct pm_core *core, const char *format, ...)
 
 void pm_say_verbose(struct pm_core *core, const char *format, ...)
 {
-    if (!core->config.options.verbose)
+    if (!core->config.options->verbose)
         return;
     char text[2 * PM_TEXT_CAP];
     va_list args;

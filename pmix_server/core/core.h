@@ -254,7 +254,7 @@ struct pm_world {
 struct pm_core_config {
     uint32_t node;      // own id, or PM_NODE_COORDINATOR
     uint32_t launch;    // number of this launch
-    struct pm_options options;
+    const struct pm_options *options;  // borrowed for as long as the core or a copy of it lives
     // Agent only:
     uint32_t nnodes;
     uint32_t ntasks;

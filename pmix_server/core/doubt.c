@@ -65,7 +65,7 @@ static void say_isolated(struct pm_core *core, uint64_t silent)
         pm_say(core, "pm-supervise: the job is suspended; waiting until it is resumed");
     } else if (j->isolated) {
         char time[32];
-        pm_duration_format(core->config.options.orphan_timeout_ms, time, sizeof(time));
+        pm_duration_format(core->config.options->orphan_timeout_ms, time, sizeof(time));
         pm_say(core,
                "pm-supervise: %llu of %u nodes are silent at once: the network of this host, or a "
                "suspended job; nobody is declared lost for %s",
@@ -116,6 +116,6 @@ bool pm_judge_trust(struct pm_core *core)
     }
     if (j->waiting && now - j->asked_ns < m->t_ns)
         return false;
-    uint64_t patience = core->config.options.orphan_timeout_ms * PM_MS;
+    uint64_t patience = core->config.options->orphan_timeout_ms * PM_MS;
     return !j->isolated || now - j->isolated_ns >= patience;
 }

@@ -171,7 +171,7 @@ static void tell_node(struct pm_core *core, uint32_t epoch, uint32_t rank)
 static void log_success(struct pm_core *core, const struct pm_signature *s,
                         const struct pm_fence *f, const struct pm_answer *a)
 {
-    if (core->config.options.log_nodes[0] == '\0')
+    if (core->config.options->log_nodes[0] == '\0')
         return;
     struct pm_digest name = {0}, digest = {0};
     pm_digest_u64(&name, s->epoch);

@@ -245,7 +245,7 @@ static void probe(struct pm_core *core, struct pm_suspect *s)
 // It lives, and has its time anew; but not for ever.
 static void answered(struct pm_core *core, struct pm_suspect *s)
 {
-    uint64_t patience = core->config.options.orphan_timeout_ms * PM_MS;
+    uint64_t patience = core->config.options->orphan_timeout_ms * PM_MS;
     core->membership->judge.heard = true;
     s->refused = 0;
     s->dead_ns = 0;

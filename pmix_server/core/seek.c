@@ -370,12 +370,12 @@ void pm_seek_now(struct pm_core *core)
 static bool joined_in_time(struct pm_core *core)
 {
     struct pm_seek *s = &core->membership->seek;
-    uint64_t limit_ns = core->config.options.start_timeout_ms * PM_MS;
+    uint64_t limit_ns = core->config.options->start_timeout_ms * PM_MS;
     if (s->joined || core->now_ns - s->start_ns < limit_ns)
         return true;
     char why[2 * PM_TEXT_CAP];
     snprintf(why, sizeof(why), "could not join the step within %llu s%s%s",
-             (unsigned long long)(core->config.options.start_timeout_ms / 1000),
+             (unsigned long long)(core->config.options->start_timeout_ms / 1000),
              *s->why ? ": " : "", s->why);
     pm_seek_outcast(core, why);
     return false;

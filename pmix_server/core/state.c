@@ -16,7 +16,7 @@ int pm_membership_new(struct pm_core *core)
     if (!m)
         return -ENOMEM;
     core->membership = m;
-    const struct pm_options *o = &core->config.options;
+    const struct pm_options *o = core->config.options;
     m->self = core->config.node;
     m->fanout = o->fanout;
     m->nnodes = core->coordinator ? 0 : core->config.nnodes;

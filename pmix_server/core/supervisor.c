@@ -86,11 +86,11 @@ int pm_supervisor_new(struct pm_core *core)
     s->state = PM_STATE_FORMING;
     s->deadline_ns = UINT64_MAX; // queueing is not limited: the clock starts with LAUNCHED
     s->wait_ns = UINT64_MAX;
-    s->join_window_ms = core->config.options.join_window_ms;
-    s->min_uptime_ms = core->config.options.min_uptime_ms;
-    s->restart_window_ms = core->config.options.restart_window_ms;
+    s->join_window_ms = core->config.options->join_window_ms;
+    s->min_uptime_ms = core->config.options->min_uptime_ms;
+    s->restart_window_ms = core->config.options->restart_window_ms;
     s->wanted.launch = core->config.launch;
-    s->wanted.grace_ms = core->config.options.grace_ms;
+    s->wanted.grace_ms = core->config.options->grace_ms;
     pm_report_init(&s->seen);
     return 0;
 }
@@ -394,7 +394,7 @@ static void on_timer(struct pm_core *core)
         return;
     if (core->now_ns >= s->deadline_ns) {
         uint64_t late_ms = (core->now_ns - s->deadline_ns) / PM_MS;
-        bool slept = late_ms > core->config.options.node_timeout_ms / 8;
+        bool slept = late_ms > core->config.options->node_timeout_ms / 8;
         if (slept && s->end == PM_END_NONE)
             pm_supervisor_arm(core, s->timer_ms);
         else
@@ -414,7 +414,7 @@ static void on_launched(struct pm_core *core, const struct pm_event *event)
     s->launched = true;
     s->nnodes = event->nnodes;
     s->nranks = event->ntasks;
-    pm_supervisor_arm(core, core->config.options.start_timeout_ms);
+    pm_supervisor_arm(core, core->config.options->start_timeout_ms);
 }
 
 void pm_supervisor_event(struct pm_core *core, const struct pm_event *event)

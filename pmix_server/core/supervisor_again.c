@@ -61,7 +61,7 @@ static void ask(struct pm_core *core, struct pm_pending *pending)
     }
     s->wanted_dirty = true;
     pending->serial = s->wanted.again_serial;
-    pending->due_ns = core->now_ns + core->config.options.start_timeout_ms * PM_MS;
+    pending->due_ns = core->now_ns + core->config.options->start_timeout_ms * PM_MS;
 }
 
 uint64_t pm_supervisor_again_wait_ms(const struct pm_core *core)
@@ -173,7 +173,7 @@ uint64_t pm_supervisor_again_deadline_ns(const struct pm_supervisor *s)
 // A judge who was asleep himself gives the start its time again.
 static void started_late(struct pm_core *core, struct pm_pending *pending)
 {
-    const struct pm_options *o = &core->config.options;
+    const struct pm_options *o = core->config.options;
     if (core->now_ns - pending->due_ns > o->node_timeout_ms * PM_MS / 8)
         pending->due_ns = core->now_ns + o->start_timeout_ms * PM_MS;
     else

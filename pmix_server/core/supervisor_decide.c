@@ -69,7 +69,7 @@ static void remember(struct pm_core *core, const struct pm_failure *failure)
 static uint32_t restarts_used(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
-    uint64_t window_ns = core->config.options.restart_window_ms * PM_MS;
+    uint64_t window_ns = core->config.options->restart_window_ms * PM_MS;
     if (!window_ns)
         return s->restarts;
     uint32_t old = 0;
@@ -85,7 +85,7 @@ static uint32_t restarts_used(struct pm_core *core)
 static uint64_t lived_ms(const struct pm_core *core, const struct pm_failure *failure)
 {
     const struct pm_supervisor *s = core->supervisor;
-    if (core->config.options.mode == PM_MODE_RANK && failure->rank != PM_RANK_NONE &&
+    if (core->config.options->mode == PM_MODE_RANK && failure->rank != PM_RANK_NONE &&
         !failure->connected)
         return failure->uptime_ms;
     return (core->now_ns - s->starting_ns) / PM_MS;
@@ -94,7 +94,7 @@ static uint64_t lived_ms(const struct pm_core *core, const struct pm_failure *fa
 static struct pm_history history_of(struct pm_core *core, const struct pm_failure *failure)
 {
     const struct pm_supervisor *s = core->supervisor;
-    bool young = lived_ms(core, failure) < core->config.options.min_uptime_ms;
+    bool young = lived_ms(core, failure) < core->config.options->min_uptime_ms;
     return (struct pm_history){
         .restarts = restarts_used(core),
         .start_failures = young ? s->start_failures + 1 : 0,
@@ -110,7 +110,7 @@ static uint64_t spend_restart(struct pm_core *core, const struct pm_failure *fai
                               const struct pm_history *history)
 {
     struct pm_supervisor *s = core->supervisor;
-    const struct pm_options *o = &core->config.options;
+    const struct pm_options *o = core->config.options;
     uint64_t healthy_ms = o->min_uptime_ms ? o->min_uptime_ms : HEALTHY_MS;
     if (healthy_ms < s->backoff_ms)
         healthy_ms = s->backoff_ms;
@@ -181,9 +181,9 @@ static void tell(struct pm_core *core, struct pm_story *story)
         pm_text_copy(why, sizeof(why), verdict->why);
     else
         (void)snprintf(why, sizeof(why), "restart %u of %u", story->restart,
-                       core->config.options.max_restarts);
+                       core->config.options->max_restarts);
     log_failure(core, "decision", story->failure, pm_verdict_name(verdict->action), why);
-    (void)pm_sentence_decision(story, &core->config.options, line, sizeof(line));
+    (void)pm_sentence_decision(story, core->config.options, line, sizeof(line));
     if (verdict->action == PM_VERDICT_IGNORE && !pm_cause_is_loss(story->failure->cause))
         pm_say_verbose(core, "%s", line);
     else
@@ -274,7 +274,7 @@ static struct pm_verdict judge(struct pm_core *core, const struct pm_failure *fa
                                struct pm_history *ret_history)
 {
     struct pm_supervisor *s = core->supervisor;
-    const struct pm_options *o = &core->config.options;
+    const struct pm_options *o = core->config.options;
     bool deciding = s->state == PM_STATE_HALTING || s->state == PM_STATE_PLACING;
     bool joining = !deciding && failure->rank != PM_RANK_NONE &&
                    pm_supervisor_again_joins(s, failure->rank, core->now_ns);

@@ -139,7 +139,7 @@ static void name_late(struct pm_core *core)
 static void forming_timed_out(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
-    const struct pm_options *o = &core->config.options;
+    const struct pm_options *o = core->config.options;
     char text[32], nodes[PM_TEXT_CAP];
     s->step_is_foreign = true;
     if (!s->first_join_ns) {
@@ -193,7 +193,7 @@ static void enter_starting(struct pm_core *core, enum pm_state from)
     s->last_port = s->wanted.port;
     s->last_port_serial = s->seen.port_serial;
     pm_supervisor_want(core, PM_PHASE_START);
-    pm_supervisor_arm(core, core->config.options.start_timeout_ms);
+    pm_supervisor_arm(core, core->config.options->start_timeout_ms);
 }
 
 static enum pm_input starting(struct pm_core *core)
@@ -270,7 +270,7 @@ void pm_supervisor_rank_stuck(struct pm_core *core, uint32_t rank)
     char text[32];
     (void)refuse(core, PM_EXIT_LOST, "pm-supervise: rank %u did not start again within %s; stopping",
                  rank,
-                 pm_duration_format(core->config.options.start_timeout_ms, text, sizeof(text)));
+                 pm_duration_format(core->config.options->start_timeout_ms, text, sizeof(text)));
     (void)pm_supervisor_fire(core, PM_IN_STOP);
 }
 
@@ -278,7 +278,7 @@ void pm_supervisor_rank_stuck(struct pm_core *core, uint32_t rank)
 
 static uint64_t halt_bound_ms(const struct pm_core *core)
 {
-    const struct pm_options *o = &core->config.options;
+    const struct pm_options *o = core->config.options;
     return o->grace_ms + PM_REAP_MS + o->node_timeout_ms + 1000;
 }
 
@@ -312,7 +312,7 @@ static void enter_placing(struct pm_core *core, enum pm_state from)
 {
     (void)from;
     struct pm_supervisor *s = core->supervisor;
-    const struct pm_options *o = &core->config.options;
+    const struct pm_options *o = core->config.options;
     s->halted_ns = s->ready_ns = s->judged_ns = core->now_ns;
     s->place_ns = s->decided_ns + s->backoff_ms * PM_MS;
     pm_supervisor_arm(core, s->backoff_ms + PM_PORT_WAIT_MS + 2 * o->node_timeout_ms +
@@ -454,7 +454,7 @@ static void forming_timers(struct pm_core *core)
     if (!s->first_join_ns || !s->launched || s->ready_ns)
         return;
     uint64_t window_ns = after(s->first_join_ns, s->join_window_ms);
-    if (core->now_ns > window_ns + core->config.options.node_timeout_ms * PM_MS / 8) {
+    if (core->now_ns > window_ns + core->config.options->node_timeout_ms * PM_MS / 8) {
         s->first_join_ns = core->now_ns; // we slept: give them their time again
         return;
     }

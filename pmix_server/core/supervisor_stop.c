@@ -19,7 +19,7 @@
 
 static uint64_t stop_bound_ms(const struct pm_core *core)
 {
-    const struct pm_options *o = &core->config.options;
+    const struct pm_options *o = core->config.options;
     return o->grace_ms + PM_REAP_MS + o->node_timeout_ms;
 }
 
@@ -51,7 +51,7 @@ void pm_supervisor_end_next(struct pm_core *core, enum pm_end_stage stage)
     case PM_END_KILL:
         pm_say(core, "pm-supervise: some ranks have outlived the stop; killing them");
         pm_supervisor_want(core, PM_PHASE_KILL);
-        pm_supervisor_arm(core, PM_REAP_MS + core->config.options.node_timeout_ms);
+        pm_supervisor_arm(core, PM_REAP_MS + core->config.options->node_timeout_ms);
         break;
     case PM_END_SHIMS:
         end_shims(core);
@@ -119,7 +119,7 @@ void pm_supervisor_enter_stopping(struct pm_core *core, enum pm_state from)
     if (from == PM_STATE_FORMING || from == PM_STATE_PLACING) {
         pm_supervisor_end_next(core, PM_END_SHIMS);
     } else if (s->user_stop && !s->ranks_untold && from != PM_STATE_HALTING) {
-        wait_for_ranks(core, PM_PHASE_DRAIN, PM_USER_STOP_MS + core->config.options.grace_ms);
+        wait_for_ranks(core, PM_PHASE_DRAIN, PM_USER_STOP_MS + core->config.options->grace_ms);
     } else {
         pm_collective_epoch_over(core, s->wanted.epoch);
         wait_for_ranks(core, PM_PHASE_STOP, stop_bound_ms(core));

@@ -51,9 +51,10 @@ static void on_bound(evutil_socket_t fd, short what, void *arg)
 static struct pm_core *core_new(void)
 {
     struct pm_core *core = NULL;
-    struct pm_core_config config = {.node = PM_NODE_COORDINATOR, .launch = 1};
-    pm_options_default(&config.options);
-    config.options.start_timeout_ms = START_TIMEOUT_MS;
+    static struct pm_options options; // as long as the core
+    struct pm_core_config config = {.node = PM_NODE_COORDINATOR, .launch = 1, .options = &options};
+    pm_options_default(&options);
+    options.start_timeout_ms = START_TIMEOUT_MS;
     KTH_CHECK(pm_core_new(&config, pm_clock_ns(), &core) == 0, "no memory");
     return core;
 }

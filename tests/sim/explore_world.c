@@ -15,11 +15,13 @@ uint8_t x_only;
 
 // --- birth, copies, end --------------------------------------------------------------------------
 
-static void options(struct pm_options *o)
+static const struct pm_options *options(void)
 {
-    struct sim_params p;
+    static struct sim_params p;
+    struct pm_options *o = &p.options;
+    if (o->fanout)
+        return o;
     sim_params_calm(&p);
-    *o = p.options;
     o->max_restarts = 1;
     o->min_uptime_ms = 0;
     o->grace_ms = 500;
@@ -28,6 +30,7 @@ static void options(struct pm_options *o)
     o->start_timeout_ms = 8000;
     o->join_window_ms = 4000;
     o->fanout = 2;
+    return o;
 }
 
 static struct x_core *new_core(uint32_t slot, uint64_t now_ns)
@@ -35,8 +38,8 @@ static struct x_core *new_core(uint32_t slot, uint64_t now_ns)
     char list[32], addresses[32];
     struct x_core *c = sim_alloc(1, sizeof(*c));
     struct pm_core_config config = {.node = slot == x_nnodes ? PM_NODE_COORDINATOR : slot,
-                                    .launch = 1};
-    options(&config.options);
+                                    .launch = 1,
+                                    .options = options()};
     (void)snprintf(list, sizeof(list), "node[0-%u]", x_nnodes - 1);
     (void)snprintf(addresses, sizeof(addresses), "10.0.0.%u:4000", slot);
     config.addresses = addresses;

@@ -126,6 +126,7 @@ struct scale_times {
 
 struct scale {
     struct scale_config config;
+    struct pm_options options; // of all cores
     uint32_t n; // processes: nodes, then the coordinator
     struct scale_proc *procs;
     struct scale_rank *ranks; // by node and local task

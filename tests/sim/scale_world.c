@@ -290,8 +290,7 @@ static void agent_new(struct scale *w, uint32_t node, uint32_t block)
     struct pm_core_config config = {.node = node, .launch = 1, .nnodes = c->nnodes,
                                     .ntasks = c->nnodes * c->per_node, .n_local = c->per_node,
                                     .local_ranks = ranks, .addresses = addresses,
-                                    .nodelist = nodelist};
-    options_of(c, &config.options);
+                                    .nodelist = nodelist, .options = &w->options};
     SIM_ASSERT(pm_core_new(&config, w->now_ns, &w->procs[node].core) == 0);
     w->procs[node].busy_ns = w->now_ns;
     for (uint32_t n = node; n >= c->fanout; n = n / c->fanout - 1)
@@ -319,8 +318,8 @@ struct scale *scale_new(const struct scale_config *config)
     SIM_ASSERT(w->procs && w->ranks);
     for (uint32_t i = 0; i < w->n; i++)
         w->procs[i] = (struct scale_proc){.timer_ns = SIM_NEVER, .level = 1};
-    struct pm_core_config c = {.node = PM_NODE_COORDINATOR, .launch = 1};
-    options_of(config, &c.options);
+    options_of(config, &w->options);
+    struct pm_core_config c = {.node = PM_NODE_COORDINATOR, .launch = 1, .options = &w->options};
     SIM_ASSERT(pm_core_new(&c, w->now_ns, &w->procs[config->nnodes].core) == 0);
     return w;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+static const struct pm_options no_options;
 static struct net *the_net; // the stand-ins below have no other way to find it
 
 static void *need(void *p)
@@ -164,6 +165,7 @@ static void init_core(struct net *net, uint32_t i, struct pm_world *world)
     struct pm_core *core = &net->cores[i];
     core->coordinator = i == net->n;
     core->config.node = core->coordinator ? PM_NODE_COORDINATOR : i;
+    core->config.options = &no_options;
     core->world = *world;
     core->world_known = true;
     if (pm_collective_new(core) < 0)

@@ -495,7 +495,7 @@ struct harness *harness_new(const struct harness_config *config)
     struct pm_core_config c = {
         .node = PM_NODE_COORDINATOR,
         .launch = 1,
-        .options = h->options,
+        .options = &h->options,
         .wait_ms = config->wait_ms,
         .isolation_floor = config->isolation_floor,
     };
@@ -573,7 +573,7 @@ void harness_start_agent(struct harness *h, uint32_t node)
     struct pm_core_config c = {
         .node = node,
         .launch = 1,
-        .options = h->options,
+        .options = &h->options,
         .nnodes = h->config.nnodes,
         .ntasks = h->config.nnodes * per_node,
         .n_local = per_node,

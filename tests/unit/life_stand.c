@@ -159,10 +159,11 @@ static void stand_new(const struct pm_options *o)
     stand.core.out = &stand.out;
     stand.core.config.launch = 7;
     stand.core.config.addresses = "login1:40123";
+    stand.core.config.options = &stand.options;
     if (o)
-        stand.core.config.options = *o;
+        stand.options = *o;
     else
-        stand_options(&stand.core.config.options);
+        stand_options(&stand.options);
 }
 
 void stand_coordinator(uint32_t nnodes, uint32_t per_node, const struct pm_options *o)

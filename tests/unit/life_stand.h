@@ -11,6 +11,7 @@
 
 struct stand {
     struct pm_core core;
+    struct pm_options options; // of the core
     struct pm_actions out;   // of all steps since stand_forget()
     struct pm_wanted wanted; // the newest that went down
     uint32_t n_wanted;       // how many went down
