@@ -13,8 +13,8 @@
 #define PM_TESTS_SIM_SCALE_H
 
 #include "pmix_server/core/core.h"
-#include "tests/sim/heap.h"
 #include "tests/sim/scale_costs.h"
+#include "tests/sim/scale_queue.h"
 #include "tests/sim/sim.h"
 
 enum scale_map { SCALE_BLOCK = 0, SCALE_CYCLIC, SCALE_MOVED, SCALE_MAP_MAX };
@@ -98,15 +98,32 @@ struct scale_frame {
     uint8_t data[];
 };
 
+// What an agent and its shims and server tell each other. There are millions under way, so no pm_event.
+struct scale_fact {
+    uint8_t type; // enum pm_event_type; from the agent: enum pm_action_type
+    uint8_t local;
+    bool collect;
+    uint8_t job_state;
+    uint16_t port;
+    uint32_t rank;
+    uint32_t epoch;
+    uint32_t incarnation;
+    uint32_t pid;
+    int32_t status; // of a rank that has ended; from the agent: the signal
+    uint64_t id;
+};
+
 struct scale_item {
-    struct scale_frame *frame;
-    uint32_t wire;
-    uint8_t end;
-    uint8_t link_end;
-    bool local; // came over a local socket
-    bool first; // cost of the cipher is paid already
-    struct pm_event event;
-    uint32_t next_free;
+    union {
+        struct { // over a link
+            struct scale_frame *frame;
+            uint32_t wire;
+            uint8_t end;
+            uint8_t link_end;
+        };
+        struct scale_fact fact; // over a local socket
+        uint32_t next_free;
+    };
 };
 
 // When the last of them happened.
@@ -135,7 +152,7 @@ struct scale {
     struct scale_item *items;
     uint32_t n_items, cap_items;
     uint32_t free_item; // index + 1, 0: none
-    struct sim_heap heap;
+    struct scale_queue queue;
     struct sim_rng net;
     struct scale_times times;
     enum pm_state state; // of the coordinator
@@ -163,14 +180,16 @@ void scale_host_dies(struct scale *w, uint32_t node);
 // Until pred or `limit_ms` later; returns the last pred.
 bool scale_run(struct scale *w, bool (*pred)(const struct scale *w), uint64_t limit_ms);
 void scale_idle(struct scale *w, uint64_t ms);
-uint64_t scale_core_bytes(const struct scale *w, uint32_t proc); // memory that a copy of the core takes
+// Memory that a copy of a core takes, the mean of n from `first` on, each `step`th.
+#define SCALE_COPIES_MAX 16u
+uint64_t scale_core_bytes(const struct scale *w, uint32_t first, uint32_t n, uint32_t step);
 
 // --- scale_local.c: shims, ranks, servers ---
 // A local event for the agent, which its shim or server sends at at_ns.
-void scale_post(struct scale *w, uint32_t node, uint64_t at_ns, struct pm_event event);
+void scale_post(struct scale *w, uint32_t node, uint64_t at_ns, struct scale_fact fact);
 // A shim has read what its agent wrote. A rank dies at once when it is told to; a new one connects at
 // once when it has been made.
-void scale_shim_reads(struct scale *w, uint32_t node, struct pm_event told, uint64_t at_ns);
+void scale_shim_reads(struct scale *w, uint32_t node, struct scale_fact told, uint64_t at_ns);
 // What the shell does for an action that is no SEND.
 void scale_act(struct scale *w, uint32_t proc, const struct pm_action *a);
 void scale_rank_dies(struct scale *w, uint32_t node, uint32_t local, int32_t wait_status);

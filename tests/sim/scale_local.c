@@ -6,11 +6,10 @@
 
 #define SIGTERM_NO 15
 
-void scale_post(struct scale *w, uint32_t node, uint64_t at_ns, struct pm_event event)
+void scale_post(struct scale *w, uint32_t node, uint64_t at_ns, struct scale_fact fact)
 {
     uint32_t i = scale_item_new(w);
-    w->items[i].event = event;
-    w->items[i].local = true;
+    w->items[i].fact = fact;
     scale_push(w, at_ns + (uint64_t)w->config.costs.local_send_ns, SCALE_LOCAL, node, i);
 }
 
@@ -31,9 +30,9 @@ static void rank_says(struct scale *w, uint32_t node, uint32_t local, uint64_t a
 {
     const struct scale_rank *r = rank_of(w, node, local);
     scale_post(w, node, at_ns,
-               (struct pm_event){.type = type, .local = local, .rank = r->rank, .epoch = r->epoch,
-                                 .incarnation = r->incarnation, .pid = ++w->next_pid,
-                                 .wait_status = wait_status});
+               (struct scale_fact){.type = (uint8_t)type, .local = (uint8_t)local, .rank = r->rank,
+                                   .epoch = r->epoch, .incarnation = r->incarnation,
+                                   .pid = ++w->next_pid, .status = wait_status});
 }
 
 static void rank_ends(struct scale *w, uint32_t node, uint32_t local, uint64_t at_ns, int32_t status)
@@ -50,10 +49,10 @@ void scale_rank_dies(struct scale *w, uint32_t node, uint32_t local, int32_t wai
     rank_ends(w, node, local, w->now_ns, wait_status);
 }
 
-void scale_shim_reads(struct scale *w, uint32_t node, struct pm_event told, uint64_t at_ns)
+void scale_shim_reads(struct scale *w, uint32_t node, struct scale_fact told, uint64_t at_ns)
 {
     struct scale_rank *r = rank_of(w, node, told.local);
-    if (told.status == PM_ACTION_START_RANK) {
+    if (told.type == PM_ACTION_START_RANK) {
         scale_latest(&w->times.start_ns, at_ns);
         *r = (struct scale_rank){.alive = true, .rank = told.rank, .epoch = told.epoch,
                                  .incarnation = told.incarnation};
@@ -62,19 +61,19 @@ void scale_shim_reads(struct scale *w, uint32_t node, struct pm_event told, uint
         rank_says(w, node, told.local, at_ns + 1, PM_EVENT_CONNECTED, 0);
         return;
     }
-    bool deadly = told.status == PM_ACTION_KILL_RANK || told.signal == SIGTERM_NO;
+    bool deadly = told.type == PM_ACTION_KILL_RANK || told.status == SIGTERM_NO;
     if (deadly)
-        rank_ends(w, node, told.local, at_ns, told.signal ? told.signal : 9);
-    if (told.status == PM_ACTION_KILL_RANK)
+        rank_ends(w, node, told.local, at_ns, told.status ? told.status : 9);
+    if (told.type == PM_ACTION_KILL_RANK)
         rank_says(w, node, told.local, at_ns + 1, PM_EVENT_RANK_GONE, 0);
 }
 
 static void to_shim(struct scale *w, uint32_t node, const struct pm_action *a)
 {
     uint32_t i = scale_item_new(w);
-    w->items[i].event = (struct pm_event){.status = (int32_t)a->type, .local = a->local,
-                                          .rank = a->rank, .epoch = a->epoch, .signal = a->signal,
-                                          .incarnation = a->incarnation};
+    w->items[i].fact = (struct scale_fact){.type = (uint8_t)a->type, .local = (uint8_t)a->local,
+                                           .rank = a->rank, .epoch = a->epoch, .status = a->signal,
+                                           .incarnation = a->incarnation};
     uint64_t at_ns = tell(w, node);
     if (a->type == PM_ACTION_SIGNAL_RANK)
         scale_latest(&w->times.term_ns, at_ns);
@@ -86,8 +85,8 @@ static void to_shim(struct scale *w, uint32_t node, const struct pm_action *a)
 static void prepare(struct scale *w, uint32_t node, const struct pm_action *a)
 {
     uint64_t at_ns = tell(w, node);
-    scale_post(w, node, at_ns, (struct pm_event){.type = PM_EVENT_SERVER_READY, .epoch = a->epoch});
-    scale_post(w, node, at_ns, (struct pm_event){.type = PM_EVENT_PORT, .port = (uint16_t)(20000 + node % 9999)});
+    scale_post(w, node, at_ns, (struct scale_fact){.type = PM_EVENT_SERVER_READY, .epoch = a->epoch});
+    scale_post(w, node, at_ns, (struct scale_fact){.type = PM_EVENT_PORT, .port = (uint16_t)(20000 + node % 9999)});
 }
 
 static void fence_done(struct scale *w, uint32_t node, const struct pm_action *a)
@@ -120,14 +119,14 @@ void scale_act(struct scale *w, uint32_t proc, const struct pm_action *a)
     case PM_ACTION_NOTIFY:
         if (a->last)
             scale_post(w, proc, tell(w, proc),
-                 (struct pm_event){.type = PM_EVENT_NOTIFIED, .epoch = a->epoch});
+                 (struct scale_fact){.type = PM_EVENT_NOTIFIED, .epoch = a->epoch});
         break;
     case PM_ACTION_FENCE_DONE:
         fence_done(w, proc, a);
         break;
     case PM_ACTION_ASK_JOB_STATE:
         scale_post(w, proc, w->procs[proc].busy_ns + 10 * SIM_MS,
-                   (struct pm_event){.type = PM_EVENT_JOB_STATE, .job_state = PM_JOB_RUNNING});
+                   (struct scale_fact){.type = PM_EVENT_JOB_STATE, .job_state = PM_JOB_RUNNING});
         break;
     case PM_ACTION_DIE:
     case PM_ACTION_EXIT:

@@ -7,7 +7,6 @@
 #define LIMIT_MS   60000
 #define SETTLE_MS  12 // what is still on its way, and the pauses between two reports
 #define LOSS_MS    100000 // a small world doubts itself first
-#define SAMPLES    16 // cores whose memory is measured
 
 static const char *const names[SCALE_PHASE_MAX] = {
     [SCALE_JOIN] = "join and map spread",  [SCALE_START] = "all ranks run",
@@ -155,16 +154,11 @@ static void lose_node(struct scale *w, struct scale_result *r)
 
 static void measure_memory(const struct scale *w, struct scale_result *r)
 {
-    uint32_t n = w->config.nnodes < SAMPLES ? w->config.nnodes : SAMPLES;
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i < n; i++) { // the first ones have most children
-        uint32_t node = i < n / 2 ? i : (uint32_t)((uint64_t)w->config.nnodes * i / n);
-        uint64_t bytes = scale_core_bytes(w, node);
-        sum += i < n / 2 ? 0 : bytes;
-        r->core_max = bytes > r->core_max ? bytes : r->core_max;
-    }
-    r->core_mean = sum / (n - n / 2);
-    r->core_coordinator = scale_core_bytes(w, w->config.nnodes);
+    uint32_t nnodes = w->config.nnodes, most = nnodes - nnodes / 2; // these have no children
+    uint32_t n = most < SCALE_COPIES_MAX ? most : SCALE_COPIES_MAX;
+    r->core_mean = scale_core_bytes(w, nnodes / 2, n, most / n);
+    r->core_most = scale_core_bytes(w, 0, 1, 1);
+    r->core_coordinator = scale_core_bytes(w, nnodes, 1, 1);
     const struct pm_world *world = pm_core_world(w->procs[0].core);
     r->world_bytes = world->nranks * sizeof(*world->node_of_rank) +
                      world->nnodes * sizeof(*world->ranks_of_node);

@@ -41,7 +41,7 @@ struct scale_plan {
 struct scale_result {
     struct scale_sample phases[SCALE_PHASE_MAX];
     uint64_t payload; // bytes of the whole collecting fence
-    uint64_t core_mean, core_max, core_coordinator, world_bytes; // memory
+    uint64_t core_mean, core_most, core_coordinator, world_bytes; // memory
     uint64_t events, frames, sealed;
     uint32_t depth;
     uint32_t orphans;

@@ -2,6 +2,7 @@
 //
 // Processes, local sockets and time of scale mode; see scale.h.
 #include <malloc.h>
+#include <pthread.h>
 #include <string.h>
 #include <time.h>
 
@@ -13,6 +14,7 @@
 #define FIRST_MOST_NS (200 * SIM_US)
 #define MEASURED_ONE_IN 8u
 #define OUTLIER     4.0
+#define LARGE_BLOCK (1u << 20)
 
 // --- queue -------------------------------------------------------------------------------------------
 
@@ -33,20 +35,19 @@ uint32_t scale_item_new(struct scale *w)
     return w->n_items++;
 }
 
-static void item_free(struct scale *w, uint32_t i)
+static void item_free(struct scale *w, uint32_t kind, uint32_t i)
 {
-    struct scale_frame *frame = w->items[i].frame;
+    struct scale_frame *frame = kind == SCALE_FRAME ? w->items[i].frame : NULL;
     if (frame && --frame->refs == 0)
         free(frame);
-    w->items[i].frame = NULL;
     w->items[i].next_free = w->free_item;
     w->free_item = i + 1;
 }
 
 void scale_push(struct scale *w, uint64_t at_ns, uint32_t kind, uint32_t proc, uint32_t item)
 {
-    sim_heap_push(&w->heap, (struct sim_entry){.at_ns = at_ns, .kind = kind, .a = proc, .b = item,
-                                               .stamp = at_ns});
+    scale_queue_push(&w->queue, (struct sim_entry){.at_ns = at_ns, .kind = kind, .a = proc, .b = item,
+                                                   .stamp = at_ns});
 }
 
 uint32_t scale_node(const struct scale *w, uint32_t proc)
@@ -178,10 +179,13 @@ void scale_step(struct scale *w, uint32_t proc, uint64_t at_ns, uint64_t cost_ns
     arm(w, proc);
 }
 
-static void local_arrives(struct scale *w, uint32_t node, uint32_t item, uint64_t at_ns)
+static void local_arrives(struct scale *w, uint32_t node, const struct scale_fact *f, uint64_t at_ns)
 {
     const struct scale_costs *c = &w->config.costs;
-    struct pm_event event = w->items[item].event;
+    struct pm_event event = {.type = (enum pm_event_type)f->type, .local = f->local, .rank = f->rank,
+                             .epoch = f->epoch, .incarnation = f->incarnation, .pid = f->pid,
+                             .wait_status = f->status, .port = f->port, .job_state = f->job_state,
+                             .id = f->id, .flag_collect = f->collect};
     struct pm_span span = {0, w->config.nnodes * w->config.per_node - 1};
     const struct pm_set all = {.spans = &span, .n = 1, .cap = 1};
     const uint8_t byte = 1; // stands for all that this node's ranks contribute
@@ -205,43 +209,51 @@ static void timer(struct scale *w, uint32_t proc, const struct sim_entry *entry)
     scale_step(w, proc, entry->at_ns, 0, &event);
 }
 
-static void one(struct scale *w)
+static void one(struct scale *w, const struct sim_entry *e)
 {
-    struct sim_entry e = sim_heap_pop(&w->heap);
-    struct scale_proc *p = &w->procs[e.a];
-    scale_latest(&w->now_ns, e.at_ns);
-    if (e.kind == SCALE_TIMER) {
+    struct scale_proc *p = &w->procs[e->a];
+    scale_latest(&w->now_ns, e->at_ns);
+    if (e->kind == SCALE_TIMER) {
         if (p->core && !p->off)
-            timer(w, e.a, &e);
+            timer(w, e->a, e);
         return;
     }
-    if (p->off) {
-        item_free(w, e.b);
-        return;
+    if (e->kind == SCALE_LOCAL || e->kind == SCALE_SHIM) {
+        struct scale_fact fact = w->items[e->b].fact; // a copy: the list may move
+        if (!p->off && e->kind == SCALE_LOCAL)
+            local_arrives(w, e->a, &fact, e->at_ns);
+        else if (!p->off)
+            scale_shim_reads(w, e->a, fact, e->at_ns);
+    } else if (!p->off) {
+        scale_net_arrives(w, e->a, e->kind, e->b, e->at_ns);
     }
-    if (e.kind == SCALE_LOCAL)
-        local_arrives(w, e.a, e.b, e.at_ns);
-    else if (e.kind == SCALE_SHIM)
-        scale_shim_reads(w, e.a, w->items[e.b].event, e.at_ns);
-    else
-        scale_net_arrives(w, e.a, e.kind, e.b, e.at_ns);
-    item_free(w, e.b);
+    item_free(w, e->kind, e->b);
+}
+
+static bool window(struct scale *w, uint64_t until_ns)
+{
+    struct sim_entry e;
+    if (!scale_queue_begin(&w->queue, until_ns))
+        return false;
+    while (scale_queue_next(&w->queue, &e))
+        one(w, &e);
+    return true;
 }
 
 bool scale_run(struct scale *w, bool (*pred)(const struct scale *w), uint64_t limit_ms)
 {
-    uint64_t until = w->now_ns + limit_ms * SIM_MS;
-    while (!pred(w) && w->heap.n > 0 && w->heap.list[0].at_ns <= until)
-        one(w);
+    uint64_t until_ns = w->now_ns + limit_ms * SIM_MS;
+    while (!pred(w) && window(w, until_ns))
+        ;
     return pred(w);
 }
 
 void scale_idle(struct scale *w, uint64_t ms)
 {
-    uint64_t until = w->now_ns + ms * SIM_MS;
-    while (w->heap.n > 0 && w->heap.list[0].at_ns <= until)
-        one(w);
-    scale_latest(&w->now_ns, until);
+    uint64_t until_ns = w->now_ns + ms * SIM_MS;
+    while (window(w, until_ns))
+        ;
+    scale_latest(&w->now_ns, until_ns);
 }
 
 // --- life --------------------------------------------------------------------------------------------
@@ -311,7 +323,8 @@ struct scale *scale_new(const struct scale_config *config)
     w->unit = config->fence_bytes * config->per_node;
     w->now_ns = SIM_S;
     w->net = sim_rng_of(config->seed, 1);
-    w->heap.ties = sim_rng_of(config->seed, 3);
+    uint64_t hop_ns = config->latency.hop_ns, slow_ns = config->latency.slow_ns;
+    scale_queue_init(&w->queue, slow_ns < hop_ns ? slow_ns : hop_ns, sim_rng_of(config->seed, 3));
     w->procs = calloc(w->n, sizeof(*w->procs));
     w->ranks = calloc((size_t)config->nnodes * config->per_node, sizeof(*w->ranks));
     w->cipher = scale_cipher_new();
@@ -335,26 +348,26 @@ void scale_launch(struct scale *w)
     for (uint32_t node = 0; node < c->nnodes; node++) {
         w->now_ns = start_ns;
         agent_new(w, node, blocks[node]);
-        scale_post(w, node, start_ns, (struct pm_event){.type = PM_EVENT_PORT, .port = 20000});
+        scale_post(w, node, start_ns, (struct scale_fact){.type = PM_EVENT_PORT, .port = 20000});
         for (uint32_t i = 0; i < c->per_node; i++)
             scale_post(w, node, start_ns,
-                 (struct pm_event){.type = PM_EVENT_SHIM_JOINED, .local = i, .pid = ++w->next_pid});
+                 (struct scale_fact){.type = PM_EVENT_SHIM_JOINED, .local = (uint8_t)i, .pid = ++w->next_pid});
     }
     free(blocks);
 }
 
 void scale_free(struct scale *w)
 {
-    while (w->heap.n > 0) {
-        struct sim_entry e = sim_heap_pop(&w->heap);
-        if (e.kind != SCALE_TIMER)
-            item_free(w, e.b);
-    }
+    struct sim_entry e;
+    while (scale_queue_begin(&w->queue, UINT64_MAX))
+        while (scale_queue_next(&w->queue, &e))
+            if (e.kind != SCALE_TIMER)
+                item_free(w, e.kind, e.b);
     for (uint32_t i = 0; i < w->n; i++) {
         pm_core_free(w->procs[i].core);
         free(w->procs[i].ends);
     }
-    sim_heap_done(&w->heap);
+    scale_queue_done(&w->queue);
     scale_cipher_free(w->cipher);
     free(w->procs);
     free(w->ranks);
@@ -363,8 +376,19 @@ void scale_free(struct scale *w)
     free(w);
 }
 
+// What was freed is sorted when a large block is asked for, some thousand blocks at a time; here, so that
+// no step pays for it.
+static void tidy_heap(void)
+{
+    for (int i = 0; i < 1000; i++) {
+        void *volatile block = malloc(LARGE_BLOCK);
+        free(block);
+    }
+}
+
 void scale_forget_loads(struct scale *w)
 {
+    tidy_heap();
     for (uint32_t i = 0; i < w->n; i++)
         w->procs[i].load = (struct scale_load){0};
     // The same kind of step may do something else now: what is new soon outweighs what was.
@@ -381,8 +405,8 @@ void scale_fence(struct scale *w, uint64_t at_ns, bool collect)
     w->fence_id++;
     for (uint32_t node = 0; node < w->config.nnodes; node++)
         scale_post(w, node, at_ns,
-             (struct pm_event){.type = PM_EVENT_FENCE, .epoch = pm_core_epoch(w->procs[w->n - 1].core),
-                               .id = w->fence_id, .flag_collect = collect});
+             (struct scale_fact){.type = PM_EVENT_FENCE, .epoch = pm_core_epoch(w->procs[w->n - 1].core),
+                                 .id = w->fence_id, .collect = collect});
 }
 
 void scale_host_dies(struct scale *w, uint32_t node)
@@ -390,12 +414,37 @@ void scale_host_dies(struct scale *w, uint32_t node)
     w->procs[node].off = true;
 }
 
-uint64_t scale_core_bytes(const struct scale *w, uint32_t proc)
+struct copies {
+    const struct scale *w;
+    uint32_t first, n, step;
+    uint64_t bytes; // of all of them
+};
+
+static void *copy(void *arg)
 {
+    struct copies *c = arg;
+    struct pm_core *cores[SCALE_COPIES_MAX];
+    void *volatile first = malloc(1); // makes what a thread needs for itself
     const struct mallinfo2 before = mallinfo2();
-    struct pm_core *copy = pm_core_clone(w->procs[proc].core);
+    for (uint32_t i = 0; i < c->n; i++) {
+        cores[i] = pm_core_clone(c->w->procs[c->first + i * c->step].core);
+        SIM_ASSERT(cores[i]);
+    }
     const struct mallinfo2 after = mallinfo2();
-    SIM_ASSERT(copy);
-    pm_core_free(copy);
-    return after.uordblks + after.hblkhd - before.uordblks - before.hblkhd;
+    for (uint32_t i = 0; i < c->n; i++)
+        pm_core_free(cores[i]);
+    free(first);
+    c->bytes = after.uordblks + after.hblkhd - before.uordblks - before.hblkhd;
+    return NULL;
+}
+
+// In a thread: what another one keeps at hand counts as used already, and a new one has nothing at hand.
+// mallinfo2() looks at all that is free, so it is asked once for many.
+uint64_t scale_core_bytes(const struct scale *w, uint32_t first, uint32_t n, uint32_t step)
+{
+    pthread_t thread;
+    struct copies c = {.w = w, .first = first, .n = n, .step = step};
+    SIM_ASSERT(n > 0 && n <= SCALE_COPIES_MAX);
+    SIM_ASSERT(pthread_create(&thread, NULL, copy, &c) == 0 && pthread_join(thread, NULL) == 0);
+    return c.bytes / n;
 }
