@@ -33,6 +33,7 @@ struct pm_collective *pm_collective_free(struct pm_collective *c)
     free(c->modexes);
     free(c->fetches);
     pm_set_done(&c->lost);
+    pm_flow_done(&c->flow);
     free(c);
     return NULL;
 }
@@ -87,8 +88,9 @@ struct pm_collective *pm_collective_clone(const struct pm_collective *c)
     copy->fetches = NULL;
     copy->n_signatures = copy->n_modexes = copy->n_fetches = 0;
     copy->lost = (struct pm_set){0};
+    copy->flow = (struct pm_flow){0};
     if (!clone_signatures(copy, c) || !clone_modexes(copy, c) ||
-        pm_set_copy(&copy->lost, &c->lost) < 0)
+        !pm_flow_clone(&copy->flow, &c->flow) || pm_set_copy(&copy->lost, &c->lost) < 0)
         return pm_collective_free(copy);
     return copy;
 }
@@ -133,6 +135,7 @@ void pm_collective_digest(const struct pm_collective *c, uint64_t now_ns, struct
     pm_digest_u64(d, c->n_signatures);
     for (uint32_t i = 0; i < c->n_signatures; i++)
         digest_signature(c->signatures[i], now_ns, d);
+    pm_flow_digest(&c->flow, d);
     pm_digest_u64(d, c->lost_epoch);
     pm_digest_set(d, &c->lost);
     pm_modex_digest(c, now_ns, d);
@@ -234,7 +237,11 @@ void pm_collective_frame(struct pm_core *core, uint32_t link, uint32_t from, uin
         pm_fence_frame_up(core, from, r);
         break;
     case PM_FRAME_FENCE_DOWN:
-        pm_fence_frame_down(core, from, r);
+    case PM_FRAME_FENCE_BEGIN:
+        pm_fence_frame_down(core, type, r);
+        break;
+    case PM_FRAME_FENCE_PIECE:
+        pm_fence_frame_piece(core, r);
         break;
     case PM_FRAME_MODEX_ASK:
         pm_modex_frame_ask(core, from, r);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the parts of the collective module share: signature.c (sets of participants and what is
-// known of them), fence.c (contributions up, one decision, result down), modex.c (one rank's blob
-// for one that wants it), collective.c (life, dispatch, copy, digest).
+// known of them), fence.c (contributions up), fence_root.c (one decision), fence_result.c and
+// fence_down.c (result down), modex.c (one rank's blob for one that wants it), collective.c (life,
+// dispatch, copy, digest).
 //
 // A fence is (epoch, set of participating ranks, number): the same set may fence again and again,
 // and every node counts its own fences per set, so equal numbers meet. A "signature" is an epoch
 // and a set; it lives until its epoch is over, because the count does. Group operations will be a
-// further kind of record beside the fences of a signature; frame types 0x34 and up are free for
+// further kind of record beside the fences of a signature; frame types 0x36 and up are free for
 // them.
 //
 // Fence frames carry the content hash of the set; the content itself only until the peer has it on
@@ -18,7 +19,7 @@
 #include "pmix_server/core/internal.h"
 
 #define PM_FENCE_DATA_MAX (64u << 20)    // bytes that one node may contribute
-#define PM_FENCE_RESULT_MAX (192u << 20) // bytes of a result; a frame must hold it
+#define PM_FENCE_RESULT_MAX (192u << 20) // bytes of a result
 #define PM_FENCE_PENDING_MAX 65536u      // undecided fences a node keeps
 // Sets of one epoch at the coordinator; agents keep twice that, so that it is always the
 // coordinator who refuses one.
@@ -46,6 +47,11 @@ enum pm_collective_frame {
     PM_FRAME_MODEX_ASK = 0x32,
     // u32 epoch, u32 node asking, u32 rank, i32 status, bytes
     PM_FRAME_MODEX_ANSWER = 0x33,
+    // Down, a success of more than one piece: as FENCE_DOWN, with the first bytes; then u32 bytes in
+    // all. What is missing follows on the same link, in order, as FENCE_PIECE.
+    PM_FRAME_FENCE_BEGIN = 0x34,
+    // Down: key, u32 bytes before it, bytes.
+    PM_FRAME_FENCE_PIECE = 0x35,
 };
 // key: u32 epoch, u64 hash of the set, u64 number, u8 1: the set follows.
 
@@ -131,6 +137,25 @@ struct pm_fetch {
     struct pm_set nodes;  // that ask, maybe this one
 };
 
+struct pm_fence_key {
+    uint32_t epoch;
+    uint64_t hash;
+    uint64_t seq;
+    bool has_ranks;
+    struct pm_set ranks;
+};
+
+// A result that comes in pieces and goes on in pieces (fence_down.c). There is one: the coordinator
+// sends all pieces of a result in one go, so on a link no other such result comes in between.
+struct pm_flow {
+    struct pm_fence_key key; // of the fence; without its ranks
+    size_t total;           // bytes of the result; 0: nothing is under way
+    size_t at;              // of them, those that have come
+    struct pm_set children; // that were sent the first piece and get every other
+    struct pm_set nodes;    // of `late`, those that this answers
+    struct pm_writer bytes; // what has come, if this node waits for the result
+};
+
 struct pm_collective {
     uint32_t first_epoch; // older ones are over
     uint32_t ready_epoch; // highest epoch whose local server is known to answer
@@ -143,6 +168,7 @@ struct pm_collective {
     uint32_t n_pending;
     uint64_t decisions;
     size_t memo_bytes;
+    struct pm_flow flow;
     uint32_t lost_epoch;
     struct pm_set lost; // ranks of lost_epoch; coordinator: no fence with one of them succeeds
     struct pm_modex **modexes; // sorted by (epoch, rank)
@@ -157,19 +183,12 @@ struct pm_collective {
 
 // Which fence a frame is about. `ranks` belongs to a key that was read and is borrowed by one to
 // write.
-struct pm_fence_key {
-    uint32_t epoch;
-    uint64_t hash;
-    uint64_t seq;
-    bool has_ranks;
-    struct pm_set ranks;
-};
-
 struct pm_answer {
     int32_t status; // enum pm_server_status
     uint32_t lost_rank;
     const uint8_t *data; // borrowed
     size_t len;
+    size_t total; // fences: of the whole result, of which `data` may be the first piece
 };
 
 // --- signature.c
@@ -204,7 +223,6 @@ void pm_read_fence_key(struct pm_reader *r, struct pm_fence_key *key);
 // --- fence.c
 void pm_fence_event(struct pm_core *core, const struct pm_event *event);
 void pm_fence_frame_up(struct pm_core *core, uint32_t from, struct pm_reader *r);
-void pm_fence_frame_down(struct pm_core *core, uint32_t from, struct pm_reader *r);
 void pm_fence_timer(struct pm_core *core);
 void pm_fence_on_parent(struct pm_core *core);
 void pm_fence_on_tree(struct pm_core *core);
@@ -219,18 +237,35 @@ void pm_fence_decide(struct pm_core *core, struct pm_signature *s, struct pm_fen
 void pm_fence_consider(struct pm_core *core, struct pm_signature *s, struct pm_fence *f);
 void pm_fence_rank_lost(struct pm_core *core, uint32_t rank);
 
+// --- fence_down.c (agents): the result as it comes from above
+// `type`: FENCE_DOWN or FENCE_BEGIN.
+void pm_fence_frame_down(struct pm_core *core, uint8_t type, struct pm_reader *r);
+void pm_fence_frame_piece(struct pm_core *core, struct pm_reader *r);
+// The rest of the result that is under way will not come; whoever waits for it is owed it again.
+void pm_flow_abandon(struct pm_core *core);
+bool pm_flow_is_of(const struct pm_collective *c, const struct pm_signature *s,
+                   const struct pm_fence *f);
+void pm_flow_done(struct pm_flow *flow); // and zeroes it
+// Into a zeroed one. False: no memory.
+bool pm_flow_clone(struct pm_flow *copy, const struct pm_flow *flow);
+void pm_flow_digest(const struct pm_flow *flow, struct pm_digest *d);
+
 // --- fence_result.c
 // `has_ranks`: the peer may not know the set. Borrows the signature's.
 struct pm_fence_key pm_fence_key_of(const struct pm_signature *s, uint64_t seq, bool has_ranks);
 void pm_fence_emit_done(struct pm_core *core, uint32_t epoch, uint64_t id,
                         const struct pm_answer *a);
 // Sends the answer to the children that have targets below (no targets: every participant), as far
-// as this node knows, and to those that are owed it.
+// as this node knows, and to those that are owed it. What is large goes in pieces; if only the first
+// is here, the flow's children are those that were sent it.
 void pm_fence_spread(struct pm_core *core, struct pm_signature *s, const struct pm_fence *f,
                      const struct pm_answer *a, const struct pm_set *targets);
 // Answers `nodes` below the child that asked for them.
 void pm_fence_reply(struct pm_core *core, uint32_t child, const struct pm_fence_key *asked,
                     const struct pm_answer *a, const struct pm_set *nodes);
+// A further piece, to the flow's children.
+void pm_fence_send_piece(struct pm_core *core, const struct pm_fence_key *key, size_t at,
+                         const uint8_t *data, size_t len);
 struct pm_answer pm_fence_memo_answer(const struct pm_fence *f);
 // The result is here: the local server gets it, contributions are no longer needed.
 void pm_fence_complete(struct pm_core *core, struct pm_signature *s, struct pm_fence *f,

@@ -22,6 +22,7 @@
 #define PM_NODE_COORDINATOR UINT32_MAX
 #define PM_RANK_NONE UINT32_MAX
 #define PM_TEXT_CAP 256
+#define PM_FENCE_PIECE (1u << 20)  // bytes of a fence's result in one frame, if it is more than two of them
 
 struct pm_core;
 
@@ -266,6 +267,7 @@ struct pm_core_config {
     // Coordinator only:
     uint64_t wait_ms;  // srun's --wait=N, 0: none
     uint32_t isolation_floor; // nodes that may fall silent together before we doubt ourselves; 0: default (2)
+    uint32_t fence_piece;  // bytes, for tests; 0: PM_FENCE_PIECE, the most
 };
 
 int pm_core_new(const struct pm_core_config *config, uint64_t now_ns, struct pm_core **ret);

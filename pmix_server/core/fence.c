@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Fences. The contributions of a subtree go up, the coordinator decides once, the result goes down
-// to where participants live.
+// Fences. The contributions of a subtree go up, the coordinator decides once (fence_root.c), the
+// result goes down to where participants live (fence_result.c, fence_down.c).
 //
 // A node keeps its subtree's contributions until the result has arrived and tells each new parent
 // all of them; a contributor counts once, however often it is heard. To save messages it waits
@@ -9,7 +9,7 @@
 // sends what is there, and the coordinator knows by name who is late. One event causes at most one
 // frame of a fence per link.
 //
-// `late` holds who asked after the result had passed here (fence_result.c).
+// `late` holds who asked after the result had passed here, or had begun to (fence_result.c).
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -227,7 +227,8 @@ static void take_contributions(struct pm_core *core, struct pm_fence *f, uint32_
     }
 }
 
-// Asked about a fence that is decided here. Only the coordinator has the data of a success.
+// Asked about a fence that is decided here, or whose result is under way and has passed this child
+// by. Only the coordinator has the data of a success.
 static void answer_late(struct pm_core *core, struct pm_signature *s, struct pm_fence *f,
                         uint32_t from, struct up *up)
 {
@@ -254,7 +255,7 @@ static void handle_up(struct pm_core *core, uint32_t from, struct up *up)
     if (pm_set_add(&s->known_children, from) < 0)
         pm_collective_nomem(core);
     struct pm_fence *f = pm_signature_fence(s, up->key.seq);
-    if (f && f->decided) {
+    if (f && (f->decided || pm_flow_is_of(core->collective, s, f))) {
         answer_late(core, s, f, from, up);
         return;
     }
@@ -277,63 +278,6 @@ void pm_fence_frame_up(struct pm_core *core, uint32_t from, struct pm_reader *r)
         handle_up(core, from, &up);
     pm_set_done(&up.key.ranks);
     pm_set_done(&up.nodes);
-}
-
-struct down {
-    struct pm_fence_key key;
-    struct pm_answer answer;
-    struct pm_set targets;
-};
-
-static void read_down(struct pm_core *core, struct pm_reader *r, struct down *down)
-{
-    pm_read_fence_key(r, &down->key);
-    down->answer.status = pm_read_i32(r);
-    down->answer.lost_rank = pm_read_u32(r);
-    pm_read_set(r, &down->targets, PM_SPANS_MAX);
-    down->answer.data = pm_read_bytes(r, PM_FENCE_RESULT_MAX, &down->answer.len);
-    if (core->coordinator || down->answer.status < 0 || down->answer.status > PM_STATUS_ERROR)
-        r->error = -EBADMSG;
-}
-
-static void handle_down(struct pm_core *core, struct down *down)
-{
-    struct pm_signature *s =
-        down->key.has_ranks ? pm_signature_get(core, down->key.epoch, &down->key.ranks)
-                            : pm_signature_find(core->collective, down->key.epoch, down->key.hash);
-    if (!s)
-        return;
-    s->parent_knows = true;
-    struct pm_fence *f = pm_signature_fence(s, down->key.seq);
-    bool is_first = !f || !f->decided;
-    bool is_for_all = pm_set_empty(&down->targets);
-    if (!is_first && is_for_all && pm_set_empty(&f->late))
-        return;                                       // heard before, by another way
-    struct pm_fence passing = {.seq = down->key.seq}; // without memory or room it still goes on
-    if (!f)
-        f = pm_signature_add_fence(core, s, down->key.seq);
-    if (!f)
-        f = &passing;
-    // Whoever is known to wait below gets the answer too, whoever it was sent for.
-    const struct pm_set *waiting = is_first ? &f->have : &f->late;
-    if (!(is_first && is_for_all) && pm_set_union(&down->targets, waiting) < 0)
-        pm_collective_nomem(core);
-    pm_fence_spread(core, s, f, &down->answer, &down->targets);
-    pm_set_clear(&f->late);
-    pm_set_clear(&f->from);
-    if (is_first && f != &passing)
-        pm_fence_complete(core, s, f, &down->answer);
-}
-
-void pm_fence_frame_down(struct pm_core *core, uint32_t from, struct pm_reader *r)
-{
-    (void)from;
-    struct down down = {0};
-    read_down(core, r, &down);
-    if (pm_reader_end(r) == 0 && down.key.epoch >= core->collective->first_epoch)
-        handle_down(core, &down);
-    pm_set_done(&down.key.ranks);
-    pm_set_done(&down.targets);
 }
 
 // --- Time, tree, end of the epoch
@@ -366,6 +310,7 @@ void pm_fence_timer(struct pm_core *core)
 void pm_fence_on_parent(struct pm_core *core)
 {
     struct pm_collective *c = core->collective;
+    pm_flow_abandon(core);
     for (uint32_t i = 0; i < c->n_signatures; i++) {
         struct pm_signature *s = c->signatures[i];
         s->parent_knows = false;
@@ -381,14 +326,16 @@ void pm_fence_on_parent(struct pm_core *core)
 }
 
 // Nobody who contributed is left: each of them tells its new parent by itself.
-static bool is_orphan(const struct pm_core *core, const struct pm_fence *f)
+static bool is_orphan(const struct pm_core *core, const struct pm_signature *s,
+                      const struct pm_fence *f)
 {
-    return !core->coordinator && !f->has_local && pm_set_empty(&f->from);
+    return !core->coordinator && !f->has_local && pm_set_empty(&f->from) &&
+           !pm_flow_is_of(core->collective, s, f);
 }
 
 static void visit_tree(struct pm_core *core, struct pm_signature *s, struct pm_fence *f)
 {
-    if (is_orphan(core, f))
+    if (is_orphan(core, s, f))
         pm_signature_remove_fence(core, s, f);
     else
         progress(core, s, f);
@@ -397,14 +344,15 @@ static void visit_tree(struct pm_core *core, struct pm_signature *s, struct pm_f
 void pm_fence_forget_child(struct pm_core *core, uint32_t child)
 {
     struct pm_collective *c = core->collective;
-    for (uint32_t i = 0; i < c->n_signatures; i++) {
+    int rc = pm_set_remove(&c->flow.children, child);
+    for (uint32_t i = 0; i < c->n_signatures && rc == 0; i++) {
         struct pm_signature *s = c->signatures[i];
-        int rc = pm_set_remove(&s->known_children, child);
+        rc = pm_set_remove(&s->known_children, child);
         for (struct pm_fence *f = s->fences; f && rc == 0; f = f->next)
             rc = pm_set_remove(&f->from, child);
-        if (rc < 0)
-            pm_collective_nomem(core);
     }
+    if (rc < 0)
+        pm_collective_nomem(core);
 }
 
 void pm_fence_on_tree(struct pm_core *core)
@@ -425,4 +373,6 @@ void pm_fence_epoch_over(struct pm_core *core, uint32_t epoch)
         }
     }
     pm_signatures_drop(c, epoch);
+    if (c->flow.key.epoch <= epoch)
+        pm_flow_done(&c->flow);
 }

@@ -3,6 +3,10 @@
 // The result of a fence at a node: down to where participants live, to the local server, and into
 // the memo.
 //
+// A result of more than two pieces goes down in pieces, each to all children before the next, so that
+// a node passes on what it has while the rest is still coming. A smaller one goes whole: it would gain
+// little and cost frames.
+//
 // A decided fence stays for a while. Who asks again gets the same answer: from the coordinator's
 // memo, or from any node's if it was an error. Only the coordinator keeps data.
 #include <errno.h>
@@ -34,12 +38,70 @@ void pm_fence_emit_done(struct pm_core *core, uint32_t epoch, uint64_t id,
 static void write_down(struct pm_writer *w, const struct pm_fence_key *key,
                        const struct pm_answer *a, const struct pm_set *targets)
 {
-    pm_write_u8(w, PM_FRAME_FENCE_DOWN);
+    bool is_whole = a->len == a->total;
+    pm_write_u8(w, is_whole ? PM_FRAME_FENCE_DOWN : PM_FRAME_FENCE_BEGIN);
     pm_write_fence_key(w, key);
     pm_write_i32(w, a->status);
     pm_write_u32(w, a->lost_rank);
     pm_write_set(w, targets);
-    pm_write_bytes(w, a->data, a->status == PM_STATUS_OK ? a->len : 0);
+    pm_write_bytes(w, a->data, a->len);
+    if (!is_whole)
+        pm_write_u32(w, (uint32_t)a->total);
+}
+
+static size_t piece_max(const struct pm_core *core)
+{
+    return core->config.fence_piece ? core->config.fence_piece : PM_FENCE_PIECE;
+}
+
+// The coordinator cuts; an agent passes on what it got.
+static struct pm_answer first_piece(const struct pm_core *core, const struct pm_answer *a)
+{
+    struct pm_answer first = *a;
+    if (core->coordinator && a->len > 2 * piece_max(core))
+        first.len = piece_max(core);
+    return first;
+}
+
+void pm_fence_send_piece(struct pm_core *core, const struct pm_fence_key *key, size_t at,
+                         const uint8_t *data, size_t len)
+{
+    struct pm_writer w = {0};
+    pm_write_u8(&w, PM_FRAME_FENCE_PIECE);
+    pm_write_fence_key(&w, key);
+    pm_write_u32(&w, (uint32_t)at);
+    pm_write_bytes(&w, data, len);
+    const struct pm_set *children = &core->collective->flow.children;
+    for (uint32_t child = pm_set_next(children, 0); child != UINT32_MAX && !w.error;
+         child = pm_set_next(children, child + 1))
+        pm_send_child(core, child, &w);
+    if (w.error)
+        pm_collective_nomem(core);
+    pm_writer_done(&w);
+}
+
+// What follows the first `at` bytes, if it is here.
+static void send_rest(struct pm_core *core, const struct pm_fence_key *key,
+                      const struct pm_answer *a, size_t at)
+{
+    if (at == a->len)
+        return;
+    for (size_t len; at < a->len; at += len) {
+        len = a->len - at < piece_max(core) ? a->len - at : piece_max(core);
+        pm_fence_send_piece(core, key, at, a->data + at, len);
+    }
+    pm_set_clear(&core->collective->flow.children);
+}
+
+// To one child; true: it got it.
+static bool send_first(struct pm_core *core, uint32_t child, const struct pm_writer *w,
+                       bool is_whole)
+{
+    if (!pm_send_child(core, child, w))
+        return false; // a child that is gone asks again when it is back
+    if (!is_whole && pm_set_add(&core->collective->flow.children, child) < 0)
+        pm_collective_nomem(core);
+    return true;
 }
 
 static bool is_wanted_by(struct pm_core *core, struct pm_signature *s, const struct pm_set *targets,
@@ -57,6 +119,7 @@ void pm_fence_spread(struct pm_core *core, struct pm_signature *s, const struct 
                      const struct pm_answer *a, const struct pm_set *targets)
 {
     struct pm_writer frames[2] = {0}; // without and with the set of ranks
+    const struct pm_answer first = first_piece(core, a);
     uint32_t n;
     const uint32_t *children = pm_children(core, &n);
     for (uint32_t i = 0; i < n; i++) {
@@ -66,11 +129,13 @@ void pm_fence_spread(struct pm_core *core, struct pm_signature *s, const struct 
         struct pm_writer *w = &frames[with_ranks];
         const struct pm_fence_key key = pm_fence_key_of(s, f->seq, with_ranks);
         if (w->len == 0)
-            write_down(w, &key, a, targets);
-        // A child that is gone asks again when it is back.
-        if (pm_send_child(core, children[i], w) && pm_set_add(&s->known_children, children[i]) < 0)
+            write_down(w, &key, &first, targets);
+        if (send_first(core, children[i], w, first.len == first.total) &&
+            pm_set_add(&s->known_children, children[i]) < 0)
             pm_collective_nomem(core);
     }
+    const struct pm_fence_key key = pm_fence_key_of(s, f->seq, false);
+    send_rest(core, &key, a, first.len);
     if (frames[0].error || frames[1].error)
         pm_collective_nomem(core);
     pm_writer_done(&frames[0]);
@@ -84,11 +149,12 @@ void pm_fence_reply(struct pm_core *core, uint32_t child, const struct pm_fence_
     struct pm_writer w = {0};
     struct pm_fence_key key = *asked;
     key.has_ranks = false;
-    write_down(&w, &key, a, nodes);
+    const struct pm_answer first = first_piece(core, a);
+    write_down(&w, &key, &first, nodes);
     if (w.error)
         pm_collective_nomem(core);
-    else
-        pm_send_child(core, child, &w);
+    else if (send_first(core, child, &w, first.len == first.total))
+        send_rest(core, &key, a, first.len);
     pm_writer_done(&w);
 }
 
@@ -111,7 +177,8 @@ static void trim_memo(struct pm_core *core, struct pm_signature *s, const struct
     uint32_t keep = core->coordinator ? PM_FENCE_MEMO_ROOT : PM_FENCE_MEMO_AGENT;
     struct pm_fence **at = &s->fences;
     while (*at && s->n_decided > keep) {
-        if ((*at)->decided && *at != newest && pm_set_empty(&(*at)->late))
+        bool is_needed = !pm_set_empty(&(*at)->late) || pm_flow_is_of(core->collective, s, *at);
+        if ((*at)->decided && *at != newest && !is_needed)
             forget(core->collective, s, at);
         else
             at = &(*at)->next;
@@ -150,8 +217,11 @@ struct pm_answer pm_fence_memo_answer(const struct pm_fence *f)
 {
     if (f->dropped)
         return (struct pm_answer){.status = PM_STATUS_ERROR, .lost_rank = PM_RANK_NONE};
-    return (struct pm_answer){
-        .status = f->status, .lost_rank = f->lost_rank, .data = f->data, .len = f->len};
+    return (struct pm_answer){.status = f->status,
+                              .lost_rank = f->lost_rank,
+                              .data = f->data,
+                              .len = f->len,
+                              .total = f->len};
 }
 
 // --- The end of a fence at this node
@@ -207,7 +277,6 @@ void pm_fence_complete(struct pm_core *core, struct pm_signature *s, struct pm_f
     pm_fence_drop_data(f);
     pm_set_done(&f->have);
     pm_set_done(&f->sent);
-    pm_set_done(&f->from);
     trim_memo(core, s, f);
     trim_memo_bytes(c, f);
     // Last: what node.c makes of it may come back here.

@@ -79,12 +79,13 @@ void pm_fence_decide(struct pm_core *core, struct pm_signature *s, struct pm_fen
             return;
         }
         a.data = f->data;
-        a.len = f->len;
+        a.len = a.total = f->len;
     }
     if (status != PM_STATUS_OK)
         explain(core, s, f, &a);
     static const struct pm_set everybody; // no targets: all
     pm_fence_spread(core, s, f, &a, &everybody);
+    pm_set_done(&f->from);
     pm_fence_complete(core, s, f, &a);
 }
 

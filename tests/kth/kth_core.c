@@ -11,18 +11,32 @@
 
 #define EXITED(code) ((code) << 8)
 
-enum { PER_NODE = 2, LONG_MS = 300000 };
+enum { PER_NODE = 2, LONG_MS = 300000, FENCE_PIECE = 0x35 };
 
 static struct pm_options options;
 static struct harness *h;
 static uint32_t nnodes;
+static uint32_t fence_piece;
+static uint32_t n_pieces, n_done;
 
 // --- what the scenarios are made of ------------------------------------------------------------------
+
+// Counts pieces of results that node 0 sends, and answers.
+static bool count(struct harness *at, void *arg, uint32_t node, const struct pm_action *a)
+{
+    (void)at;
+    (void)arg;
+    n_pieces += a->type == PM_ACTION_SEND && node == 0 && a->data[0] == FENCE_PIECE;
+    n_done += a->type == PM_ACTION_FENCE_DONE && a->status == PM_STATUS_OK;
+    return false;
+}
 
 static void launch(uint32_t n)
 {
     const struct harness_config config = {
-        .nnodes = n, .ranks_per_node = PER_NODE, .options = &options, .wait_ms = 60000};
+        .nnodes = n, .ranks_per_node = PER_NODE, .options = &options, .wait_ms = 60000,
+        .fence_piece = fence_piece, .hook = count};
+    n_pieces = n_done = 0;
     nnodes = n;
     h = harness_new(&config);
     harness_launch(h, 0);
@@ -180,6 +194,31 @@ static void links_and_nodes_are_lost(void)
     until_exit();
 }
 
+static bool is_in_the_middle(struct harness *at, void *arg)
+{
+    (void)at;
+    (void)arg;
+    return n_pieces >= 5;
+}
+
+// Two inner links are lost when a part of a result has passed.
+static void fence_in_pieces(void)
+{
+    fence_piece = 4;
+    run(7);
+    all_connect();
+    for (uint32_t i = 0; i < 2; i++) {
+        n_pieces = 0;
+        fence(1 + i, 13, true, 7);
+        KTH_CHECK(harness_run_until(h, is_in_the_middle, NULL, 2000), "no pieces");
+        harness_reset_link(h, 0, i ? PM_NODE_COORDINATOR : 2);
+        harness_run_ms(h, 500);
+    }
+    KTH_CHECK(n_done == 14, "%u answers", n_done);
+    finish();
+    fence_piece = 0;
+}
+
 static void agent_is_killed(void)
 {
     run(5);
@@ -258,6 +297,7 @@ static const struct {
 } scenarios[] = {
     {"world_restarts", world_restarts},
     {"rank_restarts", rank_restarts},
+    {"fence_in_pieces", fence_in_pieces},
     {"survivors_are_told", survivors_are_told},
     {"server_and_shim_are_lost", server_and_shim_are_lost},
     {"links_and_nodes_are_lost", links_and_nodes_are_lost},

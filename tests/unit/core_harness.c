@@ -498,6 +498,7 @@ struct harness *harness_new(const struct harness_config *config)
         .options = &h->options,
         .wait_ms = config->wait_ms,
         .isolation_floor = config->isolation_floor,
+        .fence_piece = config->fence_piece,
     };
     CHECK(pm_core_new(&c, h->now_ns, &h->slots[config->nnodes].core) == 0);
     arm(h, config->nnodes);

@@ -27,7 +27,6 @@
 #define BYTES_PER_RANK   64u
 #define BIG_FRAME        65536u
 #define MAX_RATIO        20.0
-#define FRAME_FENCE_DOWN 0x31
 #define FACTOR           16u // between the smallest and the largest size
 #define WARM_BYTES       ((size_t)900 << 20)
 #define PHASE_LIMIT_MS   120000u
@@ -42,6 +41,7 @@ struct world {
     uint32_t done;
     uint64_t cut_bytes;
     uint32_t cut_from; // who sent the last large frame
+    uint32_t cut_link; // the only one on which it may
     uint64_t began_ns;
     struct harness_stats before;
     bool finished;
@@ -68,7 +68,13 @@ static double cpu_seconds(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-// Counts the results; of the frames with a large one lets each node send the first.
+static bool is_result(uint8_t frame)
+{
+    enum { FENCE_DOWN = 0x31, FENCE_BEGIN = 0x34, FENCE_PIECE };
+    return frame == FENCE_DOWN || frame == FENCE_BEGIN || frame == FENCE_PIECE;
+}
+
+// Counts the results; of the frames with a large one lets each node send those to its first child.
 static bool on_action(struct harness *h, void *context, uint32_t node,
                       const struct pm_action *action)
 {
@@ -79,10 +85,12 @@ static bool on_action(struct harness *h, void *context, uint32_t node,
         w->done++;
     }
     bool is_big = action->type == PM_ACTION_SEND && action->len > BIG_FRAME &&
-                  action->data[0] == FRAME_FENCE_DOWN;
+                  is_result(action->data[0]);
     if (!is_big)
         return false;
-    bool is_first = w->cut_from != node;
+    if (w->cut_from != node)
+        w->cut_link = action->link;
+    bool is_first = action->link == w->cut_link;
     w->cut_from = node;
     w->cut_bytes += is_first ? 0 : action->len;
     return !is_first;

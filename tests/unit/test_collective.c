@@ -537,12 +537,13 @@ static void chaos_check_equal(const struct chaos *c, uint32_t k)
     }
 }
 
-static void chaos_run(uint64_t seed, bool with_losses, bool is_blind)
+static void chaos_run(uint64_t seed, bool with_losses, bool is_blind, uint32_t piece)
 {
     struct chaos c = {.sets = {span(0, 39), span(0, 19), span(10, 29), span(33, 34)}};
     c.net = net_new(CHAOS_NODES, 2, 2 + (uint32_t)(seed % 3));
     c.net->shuffle = seed * 77;
     c.net->is_blind = is_blind;
+    net_core(c.net, PM_NODE_COORDINATOR)->config.fence_piece = piece;
     for (uint32_t left = 2000; left > 0; left--) {
         chaos_act(&c);
         if (with_losses && left < 1500 && net_random(c.net, 500) == 0)
@@ -565,29 +566,40 @@ static void chaos_run(uint64_t seed, bool with_losses, bool is_blind)
     net_free(c.net);
 }
 
-// PM_SEEDS=N: as many random schedules.
-static void chaos_run_all(bool with_losses, bool is_blind)
+// PM_SEEDS=N: as many random schedules. `piece`: bytes of a result in a frame; 0: all of them.
+static void chaos_run_all(bool with_losses, bool is_blind, uint32_t piece)
 {
     const char *seeds = getenv("PM_SEEDS");
     uint64_t n_seeds = seeds ? strtoull(seeds, NULL, 10) : 200;
     for (current_seed = 1; current_seed <= n_seeds; current_seed++)
-        chaos_run(current_seed, with_losses, is_blind);
+        chaos_run(current_seed, with_losses, is_blind, piece);
 }
 
 Test(collective, decided_once_and_answered_once_under_random_changes)
 {
-    chaos_run_all(false, false);
+    chaos_run_all(false, false, 0);
 }
 
 Test(collective, same_answer_for_all_under_random_changes_and_losses)
 {
-    chaos_run_all(true, false);
+    chaos_run_all(true, false, 0);
 }
 
 Test(collective, nothing_depends_on_knowing_who_hangs_below_under_random_changes)
 {
-    chaos_run_all(false, true);
-    chaos_run_all(true, true);
+    chaos_run_all(false, true, 0);
+    chaos_run_all(true, true, 0);
+}
+
+Test(collective, results_in_pieces_are_whole_and_the_same_under_random_changes)
+{
+    static const uint32_t pieces[] = {1, 7, 30};
+    for (size_t i = 0; i < sizeof(pieces) / sizeof(*pieces); i++) {
+        chaos_run_all(false, false, pieces[i]);
+        chaos_run_all(true, false, pieces[i]);
+        chaos_run_all(false, true, pieces[i]);
+        chaos_run_all(true, true, pieces[i]);
+    }
 }
 
 Test(collective, memo_is_bounded_and_what_it_forgot_ends_with_an_error)

@@ -44,13 +44,15 @@ static bool on_action(struct harness *h, void *ctx, uint32_t node, const struct 
     return true;
 }
 
-static void start(struct answers *a, uint32_t fanout)
+// `piece`: bytes of a result in a frame, 0: all of them.
+static void start(struct answers *a, uint32_t fanout, uint32_t piece)
 {
     static struct pm_options options;
     harness_default_options(&options);
     options.fanout = fanout;
     const struct harness_config config = {
-        .nnodes = NODES, .ranks_per_node = RANKS, .options = &options, .hook = on_action, .ctx = a};
+        .nnodes = NODES, .ranks_per_node = RANKS, .options = &options, .fence_piece = piece,
+        .hook = on_action, .ctx = a};
     a->h = harness_new(&config);
     harness_launch(a->h, 0);
     cr_assert(harness_run_until_state(a->h, PM_STATE_RUNNING, 20000));
@@ -98,7 +100,7 @@ static void run_with_resets(uint64_t seed)
 {
     static const uint32_t sets[3][2] = {{0, NODES - 1}, {0, 9}, {7, 15}};
     struct answers a = {.state = seed};
-    start(&a, 2 + (uint32_t)(seed % 3));
+    start(&a, 2 + (uint32_t)(seed % 3), seed % 2 ? 0 : 1 + (uint32_t)(seed % 11));
     for (uint32_t k = 0; k < 3; k++) {
         for (uint32_t round = 0; round < 5; round++) {
             for (uint32_t node = sets[k][0]; node <= sets[k][1]; node++)
@@ -141,7 +143,7 @@ Test(fence_tree, fences_and_modexes_survive_links_that_break)
 Test(fence_tree, node_lost_in_a_fence_ends_it_for_all_who_live)
 {
     struct answers a = {.state = 1};
-    start(&a, 3);
+    start(&a, 3, 0);
     for (uint32_t node = 0; node < NODES - 1; node++)
         enter(&a, node, 0, NODES - 1, 1, 0);
     for (uint32_t node = 0; node < 5; node++)
@@ -162,7 +164,7 @@ Test(fence_tree, node_lost_in_a_fence_ends_it_for_all_who_live)
 Test(fence_tree, restart_in_a_fence_aborts_it_and_the_next_epoch_fences_again)
 {
     struct answers a = {.state = 1};
-    start(&a, 3);
+    start(&a, 3, 0);
     for (uint32_t node = 0; node < NODES - 1; node++)
         enter(&a, node, 0, NODES - 1, 1, 0);
     harness_run_ms(a.h, 100);
@@ -192,7 +194,7 @@ static void post_rank(struct answers *a, uint32_t node, uint32_t local, enum pm_
 Test(fence_tree, rank_that_left_without_finalize_is_a_failure_once_a_fence_waits_for_it)
 {
     struct answers a = {.state = 1};
-    start(&a, 3);
+    start(&a, 3, 0);
     for (uint32_t node = 0; node < NODES; node++) {
         for (uint32_t local = 0; local < RANKS; local++)
             post_rank(&a, node, local, PM_EVENT_CONNECTED);
