@@ -65,6 +65,14 @@ static void draw_options(struct sim_rng *r, struct pm_options *o)
     o->verbose = sim_rng_pick(r, 2);
 }
 
+// From a sequence of its own, so that it changes nothing else of a seed; with this one the seeds of
+// `regressions` have whole results, as when they failed.
+static uint32_t draw_piece(uint64_t seed)
+{
+    struct sim_rng r = sim_rng_of(seed, 60);
+    return (uint32_t)ONE_OF(&r, 0, 0, 0, 0, 0, 7, 16, 40);
+}
+
 static void draw_size(struct sim_rng *r, struct sim_params *p)
 {
     p->nnodes = (uint32_t)ONE_OF(r, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 16, 24);
@@ -116,6 +124,7 @@ void sim_params_of_seed(struct sim_params *p, uint64_t seed)
     p->job_ask_ms = ONE_OF(&r, 20, 500, 5000);
     p->pmix = !sim_rng_one_in(&r, 4);
     p->fences = (uint32_t)ONE_OF(&r, 0, 2, 5, 20, 60);
+    p->fence_piece = draw_piece(seed);
     p->modex = sim_rng_one_in(&r, 2);
     p->term_ms = ONE_OF(&r, 0, 50, 500, 3000);
     p->orphans_in = (uint32_t)ONE_OF(&r, 0, 0, 2, 8);
@@ -134,10 +143,12 @@ void sim_params_print(const struct sim_params *p, FILE *f)
             p->cipher ? ", cipher" : "", p->skewed ? ", skewed clocks" : "",
             p->names ? "" : ", no names", pm_mode_name(o->mode), o->fanout, o->node_timeout_ms,
             o->grace_ms, o->orphan_timeout_ms, o->max_restarts);
-    fprintf(f, ", life %" PRIu64 " ms%s, %u fences, hop %" PRIu64 " us, %u faults in %" PRIu64
-               " ms of:",
-            p->life_ms, p->pmix ? "" : " without PMIx", p->fences, (uint64_t)(p->hop_ns / SIM_US), p->n_faults,
-            p->chaos_ms);
+    fprintf(f, ", life %" PRIu64 " ms%s, %u fences",
+            p->life_ms, p->pmix ? "" : " without PMIx", p->fences);
+    if (p->fence_piece)
+        fprintf(f, " in pieces of %u bytes", p->fence_piece);
+    fprintf(f, ", hop %" PRIu64 " us, %u faults in %" PRIu64 " ms of:",
+            (uint64_t)(p->hop_ns / SIM_US), p->n_faults, p->chaos_ms);
     for (int k = 0; k < SIM_FAULT_MAX; k++)
         if (p->weight[k])
             fprintf(f, " %s", sim_fault_name((enum sim_fault_kind)k));

@@ -177,6 +177,7 @@ void sim_proc_start(struct sim *s, uint32_t slot)
     struct pm_core_config c = {.node = sim_node_of(s, slot), .launch = 1, .options = &s->p.options};
     if (slot == s->p.nnodes) {
         c.wait_ms = s->p.wait_ms;
+        c.fence_piece = s->p.fence_piece;
         c.addresses = "login1:40123";
     } else {
         agent_config(s, slot, &c, ranks, addresses);

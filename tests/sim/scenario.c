@@ -128,6 +128,12 @@ const struct scenario scenarios[] = {
      .faults = {IN(RUNNING, 0, 300, FAULT(RANK_HANGS, .node = 1)),
                 IN(RUNNING, 0, 6000, FAULT(LINK_RESET, .node = 0, .peer = 2)),
                 IN(RUNNING, 0, 7000, FAULT(SLURM_STOP, .node = COORDINATOR, .arg = 15))}},
+    {"running-fence-in-pieces", "a large result goes down piece by piece, and on at once",
+     .nodes = 3, .fanout = 2, .fence_piece = 20, .show = SHOW_FENCES},
+    {"running-fence-piece-lost", "a link is lost between two pieces: the result once more, whole",
+     .nodes = 4, .fanout = 2, .fence_piece = 20, .show = SHOW_TREE | SHOW_FENCES,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(NODE_CLOGGED, .node = 0, .arg = 50000, .ms = 600)),
+                IN(RUNNING, 0, 1400, FAULT(LINK_RESET, .node = 0, .peer = 2))}},
     {"running-wait-option", "srun --wait: after the first end the rest has its time, then STOPPING",
      .wait_ms = 1000, .faults = {IN(RUNNING, 0, 500, FAULT(RANK_HANGS, .node = 1))},
      .without_pmix = true},
@@ -324,6 +330,7 @@ void scenario_params(const struct scenario *c, struct sim_params *p)
     p->pmix = !c->without_pmix;
     p->fences = 1;
     p->modex = c->modex;
+    p->fence_piece = c->fence_piece;
     p->life_ms = or_default(c->life_ms, 5000);
     p->wait_ms = c->wait_ms;
     p->options.mode = c->mode ? c->mode : PM_MODE_WORLD;

@@ -9,7 +9,10 @@
 #include "pmix_server/core/record.h"
 
 // collective.h and membership.h cannot be included beside record.h.
-enum { ATTACH = 0x10, ATTACHED, REDIRECT, UP = 0x16, DOWN, FENCE_UP = 0x30, FENCE_DOWN, MODEX_ASK };
+enum {
+    ATTACH = 0x10, ATTACHED, REDIRECT, UP = 0x16, DOWN, FENCE_UP = 0x30, FENCE_DOWN, MODEX_ASK,
+    FENCE_BEGIN = 0x34, FENCE_PIECE
+};
 
 struct line {
     char *buf;
@@ -143,6 +146,13 @@ static void key(struct pm_reader *r, const char *name, struct line *line)
     put(line, "%s epoch %u number %llu", name, epoch, (unsigned long long)pm_read_u64(r));
 }
 
+static void piece(struct pm_reader *r, struct line *line)
+{
+    key(r, "fence piece", line);
+    (void)pm_read_u8(r); // pieces have no ranks
+    put(line, " at %u", pm_read_u32(r));
+}
+
 static void modex(struct pm_reader *r, struct line *line)
 {
     uint32_t epoch = pm_read_u32(r), node = pm_read_u32(r), from = pm_read_u32(r);
@@ -179,6 +189,12 @@ void sim_trace_frame(const struct sim *s, const uint8_t *data, size_t len, char 
         return;
     case FENCE_DOWN:
         key(&r, "fence down", &line);
+        return;
+    case FENCE_BEGIN:
+        key(&r, "fence begin", &line);
+        return;
+    case FENCE_PIECE:
+        piece(&r, &line);
         return;
     case MODEX_ASK:
         modex(&r, &line);
