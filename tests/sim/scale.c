@@ -157,21 +157,6 @@ static void print_head(const struct arguments *a, const struct scale_result *r)
     printf("%-22s %4s %12s %12s %33s %33s\n", "", "", "", "", "at the coordinator", "busiest agent");
 }
 
-// How long the fence's data takes if it is cut into pieces that go on while others still come. The cores
-// send it whole today, so this is arithmetic, not a run.
-static double pipelined_us(const struct scale_config *c, const struct scale_result *r)
-{
-    const struct scale_costs *k = &c->costs;
-    const double piece = 256 << 10;
-    double n = (double)r->payload, children = c->fanout < c->nnodes ? c->fanout : c->nnodes;
-    double wire = 8.0 / (double)c->gbit;
-    double cpu = k->copy_byte_ns * (1 + children) + k->open_byte_ns + k->body_byte_ns;
-    double stage = cpu > wire * children ? cpu : wire * children; // ns per byte of the slowest
-    double first = (double)c->latency.hop_ns + piece * stage;
-    double up = n * (k->copy_byte_ns * 2 + k->open_byte_ns + k->seal_byte_ns);
-    return (up + n * stage + 2 * r->depth * first) / 1000;
-}
-
 static void print_data(const struct arguments *a, const struct scale_result *r)
 {
     const struct scale_config *c = &a->config;
@@ -181,9 +166,8 @@ static void print_data(const struct arguments *a, const struct scale_result *r)
     double children = c->fanout < c->nnodes ? c->fanout : c->nnodes;
     double more = (children * c->costs.seal_byte_ns - c->costs.body_byte_ns) * (double)r->payload / 1e9;
     printf("fence with data: %u bytes a rank, %.1f MiB in all; busiest agent %.3f CPU s sealed once, "
-           "%.3f CPU s sealed per link (computed); whole frames as run, in pieces of 256 KiB %.0f us "
-           "(computed)\n", c->fence_bytes, (double)r->payload / 1048576, once, once + more,
-           pipelined_us(c, r));
+           "%.3f CPU s sealed per link (computed)\n", c->fence_bytes, (double)r->payload / 1048576,
+           once, once + more);
 }
 
 static void print_tail(const struct arguments *a, const struct scale_result *r, double seconds)

@@ -164,7 +164,8 @@ struct scale {
     uint64_t sealed; // frames that were really sealed and opened
     struct scale_cipher *cipher;
     struct scale_mean means[SCALE_LEVELS][PM_EVENT_MAX + SCALE_FRAME_TYPES];
-    uint32_t unit; // bytes that one byte of a fence's payload stands for
+    uint32_t share; // nodes that one contributes to a fence for: no million buffers of 64 MiB
+    uint32_t unit;  // bytes that one byte of a fence's payload stands for
 };
 
 // --- scale_world.c: processes, local sockets, time ---
@@ -211,8 +212,8 @@ uint32_t scale_node(const struct scale *w, uint32_t proc);
 enum scale_kind { SCALE_TIMER, SCALE_LOCAL, SCALE_SHIM, SCALE_HELLO, SCALE_WELCOME, SCALE_CONFIRM,
                   SCALE_FRAME, SCALE_DOWN };
 void scale_net_dial(struct scale *w, uint32_t proc, const struct pm_action *a);
-// `before`: the action before, whose frame may be the same.
-void scale_net_send(struct scale *w, uint32_t proc, const struct pm_action *a, bool shared);
+// `follows`: the action before was a SEND of the same step, maybe of the same frame.
+void scale_net_send(struct scale *w, uint32_t proc, const struct pm_action *a, bool follows);
 void scale_net_close(struct scale *w, uint32_t proc, uint32_t link);
 void scale_net_arrives(struct scale *w, uint32_t proc, uint32_t kind, uint32_t item, uint64_t at_ns);
 

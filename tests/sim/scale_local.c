@@ -92,7 +92,7 @@ static void prepare(struct scale *w, uint32_t node, const struct pm_action *a)
 static void fence_done(struct scale *w, uint32_t node, const struct pm_action *a)
 {
     SIM_ASSERT(a->status == PM_STATUS_OK);
-    SIM_ASSERT(a->len == 0 || a->len == w->config.nnodes);
+    SIM_ASSERT(a->len == 0 || a->len == (w->config.nnodes + w->share - 1) / w->share);
     double copy_ns = (double)a->len * w->unit * w->config.costs.copy_byte_ns;
     scale_busy(w, node, 0, (uint64_t)copy_ns);
     scale_latest(&w->times.fence_ns, tell(w, node));

@@ -11,6 +11,8 @@
 #define REALLY_SEALED 1000u       // one frame in so many
 #define FENCE_UP      0x30
 #define FENCE_DOWN    0x31
+#define FENCE_BEGIN   0x34
+#define FENCE_PIECE   0x35
 #define COLLECT       1u
 
 static uint64_t hop_ns(struct scale *w)
@@ -139,20 +141,17 @@ static size_t payload_of(const uint8_t *data, size_t len)
     struct pm_reader r = pm_reader_of(data, len);
     uint8_t type = pm_read_u8(&r);
     struct pm_set set = {0};
-    if (type != FENCE_UP && type != FENCE_DOWN)
+    if (type != FENCE_UP && type != FENCE_DOWN && type != FENCE_BEGIN && type != FENCE_PIECE)
         return 0;
     (void)pm_read_raw(&r, 4 + 8 + 8);
     if (pm_read_u8(&r))
         pm_read_set(&r, &set, UINT32_MAX);
-    uint8_t flags = COLLECT;
-    if (type == FENCE_UP) {
-        flags = pm_read_u8(&r);
-        (void)pm_read_u64(&r);
-    } else {
-        (void)pm_read_u64(&r);
-    }
-    pm_read_set(&r, &set, UINT32_MAX);
-    uint64_t lengths = 4 * (type == FENCE_UP ? pm_set_count(&set) : 1); // one before each piece
+    uint8_t flags = type == FENCE_UP ? pm_read_u8(&r) : COLLECT;
+    (void)pm_read_raw(&r, type == FENCE_PIECE ? 4 : 8);
+    if (type != FENCE_PIECE)
+        pm_read_set(&r, &set, UINT32_MAX);
+    // One before each node's part; BEGIN has the length of the whole as well.
+    uint64_t lengths = 4 * (type == FENCE_UP ? pm_set_count(&set) : type == FENCE_BEGIN ? 2 : 1);
     pm_set_done(&set);
     return r.error || !(flags & COLLECT) || r.left < lengths ? 0 : r.left - lengths;
 }
@@ -189,16 +188,17 @@ static uint64_t send_cost(const struct scale *w, const struct scale_frame *frame
     return (uint64_t)cost;
 }
 
-void scale_net_send(struct scale *w, uint32_t proc, const struct pm_action *a, bool shared)
+void scale_net_send(struct scale *w, uint32_t proc, const struct pm_action *a, bool follows)
 {
-    static struct scale_frame *before; // of the last send; valid while `shared`
+    static struct scale_frame *before; // of the last send; valid while `follows`
     int end;
     struct scale_wire *wire = wire_of(w, proc, a->link, &end);
     if (!wire || !wire->open[1 - end]) { // ended on the other side meanwhile
         before = NULL;
         return;
     }
-    bool again = shared && before;
+    bool again = follows && before && before->len == a->len &&
+                 memcmp(before->data, a->data, a->len) == 0;
     struct scale_frame *frame = again ? before : frame_new(w, a);
     before = frame;
     frame->refs++;

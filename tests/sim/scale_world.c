@@ -15,6 +15,8 @@
 #define MEASURED_ONE_IN 8u
 #define OUTLIER     4.0
 #define LARGE_BLOCK (1u << 20)
+#define SHARED_FROM 4096u // nodes; then one in SHARE contributes for SHARE of them
+#define SHARE       16u
 
 // --- queue -------------------------------------------------------------------------------------------
 
@@ -142,17 +144,12 @@ static void look(struct scale *w, uint32_t proc, bool knew_map)
     w->state = state;
 }
 
-static bool same_frame(const struct pm_actions *list, size_t i)
-{
-    return i > 0 && list->list[i].borrowed && list->list[i - 1].type == PM_ACTION_SEND;
-}
-
 static void act_all(struct scale *w, uint32_t proc, const struct pm_actions *actions)
 {
     for (size_t i = 0; i < actions->n; i++) {
         const struct pm_action *a = &actions->list[i];
         if (a->type == PM_ACTION_SEND)
-            scale_net_send(w, proc, a, same_frame(actions, i));
+            scale_net_send(w, proc, a, i > 0 && a[-1].type == PM_ACTION_SEND);
         else
             scale_act(w, proc, a);
     }
@@ -188,11 +185,11 @@ static void local_arrives(struct scale *w, uint32_t node, const struct scale_fac
                              .id = f->id, .flag_collect = f->collect};
     struct pm_span span = {0, w->config.nnodes * w->config.per_node - 1};
     const struct pm_set all = {.spans = &span, .n = 1, .cap = 1};
-    const uint8_t byte = 1; // stands for all that this node's ranks contribute
+    const uint8_t byte = 1; // stands for w->unit of them
     if (event.type == PM_EVENT_FENCE) {
         event.set = &all;
-        event.data = event.flag_collect ? &byte : NULL;
-        event.len = event.flag_collect;
+        event.len = event.flag_collect && node % w->share == 0;
+        event.data = event.len ? &byte : NULL;
     }
     if (at_ns > w->procs[node].busy_ns)
         at_ns += (uint64_t)c->local_wake_ns;
@@ -320,7 +317,8 @@ struct scale *scale_new(const struct scale_config *config)
     mallopt(M_MXFAST, 0); // nor is tidying up after all the others
     w->config = *config;
     w->n = config->nnodes + 1;
-    w->unit = config->fence_bytes * config->per_node;
+    w->share = config->nnodes < SHARED_FROM ? 1 : SHARE;
+    w->unit = config->fence_bytes * config->per_node * w->share;
     w->now_ns = SIM_S;
     w->net = sim_rng_of(config->seed, 1);
     uint64_t hop_ns = config->latency.hop_ns, slow_ns = config->latency.slow_ns;
@@ -333,6 +331,7 @@ struct scale *scale_new(const struct scale_config *config)
         w->procs[i] = (struct scale_proc){.timer_ns = SIM_NEVER, .level = 1};
     options_of(config, &w->options);
     struct pm_core_config c = {.node = PM_NODE_COORDINATOR, .launch = 1, .options = &w->options};
+    c.fence_piece = w->unit ? PM_FENCE_PIECE / w->unit : 0; // 0: more than a piece from each
     SIM_ASSERT(pm_core_new(&c, w->now_ns, &w->procs[config->nnodes].core) == 0);
     return w;
 }
