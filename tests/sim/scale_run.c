@@ -4,6 +4,11 @@
 // takes the times that the world has noted.
 #include "tests/sim/scale_run.h"
 
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #define LIMIT_MS   60000
 #define SETTLE_MS  12 // what is still on its way, and the pauses between two reports
 #define LOSS_MS    100000 // a small world doubts itself first
@@ -48,8 +53,7 @@ static void most(struct scale_load *of, const struct scale_load *l)
 
 static void take(const struct scale *w, struct scale_sample *s, uint64_t ns)
 {
-    s->ns = reallocarray(s->ns, s->n + 1, sizeof(*s->ns));
-    SIM_ASSERT(s->ns);
+    SIM_ASSERT(s->n < SCALE_SAMPLES_MAX);
     s->ns[s->n++] = ns;
     qsort(s->ns, s->n, sizeof(*s->ns), compare);
     s->coordinator = w->procs[w->n - 1].load;
@@ -174,11 +178,11 @@ static uint32_t depth_of(const struct scale_config *c)
     return depth;
 }
 
-void scale_measure(const struct scale_config *config, const struct scale_plan *plan,
-                   struct scale_result *ret)
+// --- the whole ---------------------------------------------------------------------------------------
+
+static void measure(const struct scale_config *config, const struct scale_plan *plan,
+                    struct scale_result *ret)
 {
-    *ret = (struct scale_result){.depth = depth_of(config)};
-    ret->payload = (uint64_t)config->nnodes * config->per_node * config->fence_bytes;
     struct scale *w = scale_new(config);
     form(w, ret);
     fence(w, &ret->phases[SCALE_FIRST], false);
@@ -194,12 +198,45 @@ void scale_measure(const struct scale_config *config, const struct scale_plan *p
     ret->events = w->events;
     ret->frames = w->frames;
     ret->sealed = w->sealed;
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    ret->rss_mib = usage.ru_maxrss / 1024;
     scale_free(w);
 }
 
-void scale_result_done(struct scale_result *r)
+static void add(struct scale_result *all, const struct scale_result *restarts)
 {
-    for (int i = 0; i < SCALE_PHASE_MAX; i++)
-        free(r->phases[i].ns);
-    *r = (struct scale_result){0};
+    for (int i = SCALE_DETECT; i <= SCALE_AGAIN; i++)
+        all->phases[i] = restarts->phases[i];
+    all->events += restarts->events;
+    all->frames += restarts->frames;
+    all->sealed += restarts->sealed;
+    all->rss_mib += restarts->rss_mib;
+}
+
+struct scale_result *scale_measure(const struct scale_config *config, const struct scale_plan *plan)
+{
+    struct scale_result *r = mmap(NULL, 2 * sizeof(*r), PROT_READ | PROT_WRITE,
+                                  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    SIM_ASSERT(r != MAP_FAILED);
+    struct scale_plan rest = *plan;
+    const struct scale_plan restarts = {.restarts = plan->restarts};
+    rest.restarts = 0;
+    r->depth = depth_of(config);
+    r->payload = (uint64_t)config->nnodes * config->per_node * config->fence_bytes;
+    pid_t pid = plan->restarts ? fork() : 0;
+    SIM_ASSERT(pid >= 0);
+    if (pid == 0 && plan->restarts) {
+        measure(config, &restarts, &r[1]);
+        _exit(0);
+    }
+    measure(config, &rest, r);
+    int status = 0;
+    if (pid > 0 && (waitpid(pid, &status, 0) < 0 || status != 0)) {
+        fprintf(stderr, "pm-sim scale: the process that measures restarts has failed\n");
+        return NULL;
+    }
+    if (pid > 0)
+        add(r, &r[1]);
+    return r;
 }

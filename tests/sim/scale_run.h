@@ -24,9 +24,11 @@ enum scale_phase {
 };
 const char *scale_phase_name(enum scale_phase phase);
 
+#define SCALE_SAMPLES_MAX 1000u
+
 struct scale_sample {
     uint32_t n;
-    uint64_t *ns; // sorted
+    uint64_t ns[SCALE_SAMPLES_MAX]; // sorted
     struct scale_load coordinator; // of the last one
     struct scale_load busiest;     // agent: the most of each, not of one
 };
@@ -45,11 +47,12 @@ struct scale_result {
     uint64_t events, frames, sealed;
     uint32_t depth;
     uint32_t orphans;
+    long rss_mib; // of all processes, the most of each
 };
 
-void scale_measure(const struct scale_config *config, const struct scale_plan *plan,
-                   struct scale_result *ret);
-void scale_result_done(struct scale_result *r);
+// In two processes, each with a world of its own: the restarts in one, all else in the other. NULL: that
+// failed, and why has been said.
+struct scale_result *scale_measure(const struct scale_config *config, const struct scale_plan *plan);
 // q of 0..1; 0 without samples.
 uint64_t scale_quantile(const struct scale_sample *s, double q);
 
