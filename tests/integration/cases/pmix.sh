@@ -159,6 +159,12 @@ test_fences_of_all_kinds_and_the_same_set_again_and_again() {
     assert_status 0
     judge fences 73
 }
+# 8 MiB go down in pieces, from the coordinator to two nodes and from one of them to the other two.
+test_result_of_many_mib() {
+    probe --pm-supervise --pm-fanout=2 init fence fence:collect:bytes=1048576:rounds=3 finalize
+    assert_status 0
+    judge fences 4
+}
 # Three nodes, each subset over at least two of them, all at once.
 test_overlapping_fences_at_once() {
     local all='fence:nb fence:ranks=0-3:nb:collect:bytes=200 fence:ranks=2-5:nb:collect:bytes=3000 fence:ranks=1,3,5:nb
