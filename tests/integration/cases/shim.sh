@@ -40,6 +40,7 @@ test_raised_limit_of_open_files_is_the_coordinators_alone() {
     run sh -c "ulimit -Sn 777; exec srun -N1 -n1 sh -c '$show'"
     hard=$(sed -n 's/^files 777 //p' out)
     ((hard > 777)) || fail "plain srun shows no soft limit of 777 below a hard one: $(<out)"
+    rm out
     mkdir -p nodes && chmod 1777 nodes
     timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" run sh -c "ulimit -Sn 777
         exec srun ${log_options[*]} --pm-supervise -N1 -n1 sh -c '$show; [ \$PM_EPOCH = 1 ] && exit; until [ -e $case_dir/die ]; do sleep 0.1; done; exit 7'" >out 2>err </dev/null &
