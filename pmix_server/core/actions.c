@@ -177,6 +177,17 @@ void pm_digest_set(struct pm_digest *d, const struct pm_set *s)
 
 void pm_digest_time(struct pm_digest *d, uint64_t t_ns, uint64_t now_ns)
 {
-    bool special = t_ns == 0 || t_ns == UINT64_MAX; // "never": not a point in time
-    pm_digest_u64(d, special ? t_ns : t_ns - now_ns);
+    bool never = t_ns == 0 || t_ns == UINT64_MAX; // not a point in time, and none is like it
+    pm_digest_u64(d, never ? ~t_ns ^ 1ull << 62 : t_ns - now_ns);
+}
+
+void pm_digest_due(struct pm_digest *d, uint64_t t_ns, uint64_t now_ns)
+{
+    pm_digest_u64(d, t_ns <= now_ns ? 0 : t_ns == UINT64_MAX ? t_ns : t_ns - now_ns);
+}
+
+void pm_digest_age(struct pm_digest *d, uint64_t t_ns, uint64_t now_ns, uint64_t cap_ns)
+{
+    uint64_t age_ns = now_ns - t_ns;
+    pm_digest_u64(d, t_ns == 0 ? UINT64_MAX : age_ns < cap_ns ? age_ns : cap_ns);
 }

@@ -170,11 +170,11 @@ uint64_t pm_core_digest(const struct pm_core *core, uint64_t now_ns)
     pm_digest_u64(&d, core->world_known);
     pm_digest_u64(&d, core->world.map_version);
     pm_digest_u64(&d, pm_world_hash(&core->world));
-    pm_membership_digest(core->membership, now_ns, &d);
+    pm_membership_digest(core, now_ns, &d);
     if (core->node)
         pm_node_digest(core->node, now_ns, &d);
     if (core->supervisor)
-        pm_supervisor_digest(core->supervisor, now_ns, &d);
+        pm_supervisor_digest(core, now_ns, &d);
     pm_collective_digest(core->collective, now_ns, &d);
     uint64_t due_ns = pm_core_deadline_ns(core); // work that is put off, but noted nowhere else
     pm_digest_time(&d, due_ns > now_ns ? due_ns : now_ns, now_ns);

@@ -51,8 +51,12 @@ struct pm_log *pm_log_record(struct pm_core *core, const char *kind);
 void pm_digest_u64(struct pm_digest *d, uint64_t v);
 void pm_digest_bytes(struct pm_digest *d, const void *p, size_t n);
 void pm_digest_set(struct pm_digest *d, const struct pm_set *s);
-// A time as seen from now: 0 for "never"/past relations that do not matter is the caller's business.
+// A time as seen from now; 0 and UINT64_MAX are "never".
 void pm_digest_time(struct pm_digest *d, uint64_t t_ns, uint64_t now_ns);
+// One of which only matters when it comes: all that is past is the same.
+void pm_digest_due(struct pm_digest *d, uint64_t t_ns, uint64_t now_ns);
+// One that is past (0: never) and compared with bounds up to cap_ns: all that is older is the same.
+void pm_digest_age(struct pm_digest *d, uint64_t t_ns, uint64_t now_ns, uint64_t cap_ns);
 
 // --- tree.c: the numbered tree, pure arithmetic --------------------------------------------------
 // Coordinator is the root; its children are nodes 0..F-1, those of node i are F*(i+1)..F*(i+1)+F-1.
@@ -67,7 +71,7 @@ uint32_t pm_tree_n_children(uint32_t node, uint32_t nnodes, uint32_t fanout);
 int pm_membership_new(struct pm_core *core);
 struct pm_membership *pm_membership_free(struct pm_membership *m);
 struct pm_membership *pm_membership_clone(const struct pm_membership *m);
-void pm_membership_digest(const struct pm_membership *m, uint64_t now_ns, struct pm_digest *d);
+void pm_membership_digest(const struct pm_core *core, uint64_t now_ns, struct pm_digest *d);
 uint64_t pm_membership_deadline_ns(struct pm_membership *m);
 void pm_membership_event(struct pm_core *core, const struct pm_event *event);  // LINK_UP, LINK_DOWN, TIMER, JOB_STATE, LAUNCHED
 void pm_membership_frame(struct pm_core *core, uint32_t link, uint8_t type, struct pm_reader *r);
@@ -128,7 +132,7 @@ uint64_t pm_world_hash(const struct pm_world *world);
 int pm_supervisor_new(struct pm_core *core);
 struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s);
 struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s);
-void pm_supervisor_digest(const struct pm_supervisor *s, uint64_t now_ns, struct pm_digest *d);
+void pm_supervisor_digest(const struct pm_core *core, uint64_t now_ns, struct pm_digest *d);
 uint64_t pm_supervisor_deadline_ns(const struct pm_supervisor *s);
 void pm_supervisor_event(struct pm_core *core, const struct pm_event *event);  // LAUNCHED, STOP, SRUN_EXITED, SAY, TIMER
 void pm_supervisor_frame(struct pm_core *core, uint32_t link, uint32_t from, uint8_t type, struct pm_reader *r);

@@ -210,7 +210,7 @@ static void woke_up(struct pm_core *core)
 void pm_membership_clock(struct pm_core *core)
 {
     struct pm_membership *m = core->membership;
-    if (m->tick_ns != UINT64_MAX && core->now_ns > m->tick_ns + m->t_ns / 8)
+    if (pm_clock_slept_ns(m, core->now_ns) > 0)
         woke_up(core);
     if (!core->coordinator && !m->outcast)
         pm_lease_clock(core);

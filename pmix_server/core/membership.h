@@ -243,6 +243,13 @@ struct pm_membership {
     struct pm_judge judge;
 };
 
+// How long our clock did not run (it is more than T/8 late); 0: it runs.
+static inline uint64_t pm_clock_slept_ns(const struct pm_membership *m, uint64_t now_ns)
+{
+    bool late = m->tick_ns != UINT64_MAX && now_ns > m->tick_ns + m->t_ns / 8;
+    return late ? now_ns - m->tick_ns : 0;
+}
+
 // --- links.c: links and children
 // ------------------------------------------------------------------
 struct pm_link *pm_link_find(struct pm_membership *m, uint32_t id);

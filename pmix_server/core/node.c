@@ -133,34 +133,50 @@ static void digest_local(struct pm_digest *d, const struct pm_local *local, uint
     pm_digest_u64(d, (uint64_t)local->state << 32 | (uint32_t)local->wait_status);
     pm_digest_u64(d, (uint64_t)local->epoch << 32 | local->incarnation);
     pm_digest_time(d, local->linger_ns, now_ns);
-    pm_digest_time(d, local->missed_ns, now_ns);
+    pm_digest_age(d, local->missed_ns, now_ns, PM_MISSED_NS + PM_LINGER_NS);
     bool dying = local->killed && local->state != PM_LOCAL_IDLE;
-    pm_digest_time(d, dying ? local->killed_ns : 0, now_ns);
+    pm_digest_age(d, dying ? local->killed_ns : 0, now_ns, PM_UNREAPABLE_NS + 2000 * PM_MS);
     if (local->has_failure)
         pm_digest_failure(d, &local->failure);
+}
+
+// Of the lines only that there are some, and how many.
+static void digest_reports(const struct pm_node *n, uint64_t now_ns, struct pm_digest *d)
+{
+    pm_report_digest(&n->report, d);
+    pm_digest_u64(d, (uint64_t)n->dirty << 3 | (uint64_t)n->joined_dirty << 2 |
+                         (uint64_t)n->failures_dirty << 1 | n->cut);
+    pm_digest_age(d, n->sent_ns, now_ns, PM_COALESCE_NS); // else the next report goes at once
+    for (uint32_t c = 0; c < n->n_children; c++) {
+        if (n->children[c].failures.n == 0)
+            continue;
+        pm_digest_u64(d, n->children[c].node);
+        pm_failures_digest(&n->children[c].failures, d);
+    }
+    pm_digest_u64(d, (uint64_t)n->n_say << 32 | n->say_dropped);
+    if (n->n_say || n->say_dropped)
+        pm_digest_due(d, n->say_refill_ns, now_ns);
 }
 
 void pm_node_digest(const struct pm_node *n, uint64_t now_ns, struct pm_digest *d)
 {
     pm_wanted_digest(&n->wanted, d);
-    pm_report_digest(&n->report, d);
+    pm_digest_u64(d, (uint64_t)(n->map_frame.len != 0) << 1 | (n->wanted_frame.len != 0));
     for (uint32_t i = 0; i < n->n_local; i++)
         digest_local(d, &n->locals[i], now_ns);
     for (int i = 0; i < 2; i++)
         pm_digest_u64(d, (uint64_t)n->servers[i].epoch << 32 | n->servers[i].tries << 2 |
                              (uint32_t)n->servers[i].asked << 1 | n->servers[i].ready);
+    if (n->has_server_failure)
+        pm_digest_failure(d, &n->server_failure);
     pm_digest_u64(d, (uint64_t)n->halt << 32 | n->halt_epoch);
     bool waits = n->halt == PM_HALT_NOTIFYING || n->halt == PM_HALT_GRACE;
-    pm_digest_time(d, waits ? n->halt_deadline_ns : 0, now_ns);
+    pm_digest_due(d, waits ? n->halt_deadline_ns : 0, now_ns);
     pm_digest_set(d, &n->notified);
+    pm_digest_set(d, &n->told_lost);
     pm_digest_u64(d, n->notice_serial);
-    pm_digest_u64(d, (uint64_t)n->paused << 3 | (uint64_t)n->ended << 2 | (uint64_t)n->dirty << 1 |
-                         n->cut);
-    bool recent = now_ns < n->sent_ns + PM_COALESCE_NS; // else the next report goes at once
-    pm_digest_time(d, recent ? n->sent_ns : 0, now_ns);
-    for (uint32_t c = 0; c < n->n_children; c++)
-        for (uint32_t i = 0; i < n->children[c].failures.n; i++)
-            pm_digest_failure(d, &n->children[c].failures.list[i]);
+    pm_digest_u64(d, (uint64_t)n->has_server_failure << 2 | (uint64_t)n->paused << 1 | n->ended);
+    digest_reports(n, now_ns, d);
 }
 
 uint64_t pm_node_deadline_ns(const struct pm_node *n)

@@ -86,6 +86,7 @@ void pm_read_failure(struct pm_reader *r, struct pm_failure *ret, uint32_t nnode
         r->error = -EBADMSG;
 }
 
+// How long the rank had lived decides something in rank mode only: left out.
 void pm_digest_failure(struct pm_digest *d, const struct pm_failure *failure)
 {
     pm_digest_u64(d, (uint64_t)failure->node << 32 | failure->rank);

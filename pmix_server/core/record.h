@@ -151,6 +151,7 @@ void pm_write_report(struct pm_writer *w, const struct pm_report *report);
 // are an error.
 void pm_read_report(struct pm_reader *r, struct pm_report *ret, uint32_t nnodes, uint32_t nranks);
 void pm_report_digest(const struct pm_report *report, struct pm_digest *d);
+void pm_failures_digest(const struct pm_failures *list, struct pm_digest *d);
 
 // --- wanted.c ----------------------------------------------------------------------------------
 void pm_wanted_done(struct pm_wanted *wanted);

@@ -239,6 +239,7 @@ void pm_read_report(struct pm_reader *r, struct pm_report *ret, uint32_t nnodes,
     read_failures(r, ret, nnodes, nranks);
 }
 
+// But for the texts, which decide nothing.
 void pm_report_digest(const struct pm_report *report, struct pm_digest *d)
 {
     pm_digest_set(d, &report->joined);
@@ -246,13 +247,20 @@ void pm_report_digest(const struct pm_report *report, struct pm_digest *d)
     for (int i = 0; i < PM_MARK_MAX; i++)
         pm_digest_set(d, &report->marks[i]);
     pm_digest_set(d, &report->left);
-    pm_digest_u64(d, pm_set_count(&report->again)); // serials are numbers of no other meaning
+    pm_digest_set(d, &report->again);
     pm_digest_u64(d, (uint64_t)report->any_ended << 32 | (uint32_t)report->user_signal);
-    pm_digest_u64(d, report->port);
+    pm_digest_u64(d, report->port_serial << 16 | report->port);
     pm_digest_u64(d, report->cannot_node);
     pm_digest_u64(d, report->nodelist != NULL);
+    pm_digest_u64(d, report->map.n);
     for (uint32_t i = 0; i < report->map.n; i++)
         pm_digest_u64(d, (uint64_t)report->map.runs[i].rank << 32 | report->map.runs[i].node);
-    for (uint32_t i = 0; i < report->failures.n; i++)
-        pm_digest_failure(d, &report->failures.list[i]);
+    pm_failures_digest(&report->failures, d);
+}
+
+void pm_failures_digest(const struct pm_failures *list, struct pm_digest *d)
+{
+    pm_digest_u64(d, (uint64_t)list->n << 32 | list->more);
+    for (uint32_t i = 0; i < list->n; i++)
+        pm_digest_failure(d, &list->list[i]);
 }

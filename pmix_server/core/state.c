@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Life of struct pm_membership: made, freed, copied, hashed.
-//
-// The hash has what decides future behaviour: who hangs where, what is under way, times relative to
-// now. Sequence and attach numbers and link ids are left out; what matters of them is their order.
+// Life of struct pm_membership: made, freed, copied. state_digest.c hashes it.
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -154,88 +151,4 @@ struct pm_membership *pm_membership_clone(const struct pm_membership *m)
     ok = ok && pm_addresses_copy(&c->news_addresses, &m->news_addresses) == 0;
     ok = ok && judge_copy(&c->judge, &m->judge) == 0;
     return ok ? c : pm_membership_free(c);
-}
-
-// --- the hash ------------------------------------------------------------------------------------
-
-static void digest_links(const struct pm_membership *m, uint64_t now_ns, struct pm_digest *d)
-{
-    for (uint32_t i = 0; i < m->n_links; i++) {
-        pm_digest_u64(d, m->links[i].node);
-        pm_digest_u64(d, m->links[i].role);
-        pm_digest_time(d, m->links[i].heard_ns, now_ns);
-    }
-    for (uint32_t i = 0; i < m->n_children; i++) {
-        const struct pm_child *c = &m->children[i];
-        pm_digest_u64(d, c->node);
-        pm_digest_u64(d, (uint64_t)c->reported | (uint64_t)c->withheld << 8 |
-                             (uint64_t)c->owed << 10 |
-                             (uint64_t)(c->seen_seq < c->granted_seq) << 9);
-        pm_digest_time(d, c->heard_ns, now_ns);
-        pm_digest_time(d, c->ping_ns, now_ns);
-        pm_digest_time(d, c->granted_ns, now_ns);
-        pm_digest_time(d, c->unseen_ns, now_ns);
-    }
-}
-
-static void digest_seek(const struct pm_seek *s, uint64_t now_ns, struct pm_digest *d)
-{
-    pm_digest_u64(d, (uint64_t)s->joined | (uint64_t)s->asked << 1 | (uint64_t)s->urgent << 2 |
-                         (uint64_t)(s->link != 0) << 3 | (uint64_t)s->named << 4);
-    pm_digest_u64(d, (uint64_t)s->step << 32 | s->tries);
-    pm_digest_u64(d, (uint64_t)s->refusals << 1 | s->dials % 2);
-    pm_digest_u64(d, (uint64_t)s->node << 32 | s->last_parent);
-    pm_digest_u64(d, (uint64_t)s->avoid << 32 | s->redirect);
-    pm_digest_time(d, s->since_ns, now_ns);
-    pm_digest_time(d, s->since_ns ? s->next_ns : 0, now_ns);
-    pm_digest_time(d, s->link ? s->until_ns : 0, now_ns);
-    pm_digest_time(d, s->joined ? 0 : s->start_ns, now_ns);
-    pm_digest_time(d, s->refused_ns, now_ns);
-}
-
-static void judge_digest(const struct pm_judge *j, uint64_t now_ns, struct pm_digest *d)
-{
-    for (uint32_t i = 0; i < j->n; i++) {
-        const struct pm_suspect *s = &j->list[i];
-        pm_digest_u64(d, s->node);
-        pm_digest_u64(d, (uint64_t)s->kind | (uint64_t)s->root_dead << 8 | (uint64_t)s->stuck << 9 |
-                             (uint64_t)s->refused << 16);
-        pm_digest_set(d, &s->pending);
-        pm_digest_time(d, s->since_ns, now_ns);
-        pm_digest_time(d, s->deadline_ns, now_ns);
-        pm_digest_time(d, s->dead_ns, now_ns);
-        pm_digest_time(d, s->asked_ns, now_ns);
-        pm_digest_time(d, s->probe_ns, now_ns);
-    }
-    for (uint32_t i = 0; i < j->n_dead; i++) {
-        pm_digest_u64(d, j->dead[i].node);
-        pm_digest_u64(d, now_ns >= j->dead[i].over_ns ? 0 : j->dead[i].over_ns - now_ns);
-    }
-    pm_digest_u64(d, (uint64_t)j->isolated | (uint64_t)j->waiting << 1 |
-                         (uint64_t)(j->isolated && j->heard) << 2 | (uint64_t)j->job_state << 8);
-    pm_digest_time(d, j->isolated ? j->isolated_ns : 0, now_ns);
-    pm_digest_time(d, j->asked_ns, now_ns);
-}
-
-void pm_membership_digest(const struct pm_membership *m, uint64_t now_ns, struct pm_digest *d)
-{
-    pm_digest_u64(d, (uint64_t)m->stopped | (uint64_t)m->outcast << 1);
-    pm_digest_u64(d, m->parent);
-    pm_digest_time(d, m->tick_ns, now_ns);
-    pm_digest_time(d, m->view_due_ns, now_ns);
-    pm_digest_time(d, m->up_due_ns, now_ns);
-    pm_digest_set(d, &m->dead);
-    pm_digest_set(d, &m->news_plain);
-    pm_digest_set(d, &m->news_known);
-    digest_links(m, now_ns, d);
-    pm_edges_digest(&m->edges, d);
-    if (m->self != PM_NODE_COORDINATOR)
-        digest_seek(&m->seek, now_ns, d);
-    pm_digest_u64(d, m->lease.held);
-    pm_digest_time(d, m->lease.end_ns, now_ns);
-    pm_digest_time(d, m->lease.progress_ns, now_ns);
-    pm_digest_time(d, m->lease.renewed_ns, now_ns);
-    pm_digest_time(d, m->lease.orphan_end_ns, now_ns);
-    judge_digest(&m->judge, now_ns, d);
-    pm_digest_time(d, now_ns - m->judge.anew_ns < m->t_ns ? m->judge.anew_ns : 0, now_ns);
 }

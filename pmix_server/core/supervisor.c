@@ -87,8 +87,6 @@ int pm_supervisor_new(struct pm_core *core)
     s->deadline_ns = UINT64_MAX; // queueing is not limited: the clock starts with LAUNCHED
     s->wait_ns = UINT64_MAX;
     s->join_window_ms = core->config.options->join_window_ms;
-    s->min_uptime_ms = core->config.options->min_uptime_ms;
-    s->restart_window_ms = core->config.options->restart_window_ms;
     s->wanted.launch = core->config.launch;
     s->wanted.grace_ms = core->config.options->grace_ms;
     pm_report_init(&s->seen);
@@ -149,46 +147,6 @@ struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s)
               pm_set_copy(&c->deciding, &s->deciding) == 0 &&
               pm_set_copy(&c->bad_servers, &s->bad_servers) == 0;
     return ok ? c : pm_supervisor_free(c);
-}
-
-void pm_supervisor_digest(const struct pm_supervisor *s, uint64_t now_ns, struct pm_digest *d)
-{
-    pm_digest_u64(d, (uint64_t)s->state << 32 | (uint32_t)s->end);
-    pm_digest_time(d, s->deadline_ns, now_ns);
-    pm_digest_time(d, s->wait_ns, now_ns);
-    // What is over, or of another state, decides nothing any more.
-    bool forming = s->state == PM_STATE_FORMING, placing = s->state == PM_STATE_PLACING;
-    pm_digest_time(d, placing ? s->place_ns : 0, now_ns);
-    pm_digest_time(d, forming ? s->first_join_ns : 0, now_ns);
-    pm_digest_time(d, forming || placing ? s->ready_ns : 0, now_ns);
-    bool young = now_ns - s->starting_ns < s->min_uptime_ms * PM_MS;
-    pm_digest_time(d, young ? s->starting_ns : 0, now_ns);
-    pm_wanted_digest(&s->wanted, d);
-    pm_report_digest(&s->seen, d);
-    pm_digest_set(d, &s->bad_servers);
-    pm_digest_set(d, &s->condemned);
-    const uint64_t plain[] = {s->isolated,
-                              s->launched,
-                              s->nnodes,
-                              s->nranks,
-                              s->named_late,
-                              s->restarts,
-                              s->streak,
-                              s->backoff_ms,
-                              s->user_stop,
-                              s->ranks_untold,
-                              s->start_failures,
-                              s->last_port,
-                              s->srun_exited,
-                              (uint64_t)(uint32_t)s->status,
-                              s->step_is_foreign,
-                              s->users_verdict};
-    for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
-        pm_digest_u64(d, plain[i]);
-    for (uint32_t i = 0; i < s->n_restart_ns; i++) // without a window only their number counts
-        if (now_ns < s->restart_ns[i] + s->restart_window_ms * PM_MS)
-            pm_digest_time(d, s->restart_ns[i], now_ns);
-    pm_supervisor_again_digest(s, now_ns, d);
 }
 
 enum pm_state pm_supervisor_state(const struct pm_supervisor *s)

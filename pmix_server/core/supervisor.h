@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The coordinator's part of the core in six files: supervisor.c owns it (table of transitions,
+// The coordinator's part of the core in seven files: supervisor.c owns it (table of transitions,
 // timers), supervisor_frames.c takes the records of the tree in, supervisor_states.c says what each
 // state waits for and does on entry, supervisor_decide.c turns failures into decisions,
-// supervisor_again.c follows ranks that start again alone, supervisor_stop.c ends the step.
+// supervisor_again.c follows ranks that start again alone, supervisor_stop.c ends the step,
+// supervisor_digest.c hashes it.
 #ifndef PM_CORE_SUPERVISOR_H
 #define PM_CORE_SUPERVISOR_H
 
@@ -82,8 +83,6 @@ struct pm_supervisor {
     // Forming
     uint64_t first_join_ns; // 0: none yet
     uint64_t join_window_ms;
-    uint64_t min_uptime_ms;     // of the options, for the hash
-    uint64_t restart_window_ms; // the same
     bool named_late;
     uint64_t ready_ns; // since when only a port is missing; 0: it is not so
     // Times of this epoch and of the restart that led to it; 0: not yet
@@ -159,8 +158,10 @@ void pm_supervisor_timed_out(struct pm_core *core);
 void pm_supervisor_rank_stuck(struct pm_core *core, uint32_t rank);
 
 // --- supervisor_decide.c
-// -------------------------------------------------------------------------- A failure came in;
-// `more` others came with it.
+// -------------------------------------------------------------------------- How long what failed must
+// have lived for its restart not to be a "consecutive" one.
+uint64_t pm_supervisor_healthy_ms(const struct pm_core *core);
+// A failure came in; `more` others came with it.
 void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failure, uint32_t more);
 // Is this failure already part of a decision?
 bool pm_supervisor_knows(const struct pm_core *core, const struct pm_failure *failure);

@@ -123,8 +123,9 @@ void pm_supervisor_again_digest(const struct pm_supervisor *s, uint64_t now_ns, 
         pm_digest_time(d, s->decision_ns, now_ns);
         pm_digest_time(d, s->decision_due_ns, now_ns);
     }
+    pm_digest_u64(d, (uint64_t)is_open(s, now_ns) << 32 | s->n_pending);
     for (uint32_t i = 0; i < s->n_pending; i++) {
-        pm_digest_u64(d, (uint64_t)s->pending[i].rank << 1 | (s->pending[i].serial != 0));
+        pm_digest_u64(d, (uint64_t)s->pending[i].rank << 32 | s->pending[i].serial);
         pm_digest_time(d, s->pending[i].due_ns, now_ns);
     }
 }

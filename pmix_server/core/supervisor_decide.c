@@ -105,16 +105,22 @@ static struct pm_history history_of(struct pm_core *core, const struct pm_failur
     };
 }
 
+uint64_t pm_supervisor_healthy_ms(const struct pm_core *core)
+{
+    const struct pm_options *o = core->config.options;
+    uint64_t healthy_ms = o->min_uptime_ms ? o->min_uptime_ms : HEALTHY_MS;
+    uint64_t backoff_ms = core->supervisor->backoff_ms;
+    return healthy_ms < backoff_ms ? backoff_ms : healthy_ms;
+}
+
 // A restart is spent; returns how long to wait before it, ms.
 static uint64_t spend_restart(struct pm_core *core, const struct pm_failure *failure,
                               const struct pm_history *history)
 {
     struct pm_supervisor *s = core->supervisor;
     const struct pm_options *o = core->config.options;
-    uint64_t healthy_ms = o->min_uptime_ms ? o->min_uptime_ms : HEALTHY_MS;
-    if (healthy_ms < s->backoff_ms)
-        healthy_ms = s->backoff_ms;
-    s->streak = lived_ms(core, failure) >= healthy_ms ? 1 : s->streak + 1;
+    bool healthy = lived_ms(core, failure) >= pm_supervisor_healthy_ms(core);
+    s->streak = healthy ? 1 : s->streak + 1;
     s->backoff_ms = pm_policy_backoff_ms(o, s->streak);
     s->start_failures = history->start_failures;
     s->restarts++;

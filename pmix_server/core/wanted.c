@@ -255,15 +255,33 @@ void pm_read_wanted(struct pm_reader *r, struct pm_wanted *ret, uint32_t nnodes,
     read_notices(r, ret, nranks);
 }
 
+static void digest_notice(const struct pm_notice *notice, struct pm_digest *d)
+{
+    pm_digest_u64(d, notice->serial);
+    pm_digest_u64(d, (uint64_t)notice->rank << 32 | notice->incarnation);
+    pm_digest_u64(d, (uint64_t)notice->cause << 32 | (uint32_t)notice->wait_status);
+}
+
+// Not the version, which means something only beside another one; nor texts, and the view, which decide
+// nothing.
 void pm_wanted_digest(const struct pm_wanted *wanted, struct pm_digest *d)
 {
+    pm_digest_u64(d, wanted->launch);
     pm_digest_u64(d, (uint64_t)wanted->epoch << 32 | (uint32_t)wanted->phase);
     pm_digest_u64(d, (uint64_t)wanted->map_version << 32 | wanted->port);
-    pm_digest_u64(d, (uint64_t)wanted->restart_cause << 32 | wanted->restart_rank);
+    pm_digest_u64(d, wanted->grace_ms);
+    pm_digest_u64(d, (uint64_t)wanted->host << 32 | wanted->restart_rank);
+    pm_digest_u64(d, (uint64_t)wanted->restart_cause << 32 | (uint32_t)wanted->end_status);
     pm_digest_u64(d, (uint64_t)wanted->have_nodelist << 32 | wanted->has_end_status);
     pm_digest_set(d, &wanted->dead);
     pm_digest_set(d, &wanted->left);
     pm_digest_set(d, &wanted->lost);
-    for (uint32_t i = 0; i < wanted->n_again; i++)
+    pm_digest_u64(d, (uint64_t)wanted->n_again << 32 | wanted->n_notices);
+    for (uint32_t i = 0; i < wanted->n_again; i++) {
         pm_digest_u64(d, (uint64_t)wanted->again[i].rank << 32 | wanted->again[i].times);
+        pm_digest_u64(d, wanted->again[i].serial);
+    }
+    pm_digest_u64(d, (uint64_t)wanted->again_serial << 32 | wanted->again_known);
+    for (uint32_t i = 0; i < wanted->n_notices; i++)
+        digest_notice(&wanted->notices[i], d);
 }
