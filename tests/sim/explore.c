@@ -1,14 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // pm-sim explore --nodes N --faults F [--from STATE] [--only FAULT] [--ranks-end] [--must-close]
-//                [--delay-ms D] [--seconds S] [--mib M] [--states N]
+//                [--delay-ms D] [--stagger-ms D] [--bursts] [--seconds S] [--mib M] [--states N] [--audit]
 //
 // All futures of a small world, up to F faults at any moments: every state that differs is visited
 // once. Ranks run until something happens to them; with --ranks-end they may also end with 0 at any
 // moment. Breadth first, so that what is found is short; depth first when many wait. Checked
 // in each state: the invariants of explore_act.c, and that something can happen unless the step is
 // over. When no new state is left (closure): from each of them the step can still come to its end,
-// or run. A limit that ends the search before closure is no failure, unless --must-close.
+// or run. A limit that ends the search before closure is no failure, unless --must-close. With --audit
+// the hash itself is checked, too (explore_audit.c).
+//
+// Coarser, for fewer states: --stagger-ms (clocks do not tick at the same instant) and --bursts (what is
+// sent in one step on one connection, or waits there for a process or a network, arrives together).
 #include <inttypes.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -26,7 +30,6 @@ struct waiting {
 };
 
 struct search {
-    uint32_t max_faults;
     uint64_t max_states, max_bytes;
     double until;
     // Visited: hash -> number, open addressing
@@ -48,6 +51,7 @@ struct search {
     uint64_t transitions;
     uint32_t widest;
     bool deep; // depth first
+    struct x_audit *audit; // NULL: nobody asks whether the hash is right
     bool must_close;
 };
 
@@ -175,7 +179,7 @@ static void tell_path(struct search *s, uint32_t number, uint16_t last, const ch
     x_trace = &fake;
     for (uint32_t i = n + 1; i-- > 0;) {
         uint32_t c = i > 0 ? path[i - 1] : last;
-        if (c >= x_world_choices(w, s->max_faults, choices))
+        if (c >= x_world_choices(w, choices))
             break;
         fake.now_ns = w->now_ns - SIM_S;
         sim_tracef(&fake, "  -- %s", x_choice_name(w, choices[c], name, sizeof(name)));
@@ -188,13 +192,40 @@ static void tell_path(struct search *s, uint32_t number, uint16_t last, const ch
 
 // --- the search ----------------------------------------------------------------------------------
 
+static bool is_end(const struct x_world *w)
+{
+    return w->done || (!x_ranks_end && x_world_state(w) == PM_STATE_RUNNING);
+}
+
 static void note_end(struct search *s, const struct waiting *at)
 {
-    bool runs = !x_ranks_end && x_world_state(at->world) == PM_STATE_RUNNING;
-    if (at->next > 0 || (!at->world->done && !runs))
+    if (at->next > 0 || !is_end(at->world))
         return;
     s->ends = grow(s->ends, s->n_ends, &s->cap_ends, sizeof(*s->ends));
     s->ends[s->n_ends++] = at->number;
+}
+
+// Only of those that are no ends: the others need no way to one.
+static void note_edge(struct search *s, uint32_t from, uint32_t to)
+{
+    s->edges = grow(s->edges, s->n_edges, &s->cap_edges, sizeof(*s->edges));
+    s->edges[s->n_edges][0] = from;
+    s->edges[s->n_edges++][1] = to;
+}
+
+// Does a world with the same hash have the same future? `number`: of a new one.
+static bool audit(struct search *s, const struct x_world *w, uint64_t hash, uint32_t number)
+{
+    uint32_t other;
+    if (number != UINT32_MAX) {
+        x_audit_keep(s->audit, w, hash, number);
+    } else if (!x_audit_same(s->audit, w, hash, &other)) {
+        char what[sizeof(x_violation)];
+        memcpy(what, x_violation, sizeof(what));
+        tell_path(s, s->parent[other], s->choice[other], what);
+        return false;
+    }
+    return true;
 }
 
 // One choice of a world, and where it leads. False: a violation.
@@ -214,14 +245,17 @@ static bool follow(struct search *s, struct waiting *from, struct x_choice choic
         tell_path(s, number, index, what);
         return false;
     }
-    uint32_t to = visit(s, x_world_hash(&next), number, index, &is_new);
+    uint64_t hash = x_world_hash(&next);
+    uint32_t to = visit(s, hash, number, index, &is_new);
+    bool sound = !s->audit || audit(s, &next, hash, is_new ? to : UINT32_MAX);
+    if (!sound)
+        tell_path(s, number, index, "the second one");
+    if (!is_end(from->world))
+        note_edge(s, number, to);
     if (is_new)
         put(s, &next, to); // *from may have moved
     x_world_drop(&next);
-    s->edges = grow(s->edges, s->n_edges, &s->cap_edges, sizeof(*s->edges));
-    s->edges[s->n_edges][0] = number;
-    s->edges[s->n_edges++][1] = to;
-    return true;
+    return sound;
 }
 
 // Breadth first a world is done with at once; going deep, each new one comes before its siblings.
@@ -229,7 +263,7 @@ static bool expand(struct search *s)
 {
     struct x_choice choices[X_CHOICES_MAX];
     struct waiting *from = current(s);
-    uint32_t n = x_world_choices(from->world, s->max_faults, choices);
+    uint32_t n = x_world_choices(from->world, choices);
     note_end(s, from);
     if (n == 0 && !from->world->done) {
         tell_path(s, from->number, UINT16_MAX, "nothing can happen, and the step is not over");
@@ -317,7 +351,7 @@ static bool explore(struct search *s, struct x_world *root, const char *from)
     double seconds = now() - start;
     printf("explore %u nodes x %u faults%s%s from %s: %s, %" PRIu64 " states, %" PRIu64
            " transitions, %" PRIu64 " ends, at most %u choices, %.1f s (%.0f states/s), %" PRIu64
-           " MiB\n", x_nnodes, s->max_faults, x_only ? " " : "",
+           " MiB\n", x_nnodes, x_max_faults, x_only ? " " : "",
            x_only ? x_fault_name(x_only) : "", from,
            !good ? "FAILED" : closed ? "closed" : stopped, s->n, s->transitions, s->n_ends,
            s->widest, seconds, (double)s->n / seconds, resident_bytes() >> 20);
@@ -341,7 +375,7 @@ static struct x_world *drive(enum pm_state state, bool before)
         if (state == PM_STATE_HALTING && x_world_state(w) == PM_STATE_RUNNING && !w->faults)
             choices[0] = (struct x_choice){X_RANK_DIES, 1};
         else
-            SIM_ASSERT(x_world_choices(w, 0, choices) > 0);
+            SIM_ASSERT(x_world_choices(w, choices) > 0);
         x_world_do(w, choices[0]);
         SIM_ASSERT(!x_violation[0]);
     }
@@ -383,9 +417,10 @@ int sim_command_explore(int argc, char **argv)
 {
     const char *from = text_of(argc, argv, "--from"), *only = text_of(argc, argv, "--only");
     bool good = true;
-    bool must_close = false;
+    bool must_close = false, audited = false;
     x_nnodes = (uint32_t)number_of(argc, argv, "--nodes", 2);
     x_delay_ns = number_of(argc, argv, "--delay-ms", 0) * SIM_MS;
+    x_stagger_ns = number_of(argc, argv, "--stagger-ms", 0) * SIM_MS;
     x_only = only ? x_fault_of(only) : X_DELIVER;
     if (x_nnodes < 1 || x_nnodes > X_NODES || (only && !x_only)) {
         fprintf(stderr, "pm-sim explore: 1 to %d nodes, and a fault that there is\n", X_NODES);
@@ -394,22 +429,27 @@ int sim_command_explore(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         x_ranks_end |= !strcmp(argv[i], "--ranks-end");
         must_close |= !strcmp(argv[i], "--must-close");
+        x_bursts |= !strcmp(argv[i], "--bursts");
+        audited |= !strcmp(argv[i], "--audit");
     }
     for (size_t i = 0; good && i < sizeof(begins) / sizeof(begins[0]); i++) {
         if (from && strcmp(from, begins[i].name))
             continue;
         struct search s = {
-            .max_faults = (uint32_t)number_of(argc, argv, "--faults", 1),
             .max_states = number_of(argc, argv, "--states", UINT32_MAX - 1),
             .max_bytes = number_of(argc, argv, "--mib", 2048) << 20,
             .must_close = must_close,
+            .audit = audited ? x_audit_new() : NULL,
             .until = now() + (double)number_of(argc, argv, "--seconds", 3600),
         };
+        x_max_faults = 0;
         struct x_world *root = drive(begins[i].state, begins[i].before);
-        s.max_faults += root->faults;
+        x_max_faults = root->faults + (uint32_t)number_of(argc, argv, "--faults", 1);
         root = realloc(root, sizeof(*root));
         SIM_ASSERT(root);
         good = explore(&s, root, begins[i].name);
+        if (s.audit)
+            printf("audit: %" PRIu64 " pairs of worlds with the same hash\n", x_audit_done(s.audit));
         search_done(&s);
         x_world_drop(root);
         free(root);

@@ -4,14 +4,16 @@
 // that is coarser than the simulator's but can be copied and hashed. One rank a node, no PMIx; what
 // is on its way may arrive in any order that TCP and real time allow; processes, hosts, links fail.
 //
-// explore_world.c: what can happen next, and what then happens. explore_act.c: what cores do to the
-// world. explore.c: the search.
+// explore_world.c: what can happen next, and what then happens. explore_fault.c: faults.
+// explore_act.c: what cores do to the world. explore_hash.c: which worlds are the same.
+// explore_audit.c: are they? explore.c: the search.
 //
 // Time: clocks agree. It passes only from one timer to the next, and only when nothing that could
 // arrive has been on its way for longer than x_delay_ns; all that happens between is at one instant.
 #ifndef PM_TESTS_SIM_EXPLORE_H
 #define PM_TESTS_SIM_EXPLORE_H
 
+#include "pmix_server/core/internal.h"
 #include "tests/sim/sim.h"
 
 #define X_NODES 3
@@ -43,6 +45,7 @@ struct x_item {     // on its way
     int32_t status;
     uint32_t epoch, incarnation;
     uint64_t at_ns; // when it left
+    uint32_t step;  // in which
     struct x_blob *blob;
 };
 
@@ -77,6 +80,7 @@ struct x_world {
     uint32_t next_even[X_SLOTS];
     struct x_node nodes[X_NODES];
     struct x_link links[X_LINKS];
+    uint32_t step;      // how many so far
     uint8_t faults;     // that struck
     bool harmed;        // not only what the tree repairs by itself
     bool coord_excused; // it was paused, or cut off: its judgement may err
@@ -113,10 +117,17 @@ struct x_choice {
     uint16_t a;
 };
 #define X_CHOICES_MAX 256
+struct x_choices { // being gathered
+    struct x_choice *at;
+    uint32_t n;
+};
 
 extern uint32_t x_nnodes;
 extern uint64_t x_delay_ns;
+extern uint64_t x_stagger_ns; // agents' clocks tick so much before one another's
 extern bool x_ranks_end; // with 0, by themselves, at any time
+extern bool x_bursts; // what left in one step on one link arrives at once
+extern uint32_t x_max_faults; // that may strike, in all
 extern uint8_t x_only;    // the only kind of fault, X_DELIVER: all of them
 extern char x_violation[512];  // of the step just made, "": none
 extern struct sim *x_trace;    // a trace goes there; NULL: none
@@ -128,14 +139,37 @@ void x_world_copy(struct x_world *into, const struct x_world *from); // into: no
 struct x_world *x_world_keep(const struct x_world *w); // a copy that takes only what it needs
 size_t x_world_size(const struct x_world *w);
 void x_world_drop(struct x_world *w); // what it holds, not itself
-uint64_t x_world_hash(struct x_world *w);
 enum pm_state x_world_state(const struct x_world *w);
-// What can happen next, faults included while fewer than max_faults have struck.
-uint32_t x_world_choices(const struct x_world *w, uint32_t max_faults, struct x_choice *ret);
+// What can happen next, faults included while fewer than x_max_faults have struck.
+uint32_t x_world_choices(const struct x_world *w, struct x_choice *ret);
 void x_world_do(struct x_world *w, struct x_choice choice);
+void x_choice_add(struct x_choices *list, enum x_choice_kind kind, uint32_t a); // unless not x_only's
+bool x_is_cut(const struct x_world *w, uint32_t slot);
+uint32_t x_receiver(const struct x_world *w, const struct x_item *item); // slot
+bool x_same_queue(const struct x_item *a, const struct x_item *b); // what keeps its order
+
+// --- explore_fault.c ---------------------------------------------------------------------------
+void x_faults_add(const struct x_world *w, struct x_choices *list);
+void x_fault_do(struct x_world *w, struct x_choice choice);
 const char *x_fault_name(uint8_t kind);
 uint8_t x_fault_of(const char *name); // X_DELIVER: no such fault
 const char *x_choice_name(const struct x_world *w, struct x_choice choice, char *buf, size_t cap);
+
+// --- explore_hash.c ----------------------------------------------------------------------------
+uint64_t x_world_hash(struct x_world *w); // equal ones have equal futures
+void x_hash_tell(struct x_world *w);      // of what it is made, to stdout
+
+// --- explore_record.c --------------------------------------------------------------------------
+void x_hash_version(struct pm_digest *d, const struct x_world *w, const struct pm_core *agent);
+// False: a frame of another kind.
+bool x_hash_record(struct pm_digest *d, const struct x_world *w, uint8_t type, struct pm_reader *r);
+
+// --- explore_audit.c ---------------------------------------------------------------------------
+struct x_audit *x_audit_new(void);
+uint64_t x_audit_done(struct x_audit *a); // how many pairs were looked at
+void x_audit_keep(struct x_audit *a, const struct x_world *w, uint64_t hash, uint32_t number); // maybe
+// False, with x_violation, if a kept world of this hash has another future.
+bool x_audit_same(struct x_audit *a, const struct x_world *w, uint64_t hash, uint32_t *ret_number);
 
 // --- explore_act.c -----------------------------------------------------------------------------
 void x_feed(struct x_world *w, uint32_t slot, struct pm_event event); // with all that follows at once

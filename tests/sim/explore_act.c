@@ -38,6 +38,7 @@ void x_push(struct x_world *w, struct x_item item)
         return;
     }
     item.at_ns = w->now_ns;
+    item.step = w->step;
     w->items[w->n_items++] = item;
 }
 
@@ -51,11 +52,13 @@ void x_event(struct x_world *w, uint32_t slot, enum x_chan chan, struct x_item i
     x_push(w, item);
 }
 
-static void items_drop(struct x_world *w, bool event, uint32_t where)
+// All that is on its way to a process, or on a link to one end of it, or to both.
+static void items_drop(struct x_world *w, bool event, uint32_t where, uint32_t ends)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < w->n_items; i++) {
-        if ((w->items[i].kind == X_EVENT) == event && w->items[i].where == where)
+        if ((w->items[i].kind == X_EVENT) == event && w->items[i].where == where &&
+            (event || ends >> w->items[i].to & 1))
             blob_unref(w->items[i].blob);
         else
             w->items[n++] = w->items[i];
@@ -70,12 +73,13 @@ void x_link_end(struct x_world *w, uint32_t place, uint32_t end)
     l->state[end] = X_END_NONE;
     l->due_ns = 0;
     if (l->state[1 - end] != X_END_NONE) {
+        items_drop(w, false, place, 1u << end); // nobody is there any more
         if (told)
             x_push(w, (struct x_item){.kind = X_FIN, .where = (uint8_t)place,
                                       .to = (uint8_t)(1 - end)});
         return;
     }
-    items_drop(w, false, place);
+    items_drop(w, false, place, 3);
     *l = (struct x_link){0};
 }
 
@@ -125,7 +129,7 @@ void x_proc_ends(struct x_world *w, uint32_t slot, bool silent)
         pm_core_free(c->core);
         free(c);
     }
-    items_drop(w, true, slot);
+    items_drop(w, true, slot, 0);
     for (uint32_t i = 0; !silent && i < X_LINKS; i++)
         for (uint32_t end = 0; end < 2; end++)
             if (w->links[i].used && w->links[i].slot[end] == slot &&

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See explore.h: the small world, what can happen next in it, and its hash.
+// See explore.h: the small world, what can happen next in it, and what then happens.
 #include "tests/sim/explore.h"
 
 #include <stddef.h>
@@ -9,9 +9,10 @@
 #include "pmix_server/core/membership.h"
 
 uint32_t x_nnodes = 2;
-uint64_t x_delay_ns;
-bool x_ranks_end;
+uint64_t x_delay_ns, x_stagger_ns;
+bool x_ranks_end, x_bursts;
 uint8_t x_only;
+uint32_t x_max_faults;
 
 // --- birth, copies, end --------------------------------------------------------------------------
 
@@ -60,7 +61,7 @@ struct x_world *x_world_new(void)
     struct x_world *w = sim_alloc(1, sizeof(*w));
     w->now_ns = SIM_S;
     for (uint32_t slot = 0; slot <= x_nnodes; slot++)
-        w->cores[slot] = new_core(slot, w->now_ns);
+        w->cores[slot] = new_core(slot, w->now_ns - slot * x_stagger_ns);
     x_event(w, x_nnodes, X_LOCAL, (struct x_item){.type = PM_EVENT_LAUNCHED});
     for (uint32_t i = 0; i < x_nnodes; i++) {
         w->nodes[i] = (struct x_node){.shim = true, .lease_ns = UINT64_MAX};
@@ -113,17 +114,17 @@ enum pm_state x_world_state(const struct x_world *w)
 
 // --- what can happen next ------------------------------------------------------------------------
 
-static bool is_cut(const struct x_world *w, uint32_t slot)
+bool x_is_cut(const struct x_world *w, uint32_t slot)
 {
     return slot < x_nnodes && (w->nodes[slot].cut || w->nodes[slot].off);
 }
 
-static uint32_t receiver(const struct x_world *w, const struct x_item *item)
+uint32_t x_receiver(const struct x_world *w, const struct x_item *item)
 {
     return item->kind == X_EVENT ? item->where : w->links[item->where].slot[item->to];
 }
 
-static bool same_queue(const struct x_item *a, const struct x_item *b)
+bool x_same_queue(const struct x_item *a, const struct x_item *b)
 {
     return (a->kind == X_EVENT) == (b->kind == X_EVENT) && a->where == b->where && a->to == b->to;
 }
@@ -131,14 +132,14 @@ static bool same_queue(const struct x_item *a, const struct x_item *b)
 static bool can_arrive(const struct x_world *w, uint32_t index)
 {
     const struct x_item *item = &w->items[index];
-    uint32_t to = receiver(w, item);
+    uint32_t to = x_receiver(w, item);
     if (w->paused[to])
         return false;
     if (item->kind != X_EVENT &&
-        (is_cut(w, to) || is_cut(w, w->links[item->where].slot[1 - item->to])))
+        (x_is_cut(w, to) || x_is_cut(w, w->links[item->where].slot[1 - item->to])))
         return false;
     for (uint32_t i = 0; i < index; i++)
-        if (same_queue(&w->items[i], item))
+        if (x_same_queue(&w->items[i], item))
             return false;
     return true;
 }
@@ -147,7 +148,7 @@ static bool can_arrive(const struct x_world *w, uint32_t index)
 static bool has_read(const struct x_world *w, uint32_t slot)
 {
     for (uint32_t i = 0; i < w->n_items; i++)
-        if (w->items[i].at_ns <= w->awake_ns[slot] && receiver(w, &w->items[i]) == slot &&
+        if (w->items[i].at_ns <= w->awake_ns[slot] && x_receiver(w, &w->items[i]) == slot &&
             can_arrive(w, i))
             return false;
     return true;
@@ -181,12 +182,7 @@ static bool may_pass(const struct x_world *w)
     return true;
 }
 
-struct list {
-    struct x_choice *at;
-    uint32_t n;
-};
-
-static void add(struct list *list, enum x_choice_kind kind, uint32_t a)
+void x_choice_add(struct x_choices *list, enum x_choice_kind kind, uint32_t a)
 {
     if (x_only && kind >= X_RANK_DIES && kind != x_only)
         return;
@@ -194,64 +190,34 @@ static void add(struct list *list, enum x_choice_kind kind, uint32_t a)
     list->at[list->n++] = (struct x_choice){(uint8_t)kind, (uint16_t)a};
 }
 
-static void add_faults(const struct x_world *w, struct list *list)
+uint32_t x_world_choices(const struct x_world *w, struct x_choice *ret)
 {
-    for (uint32_t i = 0; i < x_nnodes; i++) {
-        const struct x_node *n = &w->nodes[i];
-        if (n->off)
-            continue;
-        if (n->alive && !n->stopped)
-            add(list, X_RANK_DIES, i);
-        if (w->cores[i])
-            add(list, X_AGENT_KILLED, i);
-        if (n->shim)
-            add(list, X_HOST_LOST, i);
-        if (n->shim && w->cores[i])
-            add(list, X_SHIM_KILLED, i);
-        if (n->ready && w->cores[i])
-            add(list, X_SERVER_LOST, i);
-        if (!n->cut && w->cores[i])
-            add(list, X_CUT, i);
-    }
-    for (uint32_t i = 0; i < X_LINKS; i++)
-        if (w->links[i].used && w->links[i].state[0] == X_END_UP &&
-            w->links[i].state[1] == X_END_UP)
-            add(list, X_LINK_RESET, i);
-    for (uint32_t i = 0; i <= x_nnodes; i++)
-        if (x_runs(w, i))
-            add(list, X_PAUSE, i);
-    if (x_runs(w, x_nnodes))
-        add(list, X_USER_STOP, 0);
-}
-
-uint32_t x_world_choices(const struct x_world *w, uint32_t max_faults, struct x_choice *ret)
-{
-    struct list list = {ret, 0};
+    struct x_choices list = {ret, 0};
     if (w->done)
         return 0;
     for (uint32_t i = 0; i < w->n_items; i++)
         if (can_arrive(w, i))
-            add(&list, X_DELIVER, i);
+            x_choice_add(&list, X_DELIVER, i);
     for (uint32_t i = 0; i <= x_nnodes; i++)
         if (x_runs(w, i) && pm_core_deadline_ns(w->cores[i]->core) <= w->now_ns && has_read(w, i))
-            add(&list, X_TIMER, i);
+            x_choice_add(&list, X_TIMER, i);
     for (uint32_t i = 0; i < X_LINKS; i++)
         if (w->links[i].used && w->links[i].due_ns && w->links[i].due_ns <= w->now_ns &&
             x_runs(w, w->links[i].slot[0]) && has_read(w, w->links[i].slot[0]))
-            add(&list, X_DIAL_OVER, i);
+            x_choice_add(&list, X_DIAL_OVER, i);
     if (may_pass(w))
-        add(&list, X_TIME, 0);
+        x_choice_add(&list, X_TIME, 0);
     for (uint32_t i = 0; i < x_nnodes; i++)
         if (w->nodes[i].alive && !w->nodes[i].stopped && (w->nodes[i].termed || x_ranks_end))
-            add(&list, X_RANK_ENDS, i);
+            x_choice_add(&list, X_RANK_ENDS, i);
     for (uint32_t i = 0; i <= x_nnodes; i++)
         if (w->paused[i])
-            add(&list, X_RESUME, i);
+            x_choice_add(&list, X_RESUME, i);
     for (uint32_t i = 0; i < x_nnodes; i++)
         if (w->nodes[i].cut)
-            add(&list, X_HEAL, i);
-    if (w->faults < max_faults)
-        add_faults(w, &list);
+            x_choice_add(&list, X_HEAL, i);
+    if (w->faults < x_max_faults)
+        x_faults_add(w, &list);
     return list.n;
 }
 
@@ -321,7 +287,7 @@ static void local_event(struct x_world *w, const struct x_item *item)
                              .port = (uint16_t)(20000 + item->epoch), .text = "it ended"});
 }
 
-static void deliver(struct x_world *w, uint32_t index)
+static void deliver_one(struct x_world *w, uint32_t index)
 {
     struct x_item item = w->items[index];
     memmove(&w->items[index], &w->items[index + 1],
@@ -335,11 +301,28 @@ static void deliver(struct x_world *w, uint32_t index)
         free(item.blob);
 }
 
+// The next of the same burst, which left in the same step on the same link.
+static uint32_t next_of(const struct x_world *w, const struct x_item *item)
+{
+    for (uint32_t i = 0; i < w->n_items; i++)
+        if (x_same_queue(&w->items[i], item))
+            return w->items[i].step == item->step && can_arrive(w, i) ? i : UINT32_MAX;
+    return UINT32_MAX;
+}
+
+static void deliver(struct x_world *w, uint32_t index)
+{
+    const struct x_item first = w->items[index];
+    deliver_one(w, index);
+    while (x_bursts && first.kind != X_EVENT && (index = next_of(w, &first)) != UINT32_MAX)
+        deliver_one(w, index);
+}
+
 static void dial_over(struct x_world *w, uint32_t place)
 {
     uint32_t peer = w->links[place].slot[1];
-    bool stuck = w->cores[peer] && w->paused[peer] && !is_cut(w, peer) &&
-                 !is_cut(w, w->links[place].slot[0]);
+    bool stuck = w->cores[peer] && w->paused[peer] && !x_is_cut(w, peer) &&
+                 !x_is_cut(w, w->links[place].slot[0]);
     link_down(w, place, 0, stuck ? PM_LINK_STUCK : PM_LINK_UNREACHABLE);
 }
 
@@ -347,105 +330,29 @@ static void pass(struct x_world *w)
 {
     uint64_t due = due_ns(w), span = due - w->now_ns;
     for (uint32_t i = 0; i <= x_nnodes; i++)
-        if (w->paused[i] || is_cut(w, i))
+        if (w->paused[i] || x_is_cut(w, i))
             w->disturbed_ns[i] += span;
     w->now_ns = due;
     for (uint32_t i = 0; i < x_nnodes; i++)
         x_look(w, i);
 }
 
-static void host_lost(struct x_world *w, uint32_t node)
+// What waited for it comes at once; how long it took nobody asks to the millisecond.
+static void trouble_over(struct x_world *w, uint32_t slot)
 {
-    struct x_node *n = &w->nodes[node];
-    n->off = true;
-    n->alive = n->stopped = n->held = n->next = n->shim = false;
-    x_proc_ends(w, node, true);
-    for (uint32_t i = 0; i < X_LINKS; i++)
-        for (uint32_t end = 0; end < 2; end++)
-            if (w->links[i].used && w->links[i].slot[end] == node)
-                w->links[i].state[end] = X_END_NONE;
-}
-
-static void shim_killed(struct x_world *w, uint32_t node)
-{
-    struct x_node *n = &w->nodes[node];
-    n->shim = n->alive = n->stopped = n->held = n->next = false;
-    n->over = true;
-    bool all = true;
-    for (uint32_t i = 0; i < x_nnodes; i++)
-        all &= w->nodes[i].over;
-    x_event(w, node, X_SHIM, (struct x_item){.type = PM_EVENT_SHIM_LOST});
-    if (all)
-        x_srun_exits(w, 9);
-}
-
-static void server_lost(struct x_world *w, uint32_t node)
-{
-    uint32_t epoch = 31u - (uint32_t)__builtin_clz(w->nodes[node].ready);
-    w->nodes[node].ready &= ~(1u << epoch);
-    x_event(w, node, X_SERVER, (struct x_item){.type = PM_EVENT_SERVER_LOST, .epoch = epoch});
-}
-
-static void link_reset(struct x_world *w, uint32_t place)
-{
-    for (uint32_t i = 0; i < w->n_items; i++) { // what was on its way is lost
-        struct x_item *item = &w->items[i];
-        if (item->kind == X_FRAME && item->where == place && --item->blob->refs == 0)
-            free(item->blob);
-        if (item->kind == X_FRAME && item->where == place)
-            *item = (struct x_item){.kind = X_NONE};
+    const uint64_t step_ns = X_T_MS / 8 * SIM_MS;
+    for (uint32_t i = 0; i < w->n_items; i++) {
+        const struct x_link *l = &w->links[w->items[i].where];
+        if (w->items[i].kind != X_EVENT && (l->slot[0] == slot || l->slot[1] == slot))
+            w->items[i].step = w->step;
     }
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < w->n_items; i++)
-        if (w->items[i].kind != X_NONE)
-            w->items[n++] = w->items[i];
-    w->n_items = n;
-    for (uint32_t end = 0; end < 2; end++)
-        x_push(w, (struct x_item){.kind = X_FIN, .where = (uint8_t)place, .to = (uint8_t)end});
-}
-
-static void fault(struct x_world *w, struct x_choice choice)
-{
-    w->faults++;
-    w->harmed |= choice.kind != X_LINK_RESET;
-    if (choice.a < x_nnodes && (choice.kind == X_AGENT_KILLED || choice.kind == X_HOST_LOST ||
-                                choice.kind == X_SHIM_KILLED))
-        w->nodes[choice.a].excused = true;
-    switch (choice.kind) {
-    case X_RANK_DIES:
-        x_rank_dies(w, choice.a, 11);
-        break;
-    case X_AGENT_KILLED:
-        x_node_ends(w, choice.a);
-        break;
-    case X_HOST_LOST:
-        host_lost(w, choice.a);
-        break;
-    case X_SHIM_KILLED:
-        shim_killed(w, choice.a);
-        break;
-    case X_SERVER_LOST:
-        server_lost(w, choice.a);
-        break;
-    case X_LINK_RESET:
-        link_reset(w, choice.a);
-        break;
-    case X_PAUSE:
-        w->paused[choice.a] = true;
-        w->coord_excused |= choice.a == x_nnodes;
-        break;
-    case X_CUT:
-        w->nodes[choice.a].cut = true;
-        break;
-    default:
-        x_feed(w, x_nnodes,
-               (struct pm_event){.type = PM_EVENT_STOP, .signal = 15, .flag_untold = true});
-    }
+    w->disturbed_ns[slot] = (w->disturbed_ns[slot] + step_ns - 1) / step_ns * step_ns;
 }
 
 void x_world_do(struct x_world *w, struct x_choice choice)
 {
     x_violation[0] = '\0';
+    w->step++;
     switch (choice.kind) {
     case X_DELIVER:
         deliver(w, choice.a);
@@ -463,146 +370,15 @@ void x_world_do(struct x_world *w, struct x_choice choice)
         pass(w);
         break;
     case X_RESUME:
+        trouble_over(w, choice.a);
         w->paused[choice.a] = false;
         w->awake_ns[choice.a] = w->now_ns;
         break;
     case X_HEAL:
+        trouble_over(w, choice.a);
         w->nodes[choice.a].cut = false;
         break;
     default:
-        fault(w, choice);
+        x_fault_do(w, choice);
     }
-}
-
-static const char *const names[X_CHOICES] = {
-    "deliver",   "timer",     "dial-over",   "rank-ends",  "time",       "resume",
-    "heal",      "rank-dies", "agent-killed", "host-lost", "shim-killed", "server-lost",
-    "link-reset", "pause",    "cut",         "user-stop",
-};
-
-const char *x_fault_name(uint8_t kind)
-{
-    return names[kind];
-}
-
-uint8_t x_fault_of(const char *name)
-{
-    for (uint8_t kind = X_RANK_DIES; kind < X_CHOICES; kind++)
-        if (!strcmp(names[kind], name))
-            return kind;
-    return X_DELIVER;
-}
-
-const char *x_choice_name(const struct x_world *w, struct x_choice choice, char *buf, size_t cap)
-{
-    static const char *const kinds[] = {"-", "syn", "up", "refused", "frame", "fin", "event"};
-    if (choice.kind != X_DELIVER) {
-        (void)snprintf(buf, cap, "%s%s %u", choice.kind >= X_RANK_DIES ? "FAULT " : "",
-                       names[choice.kind], choice.a);
-        return buf;
-    }
-    const struct x_item *item = &w->items[choice.a];
-    (void)snprintf(buf, cap, "deliver %s to %u", kinds[item->kind], receiver(w, item));
-    return buf;
-}
-
-// --- the hash ------------------------------------------------------------------------------------
-
-static void hash_frame(struct pm_digest *d, const struct x_blob *blob)
-{
-    struct pm_reader r = pm_reader_of(blob->data, blob->len);
-    uint8_t type = pm_read_u8(&r);
-    pm_digest_u64(d, type);
-    if (type == PM_FRAME_PING) { // numbers that only grow say nothing
-        uint32_t seq = pm_read_u32(&r);
-        pm_digest_u64(d, seq - pm_read_u32(&r));
-    } else if (type == PM_FRAME_GRANT) {
-        (void)pm_read_u32(&r);
-        pm_digest_u64(d, pm_read_u64(&r));
-    } else if (type == PM_FRAME_PROBE) {
-        pm_digest_u64(d, pm_read_u32(&r));
-        pm_digest_u64(d, pm_read_u32(&r));
-    } else if (type == PM_FRAME_PROBED) {
-        (void)pm_read_u64(&r);
-        pm_digest_bytes(d, blob->data + 9, blob->len - 9);
-    } else {
-        pm_digest_bytes(d, blob->data, blob->len);
-    }
-}
-
-// A link by what it is, not by its place and numbers.
-static uint64_t hash_link(const struct x_world *w, uint32_t place)
-{
-    const struct x_link *l = &w->links[place];
-    struct pm_digest d = {0};
-    uint32_t older = 0;
-    for (uint32_t i = 0; i < X_LINKS; i++)
-        older += w->links[i].used && w->links[i].slot[0] == l->slot[0] &&
-                 w->links[i].id[0] < l->id[0];
-    pm_digest_u64(&d, (uint64_t)l->slot[0] << 24 | (uint64_t)l->slot[1] << 16 |
-                          (uint64_t)l->state[0] << 8 | l->state[1] | (uint64_t)older << 32);
-    pm_digest_time(&d, l->due_ns, w->now_ns);
-    return d.h;
-}
-
-static uint64_t hash_item(const struct x_world *w, uint32_t index)
-{
-    const struct x_item *item = &w->items[index];
-    struct pm_digest d = {0};
-    uint32_t before = 0;
-    for (uint32_t i = 0; i < index; i++)
-        before += same_queue(&w->items[i], item);
-    uint64_t age = w->now_ns - item->at_ns;
-    bool unread = item->at_ns <= w->awake_ns[receiver(w, item)];
-    pm_digest_u64(&d, item->kind == X_EVENT ? item->where : hash_link(w, item->where));
-    pm_digest_u64(&d, (uint64_t)item->kind << 32 | (uint64_t)item->to << 24 |
-                          (uint64_t)item->type << 16 | before);
-    pm_digest_u64(&d, (uint64_t)(uint32_t)item->status << 32 | item->epoch << 8 |
-                          item->incarnation);
-    pm_digest_u64(&d, (age < x_delay_ns ? age : x_delay_ns) << 1 | unread);
-    if (item->blob)
-        hash_frame(&d, item->blob);
-    return d.h;
-}
-
-static void hash_node(struct pm_digest *d, const struct x_world *w, const struct x_node *n)
-{
-    const bool flags[] = {n->off, n->cut, n->shim, n->over, n->alive, n->stopped, n->termed,
-                          n->stand, n->held, n->next, n->excused};
-    pm_digest_bytes(d, flags, sizeof(flags));
-    pm_digest_u64(d, (uint64_t)n->start_epoch << 32 | n->start_incarnation);
-    pm_digest_u64(d, (uint64_t)n->epoch << 32 | n->incarnation);
-    pm_digest_u64(d, n->ready);
-    pm_digest_time(d, n->lease_ns > w->now_ns ? n->lease_ns : 0, w->now_ns);
-}
-
-static uint64_t hash_core(struct x_core *c, uint64_t now_ns)
-{
-    if (c->hashed_ns != now_ns)
-        c->hash = pm_core_digest(c->core, now_ns);
-    c->hashed_ns = now_ns;
-    return c->hash;
-}
-
-uint64_t x_world_hash(struct x_world *w)
-{
-    struct pm_digest d = {0};
-    uint64_t sum = 0;
-    for (uint32_t i = 0; i <= x_nnodes; i++) {
-        uint64_t trouble = w->disturbed_ns[i] < X_T_MS / 2 * SIM_MS ? w->disturbed_ns[i] : SIM_S;
-        pm_digest_u64(&d, w->cores[i] ? hash_core(w->cores[i], w->now_ns) : 0);
-        pm_digest_u64(&d, trouble << 1 | w->paused[i]);
-    }
-    for (uint32_t i = 0; i < x_nnodes; i++)
-        hash_node(&d, w, &w->nodes[i]);
-    for (uint32_t i = 0; i < X_LINKS; i++)
-        if (w->links[i].used)
-            sum += hash_link(w, i);
-    for (uint32_t i = 0; i < w->n_items; i++)
-        sum += sim_rng_mix(hash_item(w, i));
-    pm_digest_u64(&d, sum);
-    pm_digest_u64(&d, (uint64_t)w->halted_epoch << 32 | (uint64_t)w->faults << 8 |
-                          (uint64_t)w->harmed << 3 | (uint64_t)w->coord_excused << 2 |
-                          (uint64_t)w->srun_over << 1 | w->done);
-    return sim_rng_mix(d.h);
 }
