@@ -192,7 +192,8 @@ static void print_tail(const struct arguments *a, const struct scale_result *r, 
     if (r->phases[SCALE_LOSS].n)
         printf("node loss: node 0 with %u children\n", r->orphans);
     printf("%" PRIu64 " steps of cores, %" PRIu64 " frames, %" PRIu64 " of them really sealed; %.1f s, "
-           "peak RSS %ld MiB in all\n", r->events, r->frames, r->sealed, seconds, r->rss_mib);
+           "of CPU at most %.1f s in a process; peak RSS %ld MiB in all\n", r->events, r->frames,
+           r->sealed, seconds, r->cpu_s, r->rss_mib);
 }
 
 // What doc/scale.md promises; says what does not hold.

@@ -180,6 +180,11 @@ static uint32_t depth_of(const struct scale_config *c)
 
 // --- the whole ---------------------------------------------------------------------------------------
 
+static double seconds(struct timeval t)
+{
+    return (double)t.tv_sec + (double)t.tv_usec / 1e6;
+}
+
 static void measure(const struct scale_config *config, const struct scale_plan *plan,
                     struct scale_result *ret)
 {
@@ -201,6 +206,7 @@ static void measure(const struct scale_config *config, const struct scale_plan *
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     ret->rss_mib = usage.ru_maxrss / 1024;
+    ret->cpu_s = seconds(usage.ru_utime) + seconds(usage.ru_stime);
     scale_free(w);
 }
 
@@ -212,6 +218,7 @@ static void add(struct scale_result *all, const struct scale_result *restarts)
     all->frames += restarts->frames;
     all->sealed += restarts->sealed;
     all->rss_mib += restarts->rss_mib;
+    all->cpu_s = restarts->cpu_s > all->cpu_s ? restarts->cpu_s : all->cpu_s;
 }
 
 struct scale_result *scale_measure(const struct scale_config *config, const struct scale_plan *plan)

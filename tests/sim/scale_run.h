@@ -47,7 +47,8 @@ struct scale_result {
     uint64_t events, frames, sealed;
     uint32_t depth;
     uint32_t orphans;
-    long rss_mib; // of all processes, the most of each
+    long rss_mib; // of both processes, the most of each
+    double cpu_s; // of the one that took longer
 };
 
 // In two processes, each with a world of its own: the restarts in one, all else in the other. NULL: that
