@@ -87,7 +87,7 @@ static bool sent_elsewhere(struct pm_core *core, uint32_t link, const struct att
         return false;
     if (to == PM_NODE_COORDINATOR)
         to = deputy(core, a);
-    if (to == PM_NODE_NONE && has_room(core, true))
+    if ((to == PM_NODE_NONE || to == a->avoid) && has_room(core, true))
         return false;
     if (core->coordinator)
         pm_judge_asked(core, a->node);

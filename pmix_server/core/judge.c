@@ -384,13 +384,14 @@ void pm_judge_asked(struct pm_core *core, uint32_t node)
             j->list[i].asked_ns = core->now_ns;
 }
 
-// Its time is over; those below it may be on their way to the place that we sent them to.
+// Its time is over; those below it may be on their way to the place that we sent them to. Not for ever.
 static int sentence_silent(struct pm_core *core, struct pm_suspect *s, struct pm_set *agents,
                            struct pm_set *nodes)
 {
     uint64_t held_ns = s->asked_ns ? s->asked_ns + core->membership->t_ns / 2 : 0;
+    uint64_t patience = core->config.options->orphan_timeout_ms * PM_MS;
     int r = 0;
-    if (core->now_ns < held_ns) {
+    if (core->now_ns < held_ns && core->now_ns - s->first_ns < patience) {
         s->deadline_ns = held_ns;
         r = s->root_dead ? 0 : pm_set_add(nodes, s->node);
     } else {
