@@ -121,13 +121,17 @@ static void end(struct pm_core *core)
     struct pm_signature *s;
     struct pm_fence *f = fence_of(c, &s);
     c->flow = (struct pm_flow){0};
-    // Whoever enters only now was not waited for.
-    bool is_late = f && f->has_local && flow.bytes.len < flow.total;
-    const struct pm_answer a = {.status = is_late ? PM_STATUS_ERROR : PM_STATUS_OK,
+    static const struct pm_answer error = {.status = PM_STATUS_ERROR, .lost_rank = PM_RANK_NONE};
+    const struct pm_answer a = {.status = PM_STATUS_OK,
                                 .lost_rank = PM_RANK_NONE,
                                 .data = flow.bytes.data,
                                 .len = flow.bytes.len,
                                 .total = flow.total};
+    // Who enters only now was not waited for; for all others the fence is a success.
+    if (f && f->has_local && flow.bytes.len < flow.total) {
+        pm_fence_emit_done(core, s->epoch, f->local_id, &error);
+        f->has_local = false;
+    }
     if (f && !f->decided)
         pm_fence_complete(core, s, f, &a);
     pm_flow_done(&flow);
