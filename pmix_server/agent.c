@@ -70,7 +70,8 @@ static void on_core_failed(int error, void *arg)
         pm_agent_refuse(a, why);
         return;
     }
-    // The shims kill their ranks when our links end; the coordinator sees a lost agent.
+    // The shims kill their ranks when our links end; the coordinator sees a lost agent. Nobody is left to read
+    // the sentence, but it makes the exit status that of a failure.
     memcpy(a->refusal, why, sizeof(why));
     pm_agent_leave(a, 0);
 }

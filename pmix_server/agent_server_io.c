@@ -306,7 +306,7 @@ void pm_server_read(struct server *s)
         continue;
 }
 
-// Once: the event is level-triggered, and a read that only finds nothing costs as much as any.
+// Once: the event is level-triggered and tells of more.
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     struct server *s = arg;
@@ -365,8 +365,12 @@ void pm_server_write(struct server *s, const struct pm_writer *head, const void 
 {
     if (s->fd < 0 || s->state == SERVER_DEAD)
         return;
-    if (s->out.len - s->out_at > OUT_MAX || head->error || head->len + len > PM_SERVER_FRAME_MAX) {
-        pm_server_lose(s, "it does not read what it is sent");
+    if (head->error) {
+        lose_unheard(s, NO_MEMORY);
+        return;
+    }
+    if (s->out.len - s->out_at > OUT_MAX || head->len + len > PM_SERVER_FRAME_MAX) {
+        lose_unheard(s, "it does not read what it is sent");
         return;
     }
     struct pm_writer length = {0};
