@@ -19,7 +19,7 @@
 #include "pmix_server/core/internal.h"
 
 #define PM_FENCE_DATA_MAX (64u << 20)    // bytes that one node may contribute
-#define PM_FENCE_RESULT_MAX (192u << 20) // bytes of a result
+#define PM_FENCE_RESULT_MAX (192u << 20) // bytes of a result; one FENCE_UP must hold it
 #define PM_FENCE_PENDING_MAX 65536u      // undecided fences a node keeps
 // Sets of one epoch at the coordinator; agents keep twice that, so that it is always the
 // coordinator who refuses one.
@@ -137,6 +137,8 @@ struct pm_fetch {
     struct pm_set nodes;  // that ask, maybe this one
 };
 
+// Which fence a frame is about. `ranks` belongs to a key that was read and is borrowed by one to
+// write.
 struct pm_fence_key {
     uint32_t epoch;
     uint64_t hash;
@@ -181,8 +183,6 @@ struct pm_collective {
     uint64_t next_fetch_id;
 };
 
-// Which fence a frame is about. `ranks` belongs to a key that was read and is borrowed by one to
-// write.
 struct pm_answer {
     int32_t status; // enum pm_server_status
     uint32_t lost_rank;

@@ -15,7 +15,7 @@
 
 #define PM_K_NS          (300 * PM_MS) // a signal has reached every process of a node
 #define PM_COALESCE_NS   (5 * PM_MS) // reports up and views are gathered this long after the first
-#define PM_LINKS_SPARE   64          // links of the coordinator beyond its fan-out
+#define PM_LINKS_SPARE   64          // links of a node beyond its fan-out
 #define PM_PROBES_MAX    64          // an agent's open probes
 #define PM_ADDRESSES_MAX 1024        // bytes of a node's address list
 #define PM_PINGS         16          // send times remembered
@@ -362,8 +362,8 @@ void pm_judge_report(struct pm_core *core, const struct pm_report *report);
 void pm_judge_edge(struct pm_core *core, const struct pm_edge *edge); // changed
 void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_t target,
                      uint8_t end);
-// doubt.c: may nodes be declared lost for silence now?
 void pm_judge_asked(struct pm_core *core, uint32_t node); // for a place, and was sent elsewhere
+// doubt.c: may nodes be declared lost for silence now?
 bool pm_judge_trust(struct pm_core *core);
 void pm_judge_job_state(struct pm_core *core, enum pm_job_state state);
 void pm_judge_tick(struct pm_core *core);

@@ -158,8 +158,7 @@ void pm_supervisor_timed_out(struct pm_core *core);
 void pm_supervisor_rank_stuck(struct pm_core *core, uint32_t rank);
 
 // --- supervisor_decide.c
-// -------------------------------------------------------------------------- How long what failed must
-// have lived for its restart not to be a "consecutive" one.
+// How long what failed must have lived for its restart not to be a "consecutive" one.
 uint64_t pm_supervisor_healthy_ms(const struct pm_core *core);
 // A failure came in; `more` others came with it.
 void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failure, uint32_t more);

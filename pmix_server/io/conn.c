@@ -229,9 +229,9 @@ static ssize_t read_some(struct pm_conn *link)
     return -1;
 }
 
-// Until the socket has no more. A turn of the loop ends with a read that left room: the event is
-// level-triggered, and a read that only finds nothing costs as much as one that finds a frame.
-static void read_turn(struct pm_conn *link, size_t limit)
+// Up to `limit` bytes. `is_patient`: until a read finds nothing; else a read that left room is the last, as
+// the event is level-triggered and tells of more.
+static void read_turn(struct pm_conn *link, size_t limit, bool is_patient)
 {
     for (size_t total = 0; total < limit && link->phase != PHASE_DEAD;) {
         ssize_t n = read_some(link);
@@ -240,7 +240,7 @@ static void read_turn(struct pm_conn *link, size_t limit)
             return;
         total += (size_t)n;
         do_input(link);
-        if (room_left && limit == READ_TURN)
+        if (room_left && !is_patient)
             return;
     }
 }
@@ -252,7 +252,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
     if (link->send_error)
         go_down_errno(link, link->send_error);
     else if (link->phase != PHASE_CONNECTING)
-        read_turn(link, READ_TURN);
+        read_turn(link, READ_TURN, false);
     leave(link);
 }
 
@@ -260,7 +260,7 @@ void pm_conn_drain(struct pm_conn *link)
 {
     enter(link);
     if (link->phase == PHASE_UP)
-        read_turn(link, SIZE_MAX);
+        read_turn(link, SIZE_MAX, true);
     leave(link);
 }
 

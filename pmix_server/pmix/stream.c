@@ -181,8 +181,8 @@ static size_t receive(uint8_t *buf, size_t len)
     return n > 0 ? (size_t)n : 0;
 }
 
-// Up to `want` bytes; 0 if there are none for now. Small reads go through stream.in, so that a frame costs
-// one system call; what is larger is received where it belongs.
+// Up to `want` bytes; 0 if there are none for now. Small reads go through stream.in, so that one call may
+// bring a whole frame; what is larger is received where it belongs.
 static size_t take(uint8_t *buf, size_t want)
 {
     if (stream.in_at == stream.in_len && want >= IN_CAP)
