@@ -461,3 +461,10 @@ const struct net_done *net_answer(const struct net *net, uint32_t node, uint64_t
     }
     return found;
 }
+
+uint64_t net_digest(const struct net *net, const struct pm_collective *c)
+{
+    struct pm_digest d = {0};
+    pm_collective_digest(c, net->now_ns, &d);
+    return d.h;
+}

@@ -99,5 +99,7 @@ void net_kill(struct net *net, uint32_t node);
 uint64_t net_random(struct net *net, uint64_t below);
 // NULL: not answered. Fails when it was answered more than once.
 const struct net_done *net_answer(const struct net *net, uint32_t node, uint64_t id);
+// The digest of a core's collective, or of a copy of it.
+uint64_t net_digest(const struct net *net, const struct pm_collective *c);
 
 #endif
