@@ -717,6 +717,33 @@ Test(limits, an_orphan_without_any_other_place_hangs_at_the_coordinator, .init =
     done();
 }
 
+// Its only possible deputy is fine, but cannot be reached by the two that look for a place.
+Test(limits, an_orphan_that_cannot_reach_its_deputy_hangs_at_the_coordinator, .init = setup)
+{
+    nameless = true;
+    make(16, 2);
+    struct pm_set late = {0};
+    cr_assert_eq(pm_set_add_span(&late, 0, 3), 0);
+    harness_launch_without(h, &late);
+    harness_run_ms(h, 1000);
+    for (uint32_t i = 0; i <= 3; i++) {
+        harness_start_agent(h, i);
+        harness_run_ms(h, 500);
+    }
+    harness_cut(h, 1);
+    for (uint32_t i = 2; i <= 3; i++) {
+        harness_cut_one_way(h, 0, i, true);
+        harness_cut_one_way(h, i, 0, true);
+    }
+    harness_run_ms(h, t_ms() * 9 / 10);
+    cr_assert_eq(pm_parent(harness_core(h, 2)), PM_NODE_COORDINATOR);
+    cr_assert_eq(pm_parent(harness_core(h, 3)), 2); // which is a deputy now
+    for (uint32_t i = 2; i <= 3; i++)
+        cr_assert_not(pm_judge_is_suspect(coordinator(), i), "node %u", i);
+    pm_set_done(&late);
+    done();
+}
+
 static void send_garbage(uint32_t node, uint8_t type, uint64_t seed)
 {
     uint8_t data[64] = {type};
