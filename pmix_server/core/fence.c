@@ -228,7 +228,8 @@ static void take_contributions(struct pm_core *core, struct pm_fence *f, uint32_
 }
 
 // Asked about a fence that is decided here, or whose result is under way and has passed this child
-// by. Only the coordinator has the data of a success.
+// by. Only the coordinator has the data of a success. What comes for the first that asked is for all
+// of them (fence_down.c), so that many ask for one more result, and not each for its own.
 static void answer_late(struct pm_core *core, struct pm_signature *s, struct pm_fence *f,
                         uint32_t from, struct up *up)
 {
@@ -237,9 +238,11 @@ static void answer_late(struct pm_core *core, struct pm_signature *s, struct pm_
         pm_fence_reply(core, from, &up->key, &a, &up->nodes);
         return;
     }
+    bool is_asked = !pm_set_empty(&f->late);
     if (pm_set_union(&f->late, &up->nodes) < 0 || pm_set_add(&f->from, from) < 0)
         pm_collective_nomem(core);
-    send_up(core, s, f, &f->late, 0);
+    if (!is_asked)
+        send_up(core, s, f, &f->late, 0);
 }
 
 static void handle_up(struct pm_core *core, uint32_t from, struct up *up)

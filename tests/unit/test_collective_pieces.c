@@ -270,6 +270,31 @@ Test(collective_pieces, who_enters_in_the_middle_is_not_given_a_part)
     net_free(net);
 }
 
+static bool is_ask(const struct net_frame *f)
+{
+    return f->from == 1 && f->to == PM_NODE_COORDINATOR && f->data[0] == PM_FRAME_FENCE_UP;
+}
+
+// The result has passed the node that they come to: one more is for all of them.
+Test(collective_pieces, many_that_ask_too_late_are_answered_by_one_result)
+{
+    static const uint32_t orphans[] = {6, 7, 5, 13, 14};
+    struct net *net = net_in_pieces();
+    enter_all(net, 1, 0);
+    cr_assert(run_until(net, 1, PIECE));
+    for (size_t i = 0; i < 5; i++)
+        net_move(net, orphans[i], NET_DETACHED);
+    for (size_t i = 0; i < 5; i++)
+        net_move(net, orphans[i], 1);
+    size_t n_asks = 0;
+    for (size_t sent = net->sent; net_step(net); sent = net->sent)
+        for (; sent < net->sent; sent++)
+            n_asks += is_ask(&net->queue[net->n_queue - (net->sent - sent)]);
+    cr_assert_eq(n_asks, 1);
+    expect_all(net, 1);
+    net_free(net);
+}
+
 Test(collective_pieces, the_end_of_the_epoch_ends_it_in_the_middle)
 {
     struct net *net = net_in_pieces();
