@@ -243,6 +243,9 @@ void pm_fence_frame_down(struct pm_core *core, uint8_t type, struct pm_reader *r
 void pm_fence_frame_piece(struct pm_core *core, struct pm_reader *r);
 // The rest of the result that is under way will not come; whoever waits for it is owed it again.
 void pm_flow_abandon(struct pm_core *core);
+// The same, because there is another parent now. Who was getting a result of which there is no record
+// gets an error.
+void pm_flow_lose_parent(struct pm_core *core);
 bool pm_flow_is_of(const struct pm_collective *c, const struct pm_signature *s,
                    const struct pm_fence *f);
 void pm_flow_done(struct pm_flow *flow); // and zeroes it

@@ -258,15 +258,16 @@ static void handle_up(struct pm_core *core, uint32_t from, struct up *up)
     if (pm_set_add(&s->known_children, from) < 0)
         pm_collective_nomem(core);
     struct pm_fence *f = pm_signature_fence(s, up->key.seq);
-    if (f && (f->decided || pm_flow_is_of(core->collective, s, f))) {
-        answer_late(core, s, f, from, up);
-        return;
-    }
     bool is_forgotten = core->coordinator && !f && up->key.seq < s->forgotten;
     if (!f && !is_forgotten)
         f = pm_signature_add_fence(core, s, up->key.seq);
     if (!f) {
         pm_fence_reply(core, from, &up->key, &error, &up->nodes);
+        return;
+    }
+    // Of a result that is under way there may have been no room for a record until now.
+    if (f->decided || pm_flow_is_of(core->collective, s, f)) {
+        answer_late(core, s, f, from, up);
         return;
     }
     take_contributions(core, f, from, up);
@@ -313,7 +314,7 @@ void pm_fence_timer(struct pm_core *core)
 void pm_fence_on_parent(struct pm_core *core)
 {
     struct pm_collective *c = core->collective;
-    pm_flow_abandon(core);
+    pm_flow_lose_parent(core);
     for (uint32_t i = 0; i < c->n_signatures; i++) {
         struct pm_signature *s = c->signatures[i];
         s->parent_knows = false;

@@ -89,6 +89,20 @@ void pm_flow_abandon(struct pm_core *core)
     pm_flow_done(flow);
 }
 
+// Without a record nobody here would ask the next parent for it.
+void pm_flow_lose_parent(struct pm_core *core)
+{
+    static const struct pm_answer error = {.status = PM_STATUS_ERROR, .lost_rank = PM_RANK_NONE};
+    static const struct pm_set everybody;
+    struct pm_flow *flow = &core->collective->flow;
+    struct pm_signature *s;
+    bool is_recorded = flow->total && fence_of(core->collective, &s);
+    for (uint32_t child = pm_set_next(&flow->children, 0); child != UINT32_MAX && !is_recorded;
+         child = pm_set_next(&flow->children, child + 1))
+        pm_fence_reply(core, child, &flow->key, &error, &everybody);
+    pm_flow_abandon(core);
+}
+
 static void append(struct pm_core *core, const uint8_t *data, size_t len)
 {
     struct pm_flow *flow = &core->collective->flow;

@@ -295,6 +295,70 @@ Test(collective_pieces, many_that_ask_too_late_are_answered_by_one_result)
     net_free(net);
 }
 
+// A set without node 2, through which the result comes down to its three last.
+static struct pm_span some_spans[] = {{5, 7}, {14, 14}};
+static const struct pm_set some = {.spans = some_spans, .n = 2, .cap = 2};
+
+// The result is on its way, and node 2 has no room to take note of it.
+static struct net *net_without_room(void)
+{
+    struct net *net = net_new(NODES, 1, 2);
+    net_core(net, PM_NODE_COORDINATOR)->config.fence_piece = 2;
+    for (uint32_t i = 5; i < NODES; i++)
+        if (pm_set_has(&some, i))
+            net_fence(net, &(struct net_fence){.node = i, .id = 1, .ranks = &some, .collect = true});
+    cr_assert(run_until(net, 0, 1));
+    struct pm_collective *c = net_core(net, 2)->collective;
+    pm_signature_remove_fence(net_core(net, 2), c->signatures[0], c->signatures[0]->fences);
+    c->n_pending = PM_FENCE_PENDING_MAX;
+    cr_assert(run_until(net, 2, 1));
+    cr_assert_null(c->signatures[0]->fences);
+    return net;
+}
+
+Test(collective_pieces, whoever_waits_below_a_node_without_room_is_told_that_the_rest_will_not_come)
+{
+    struct net *net = net_without_room();
+    net_move(net, 2, 1);
+    net_advance(net, 1000);
+    cr_assert_eq(net_answer(net, 5, 1)->status, PM_STATUS_OK);
+    for (uint32_t i = 6; i < NODES; i += i == 6 ? 1 : 7) {
+        cr_assert(net_answer(net, i, 1), "node %u waits", i);
+        cr_assert_eq(net_answer(net, i, 1)->status, PM_STATUS_ERROR);
+    }
+    net_free(net);
+}
+
+// What `from` has sent there comes before everything else.
+static void deliver_next(struct net *net, uint32_t from, uint32_t to)
+{
+    size_t i = 0;
+    while (net->queue[i].from != from || net->queue[i].to != to)
+        cr_assert_lt(++i, net->n_queue);
+    struct net_frame f = net->queue[i];
+    memmove(&net->queue[1], &net->queue[0], i * sizeof(f));
+    net->queue[0] = f;
+    cr_assert(net_step(net));
+}
+
+Test(collective_pieces, whoever_asks_a_node_that_has_room_again_is_not_forgotten)
+{
+    struct net *net = net_without_room();
+    net_move(net, 14, NET_DETACHED);
+    net_core(net, 2)->collective->n_pending = 0;
+    net_move(net, 14, 2);
+    deliver_next(net, 14, 2);
+    cr_assert(flow_of(net, 2)->total, "in the middle");
+    net_advance(net, 1000);
+    for (uint32_t i = 5; i < NODES; i++) {
+        if (!pm_set_has(&some, i))
+            continue;
+        cr_assert(net_answer(net, i, 1), "node %u waits", i);
+        cr_assert_eq(net_answer(net, i, 1)->status, PM_STATUS_OK);
+    }
+    net_free(net);
+}
+
 Test(collective_pieces, the_end_of_the_epoch_ends_it_in_the_middle)
 {
     struct net *net = net_in_pieces();
