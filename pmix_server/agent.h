@@ -17,6 +17,7 @@
 #include "pmix_server/io/event_log.h"
 #include "pmix_server/io/loop.h"
 #include "pmix_server/io/peers.h"
+#include "pmix_server/io/room.h"
 #include "pmix_server/io/signals.h"
 #include "pmix_server/wire/shim_proto.h"
 
@@ -73,7 +74,7 @@ struct shim {
     uint32_t local;
     int fd;  // -1: not there
     struct event *readable;
-    struct event *writable;
+    struct pm_room room;
     STAILQ_HEAD(, packet) queue;
     unsigned n_queued;
     uint32_t pid;

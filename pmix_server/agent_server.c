@@ -240,10 +240,9 @@ static void drop(struct server *s, uint64_t bury_ms)
     struct timeval tv = pm_timeval_of_ms(bury_ms);
     s->dropped = true;
     s->state = SERVER_DEAD;
-    if (s->readable) {
+    if (s->readable)
         event_del(s->readable);
-        event_del(s->writable);
-    }
+    pm_room_forget(&s->room);
     if (!s->pid || bury_ms == 0 || evtimer_add(s->start_timer, &tv))
         bury(s);
 }

@@ -31,7 +31,7 @@ struct server {
     pid_t pid;  // 0: reaped
     int fd;
     struct event *readable;
-    struct event *writable;
+    struct pm_room room;
     struct event *start_timer;
     struct pm_writer in;
     size_t in_at;

@@ -314,9 +314,9 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         read_once(s);
 }
 
-static void await_room(struct server *s)
+static void await_room(struct server *s, int error)
 {
-    if (event_add(s->writable, NULL))
+    if (pm_room_await(&s->room, error) < 0)
         lose_unheard(s, NO_MEMORY);
 }
 
@@ -327,12 +327,10 @@ static void flush(struct server *s)
                          MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM)) {
-            await_room(s);
-            return;
-        }
+        if (n < 0 && pm_room_will_be(errno))
+            await_room(s, errno);
         if (n < 0)
-            return;  // the end of file that follows is the loss
+            return;  // the end of file that may follow is the loss
         s->out_at += (size_t)n;
     }
     pm_writer_drop(&s->out, &s->out_at, KEEP_CAP);
@@ -358,7 +356,7 @@ static void queue_rest(struct server *s, const struct iovec *parts, size_t n, si
     if (s->out.error)
         lose_unheard(s, NO_MEMORY);
     else if (s->out_at < s->out.len)
-        await_room(s);
+        await_room(s, EAGAIN);
 }
 
 void pm_server_write(struct server *s, const struct pm_writer *head, const void *data, size_t len)
@@ -388,17 +386,17 @@ int pm_server_io_open(struct server *s, int fd)
     // As much as the system allows: a large result is handed over with fewer turns.
     (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &(int){SOCKET_BYTES}, sizeof(int));
     s->readable = event_new(s->agent->base, fd, EV_READ | EV_PERSIST, on_readable, s);
-    s->writable = event_new(s->agent->base, fd, EV_WRITE, on_writable, s);
-    return !s->readable || !s->writable || event_add(s->readable, NULL) ? -ENOMEM : 0;
+    if (!s->readable || pm_room_open(&s->room, s->agent->base, fd, on_writable, s) < 0)
+        return -ENOMEM;
+    return event_add(s->readable, NULL) ? -ENOMEM : 0;
 }
 
 void pm_server_io_close(struct server *s)
 {
     if (s->readable)
         event_free(s->readable);
-    if (s->writable)
-        event_free(s->writable);
-    s->readable = s->writable = NULL;
+    s->readable = NULL;
+    pm_room_close(&s->room);
     if (s->fd >= 0)
         close(s->fd);
     s->fd = -1;

@@ -52,8 +52,8 @@ static void queue_flush(struct shim *s)
     while (s->fd >= 0 && !STAILQ_EMPTY(&s->queue)) {
         struct packet *p = STAILQ_FIRST(&s->queue);
         ssize_t n = send(s->fd, p->data, p->len, MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (n < 0 && (errno == EAGAIN || errno == ENOBUFS)) {
-            if (event_add(s->writable, NULL))
+        if (n < 0 && pm_room_will_be(errno)) {
+            if (pm_room_await(&s->room, errno) < 0)
                 shutdown(s->fd, SHUT_RDWR);  // else what waits would wait for ever
             return;
         }
@@ -267,9 +267,8 @@ static void shim_close(struct shim *s)
 {
     if (s->readable)
         event_free(s->readable);
-    if (s->writable)
-        event_free(s->writable);
-    s->readable = s->writable = NULL;
+    s->readable = NULL;
+    pm_room_close(&s->room);
     queue_clear(s);
     if (s->fd >= 0)
         close(s->fd);
@@ -309,8 +308,8 @@ static int shim_adopt(struct shim *s, struct caller *c)
     s->fd = pm_take_fd(&c->fd);
     s->pid = c->pid;
     s->readable = event_new(a->base, s->fd, EV_READ | EV_PERSIST, on_readable, s);
-    s->writable = event_new(a->base, s->fd, EV_WRITE, on_writable, s);
-    if (!s->readable || !s->writable || event_add(s->readable, NULL) || send_welcome(s) < 0) {
+    int r = pm_room_open(&s->room, a->base, s->fd, on_writable, s);
+    if (r < 0 || !s->readable || event_add(s->readable, NULL) || send_welcome(s) < 0) {
         shim_close(s);
         return -ENOMEM;
     }
