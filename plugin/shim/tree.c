@@ -61,10 +61,11 @@ static void pids_add(struct pids *p, pid_t pid)
 }
 
 // After a call on the /proc of a process has failed: one that has ended has no children any more, and one
-// that we may not look at is not ours to signal.
-static void note_failure(struct pids *found)
+// that we may not look at is not ours to signal. We have not ended: whatever hides our own, there may be some.
+static void note_failure(pid_t pid, struct pids *found)
 {
-    if (errno != ENOENT && errno != ESRCH && errno != EACCES && errno != EPERM)
+    bool is_gone = errno == ENOENT || errno == ESRCH || errno == EACCES || errno == EPERM;
+    if (!is_gone || pid == getpid())
         found->is_cut = true;
 }
 
@@ -97,8 +98,8 @@ static bool is_listed(pid_t pid, const pid_t *list)
     return list && *list;
 }
 
-// Appends the pids in an open children file ("12 13 14 ") to `found`.
-static void read_children(int fd, const pid_t *except, struct pids *found)
+// Appends the pids in an open children file ("12 13 14 ") to `found`. False: it could not be read.
+static bool read_children(int fd, const pid_t *except, struct pids *found)
 {
     char buf[1024];
     pid_t pid = 0;
@@ -114,8 +115,7 @@ static void read_children(int fd, const pid_t *except, struct pids *found)
             pid = 0;
         }
     }
-    if (len < 0)
-        note_failure(found);
+    return len == 0;
 }
 
 static int open_children(pid_t pid, const char *task)
@@ -131,12 +131,10 @@ static int open_children(pid_t pid, const char *task)
 static void add_children_of_task(pid_t pid, const char *task, const pid_t *except, struct pids *found)
 {
     int fd = open_children(pid, task);
-    if (fd < 0) {
-        note_failure(found);
-        return;
-    }
-    read_children(fd, except, found);
-    close(fd);
+    if (fd < 0 || !read_children(fd, except, found))
+        note_failure(pid, found);
+    if (fd >= 0)
+        close(fd);
 }
 
 // Of its main thread: needs no memory, and we and the agent's janitor have no other.
@@ -154,7 +152,7 @@ static void add_children(pid_t pid, const pid_t *except, struct pids *found)
     put_text(put_pid(put_text(path, "/proc/"), pid), "/task");
     DIR *dir = opendir(path);
     if (!dir) {
-        note_failure(found);
+        note_failure(pid, found);
         add_children_of_main(pid, except, found);
         return;
     }
@@ -163,7 +161,7 @@ static void add_children(pid_t pid, const pid_t *except, struct pids *found)
         if (entry->d_name[0] >= '0' && entry->d_name[0] <= '9' && strlen(entry->d_name) <= 16)
             add_children_of_task(pid, entry->d_name, except, found);
     if (errno)
-        note_failure(found);
+        note_failure(pid, found);
     closedir(dir);
 }
 
@@ -238,14 +236,7 @@ bool pm_tree_supported(void)
 bool pm_tree_empty(const pid_t *except)
 {
     struct pids found = pids_in(first[0]);
-    char task[16];
-    put_pid(task, getpid());
-    int fd = open_children(getpid(), task);
-    found.is_cut = fd < 0; // we have not ended: whatever hid them, there may be some
-    if (fd >= 0) {
-        read_children(fd, except, &found);
-        close(fd);
-    }
+    add_children_of_main(getpid(), except, &found);
     bool empty = found.n == 0 && !found.is_cut;
     pids_free(&found);
     return empty;

@@ -30,6 +30,8 @@ uint64_t kth_where(void);
 void kth_memory_is_tried(bool tried);
 // The same for what kth_files.c has, but opendir(), which is an allocation.
 void kth_files_are_tried(bool tried);
+// With which errno an open() fails; EMFILE is the beginning.
+void kth_open_fails_with(int error);
 
 // For kth_*.c: counts one call made from `where`; true if it has to fail.
 bool kth_fails(const void *where);

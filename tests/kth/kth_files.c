@@ -12,10 +12,16 @@
 #include "tests/kth/kth_stands_for.h"
 
 static bool is_tried = true;
+static int open_error = EMFILE;
 
 void kth_files_are_tried(bool tried)
 {
     is_tried = tried;
+}
+
+void kth_open_fails_with(int error)
+{
+    open_error = error;
 }
 
 KTH_STANDS_FOR(true, DIR *, opendir, (const char *path), (path), NULL, ENOMEM)
@@ -55,5 +61,5 @@ KTH_STANDS_FOR(is_tried, ssize_t, recvmsg, (int fd, struct msghdr *message, int 
         return next(what, how, more);                                                              \
     }
 
-VARIADIC(open, const char *, EMFILE)
+VARIADIC(open, const char *, open_error)
 VARIADIC(fcntl, int, EMFILE)

@@ -4,6 +4,7 @@
 // is kept, or the caller is told that it may not be. A kill reaches everybody in the end, also without any
 // memory. Nowhere a leak or a descriptor.
 #include <dirent.h>
+#include <errno.h>
 #include <limits.h>
 #include <signal.h>
 #include <string.h>
@@ -152,6 +153,22 @@ static void kill_without_memory(void)
     KTH_CHECK(waitpid(-1, NULL, 0) < 0, "somebody is left");
 }
 
+// What means of others that they have ended, or are not ours, means of us only that we cannot look.
+static uint64_t look_for_our_own(void)
+{
+    static const int errors[] = {ENOENT, ESRCH, EACCES, EPERM};
+    uint64_t calls = 0;
+    for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++) {
+        kth_open_fails_with(errors[i]);
+        calls += sweep(look_for_nobody, 'S', resume);
+        calls += sweep_one(1, stop, 'T');
+        KTH_CHECK(stop(), "with errno %d", errors[i]);
+        calls += sweep_one(1, resume, 'S');
+    }
+    kth_open_fails_with(EMFILE);
+    return calls;
+}
+
 static uint64_t try(unsigned depth, unsigned wide, bool try_files)
 {
     start_tree(depth, wide);
@@ -159,6 +176,7 @@ static uint64_t try(unsigned depth, unsigned wide, bool try_files)
     uint64_t calls = sweep(look_for_nobody, 'S', resume);
     calls += sweep(stop, 'T', resume);
     calls += sweep(resume, 'S', stop);
+    calls += try_files ? look_for_our_own() : 0;
     kill_without_memory();
     return calls;
 }
