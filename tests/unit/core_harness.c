@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The harness: a queue of things that will happen, in order of time and then of their making, and
-// stand-ins for what a shell does with each action. See core_harness.h.
+// The harness: a queue of things that will happen, in order of time and then of their making. See
+// core_harness.h.
 #include "tests/unit/core_harness.h"
 
 #include <string.h>
 
 #include "tests/unit/core_harness_impl.h"
 
-#define LOCAL_NS (100 * 1000ull) // a shim or server answers after 0.1 ms
 #define START_NS (1000 * HARNESS_MS)
 
 // --- queue -------------------------------------------------------------------------------------
@@ -101,206 +100,6 @@ void harness_post(struct harness *h, uint32_t node, const struct pm_event *event
     harness_push(h, item, h->now_ns + delay_ns);
 }
 
-static void append(char **text, size_t *len, const char *line)
-{
-    size_t more = strlen(line) + 1;
-    *text = realloc(*text, *len + more + 1);
-    CHECK(*text);
-    memcpy(*text + *len, line, more - 1);
-    *len += more;
-    (*text)[*len - 1] = '\n';
-    (*text)[*len] = 0;
-}
-
-// --- local stand-ins -----------------------------------------------------------------------------
-
-static void post_rank(struct harness *h, uint32_t slot, uint32_t local, enum pm_event_type type,
-                      int32_t wait_status)
-{
-    const struct harness_rank *r = &h->slots[slot].ranks[local];
-    struct pm_event e = {.type = type,
-                         .local = local,
-                         .epoch = r->epoch,
-                         .pid = r->pid,
-                         .incarnation = r->incarnation,
-                         .wait_status = wait_status};
-    harness_post(h, slot, &e, LOCAL_NS);
-}
-
-static void start_rank(struct harness *h, uint32_t slot, const struct pm_action *a)
-{
-    struct harness_rank *r = &h->slots[slot].ranks[a->local];
-    CHECK(!r->alive); // two incarnations at once
-    *r = (struct harness_rank){.alive = true,
-                               .rank = a->rank,
-                               .epoch = a->epoch,
-                               .incarnation = a->incarnation,
-                               .pid = ++h->next_pid};
-    post_rank(h, slot, a->local, PM_EVENT_RANK_STARTED, 0);
-}
-
-static void rank_ends(struct harness *h, uint32_t slot, uint32_t local, int32_t wait_status)
-{
-    struct harness_rank *r = &h->slots[slot].ranks[local];
-    if (!r->alive)
-        return;
-    r->alive = false;
-    post_rank(h, slot, local, PM_EVENT_RANK_EXITED, wait_status);
-}
-
-static void post_simple(struct harness *h, uint32_t slot, enum pm_event_type type, uint32_t epoch,
-                        uint64_t delay_ns)
-{
-    struct pm_event e = {.type = type, .epoch = epoch, .port = (uint16_t)(20000 + h->seq % 10000)};
-    harness_post(h, harness_node(h, slot), &e, delay_ns);
-}
-
-static void answer_fetch(struct harness *h, uint32_t slot, const struct pm_action *a)
-{
-    char data[32];
-    int len = snprintf(data, sizeof(data), "blob of %u", a->rank);
-    struct pm_event e = {.type = PM_EVENT_FETCHED,
-                         .epoch = a->epoch,
-                         .id = a->id,
-                         .len = (size_t)len,
-                         .data = (const uint8_t *)data};
-    harness_post(h, slot, &e, LOCAL_NS);
-}
-
-static void pause_ranks(struct harness *h, uint32_t slot, bool stopped)
-{
-    for (uint32_t i = 0; i < h->slots[slot].n_ranks; i++)
-        h->slots[slot].ranks[i].stopped = stopped && h->slots[slot].ranks[i].alive;
-}
-
-// srun ends when every task has: on each node the agent is gone and the host not simply silent.
-static void task_ends(struct harness *h, uint32_t slot)
-{
-    if (slot == h->config.nnodes || h->slots[slot].off)
-        return;
-    if (++h->n_over < h->config.nnodes || h->srun_over || !h->slots[h->config.nnodes].core)
-        return;
-    h->srun_over = true;
-    post_simple(h, h->config.nnodes, PM_EVENT_SRUN_EXITED, 0, HARNESS_MS);
-}
-
-void harness_slot_gone(struct harness *h, uint32_t slot)
-{
-    struct slot *s = &h->slots[slot];
-    for (uint32_t i = 0; i < s->n_ranks; i++)
-        s->ranks[i].alive = false;
-    bool was = s->core != NULL;
-    s->core = pm_core_free(s->core);
-    s->timer_ns = UINT64_MAX;
-    if (was)
-        task_ends(h, slot);
-}
-
-static void process_ends(struct harness *h, uint32_t slot)
-{
-    h->slots[slot].ended = true;
-    harness_net_end_all(h, slot, PM_LINK_CLOSED);
-    harness_slot_gone(h, slot);
-}
-
-static void end_step(struct harness *h)
-{
-    for (uint32_t i = 0; i < h->config.nnodes; i++)
-        if (h->slots[i].core)
-            harness_kill(h, i);
-    if (h->srun_over)
-        return;
-    h->srun_over = true;
-    post_simple(h, h->config.nnodes, PM_EVENT_SRUN_EXITED, 0, 10 * HARNESS_MS);
-}
-
-static void die(struct harness *h, uint32_t slot, const char *text)
-{
-    char line[PM_TEXT_CAP + 32];
-    snprintf(line, sizeof(line), "%u: %s", slot, text ? text : "");
-    append(&h->died, &h->died_len, line);
-    harness_kill(h, harness_node(h, slot));
-}
-
-static void signal_rank(struct harness *h, uint32_t slot, const struct pm_action *a)
-{
-    const struct harness_rank *r = &h->slots[slot].ranks[a->local];
-    bool deadly = a->signal == 2 || a->signal == 9 || a->signal == 15;
-    if (deadly && r->alive && r->epoch == a->epoch)
-        rank_ends(h, slot, a->local, a->signal);
-}
-
-static void job_state_answer(struct harness *h)
-{
-    struct pm_event e = {.type = PM_EVENT_JOB_STATE, .job_state = (uint8_t)h->job_state};
-    harness_post(h, PM_NODE_COORDINATOR, &e, 10 * HARNESS_MS);
-}
-
-static void act(struct harness *h, uint32_t slot, const struct pm_action *a)
-{
-    switch (a->type) {
-    case PM_ACTION_DIAL:
-        harness_net_dial(h, slot, a);
-        break;
-    case PM_ACTION_SEND:
-        harness_net_send(h, slot, a);
-        break;
-    case PM_ACTION_CLOSE:
-        harness_net_close(h, slot, a->link);
-        break;
-    case PM_ACTION_PREPARE_SERVER:
-        post_simple(h, slot, PM_EVENT_SERVER_READY, a->epoch, LOCAL_NS);
-        post_simple(h, slot, PM_EVENT_PORT, 0, HARNESS_MS);
-        break;
-    case PM_ACTION_START_RANK:
-        start_rank(h, slot, a);
-        break;
-    case PM_ACTION_SIGNAL_RANK:
-        signal_rank(h, slot, a);
-        break;
-    case PM_ACTION_KILL_RANK:
-        rank_ends(h, slot, a->local, 9);
-        post_rank(h, slot, a->local, PM_EVENT_RANK_GONE, 0);
-        break;
-    case PM_ACTION_PAUSE:
-        pause_ranks(h, slot, true);
-        break;
-    case PM_ACTION_RESUME:
-        pause_ranks(h, slot, false);
-        break;
-    case PM_ACTION_NOTIFY:
-        if (a->last)
-            post_simple(h, slot, PM_EVENT_NOTIFIED, a->epoch, LOCAL_NS);
-        break;
-    case PM_ACTION_FETCH:
-        answer_fetch(h, slot, a);
-        break;
-    case PM_ACTION_END_AGENT:
-        process_ends(h, slot);
-        break;
-    case PM_ACTION_DIE:
-        die(h, slot, a->text);
-        break;
-    case PM_ACTION_SAY:
-        if (!a->verbose || h->options.verbose)
-            append(&h->said, &h->said_len, a->text ? a->text : "");
-        break;
-    case PM_ACTION_END_STEP:
-        end_step(h);
-        break;
-    case PM_ACTION_ASK_JOB_STATE:
-        job_state_answer(h);
-        break;
-    case PM_ACTION_EXIT:
-        h->exited = true;
-        h->status = a->status;
-        process_ends(h, slot);
-        break;
-    default:
-        break;
-    }
-}
-
 // --- steps -------------------------------------------------------------------------------------
 
 static const char *const action_names[PM_ACTION_MAX] = {
@@ -354,7 +153,7 @@ void harness_step_core(struct harness *h, uint32_t slot, struct pm_event *event)
         if (h->config.trace)
             trace(h, slot, a);
         if (!h->config.hook || !h->config.hook(h, h->config.ctx, harness_node(h, slot), a))
-            act(h, slot, a);
+            harness_act(h, slot, a);
     }
     pm_actions_done(&actions);
     if (s->core)
@@ -584,10 +383,10 @@ void harness_start_agent(struct harness *h, uint32_t node)
     CHECK(pm_core_new(&c, h->now_ns, &s->core) == 0);
     free(ranks);
     arm(h, node);
-    post_simple(h, node, PM_EVENT_PORT, 0, 0);
+    harness_post_simple(h, node, PM_EVENT_PORT, 0, 0);
     for (uint32_t i = 0; i < per_node; i++) {
         struct pm_event e = {.type = PM_EVENT_SHIM_JOINED, .local = i, .pid = ++h->next_pid};
-        harness_post(h, node, &e, LOCAL_NS);
+        harness_post(h, node, &e, HARNESS_LOCAL_NS);
     }
 }
 
@@ -644,21 +443,4 @@ bool harness_exited(const struct harness *h, int32_t *ret_status)
 uint32_t harness_n_links(const struct harness *h, uint32_t node)
 {
     return h->slots[harness_slot(h, node)].n_wires;
-}
-
-void harness_rank_ends(struct harness *h, uint32_t node, uint32_t local, int32_t wait_status)
-{
-    rank_ends(h, harness_slot(h, node), local, wait_status);
-}
-
-void harness_all_ranks_end(struct harness *h)
-{
-    for (uint32_t i = 0; i < h->config.nnodes; i++)
-        for (uint32_t k = 0; k < h->slots[i].n_ranks; k++)
-            rank_ends(h, i, k, 0);
-}
-
-void harness_job_state(struct harness *h, enum pm_job_state state)
-{
-    h->job_state = state;
 }

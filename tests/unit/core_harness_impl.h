@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Inside of the harness: core_harness.c has the queue, the steps and the local stand-ins,
-// core_harness_net.c the links and the faults.
+// Inside of the harness: core_harness.c has the queue and the steps, core_harness_local.c stands in for what
+// is on a node, core_harness_net.c has the links and the faults.
 #ifndef PM_TESTS_CORE_HARNESS_IMPL_H
 #define PM_TESTS_CORE_HARNESS_IMPL_H
 
@@ -102,6 +102,12 @@ void harness_push(struct harness *h, struct item *item, uint64_t at_ns);
 struct item *harness_item(enum item_kind kind, uint32_t slot);
 void harness_item_free(struct item *item);
 void harness_step_core(struct harness *h, uint32_t slot, struct pm_event *event);
+
+// core_harness_local.c
+#define HARNESS_LOCAL_NS (100 * 1000ull) // a shim or server answers after 0.1 ms
+void harness_act(struct harness *h, uint32_t slot, const struct pm_action *a);
+void harness_post_simple(struct harness *h, uint32_t slot, enum pm_event_type type, uint32_t epoch,
+                         uint64_t delay_ns);
 void harness_slot_gone(struct harness *h, uint32_t slot); // its process is no more
 
 // core_harness_net.c
