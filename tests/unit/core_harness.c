@@ -81,6 +81,22 @@ uint32_t harness_node(const struct harness *h, uint32_t slot)
     return slot == h->config.nnodes ? PM_NODE_COORDINATOR : slot;
 }
 
+static uint64_t rate_of(const struct harness *h, uint32_t slot)
+{
+    return h->config.rates ? h->config.rates[slot] : 1000;
+}
+
+uint64_t harness_local_ns(const struct harness *h, uint32_t slot, uint64_t real_ns)
+{
+    return real_ns * rate_of(h, slot) / 1000;
+}
+
+uint64_t harness_real_ns(const struct harness *h, uint32_t slot, uint64_t local_ns)
+{
+    uint64_t rate = rate_of(h, slot);
+    return local_ns > UINT64_MAX / 1000 - rate ? local_ns : (local_ns * 1000 + rate - 1) / rate;
+}
+
 void harness_post(struct harness *h, uint32_t node, const struct pm_event *event, uint64_t delay_ns)
 {
     struct item *item = harness_item(ITEM_EVENT, harness_slot(h, node));
@@ -130,7 +146,7 @@ static void trace(struct harness *h, uint32_t slot, const struct pm_action *a)
 static void arm(struct harness *h, uint32_t slot)
 {
     struct slot *s = &h->slots[slot];
-    uint64_t due = pm_core_deadline_ns(s->core);
+    uint64_t due = harness_real_ns(h, slot, pm_core_deadline_ns(s->core));
     if (due < h->now_ns)
         due = h->now_ns;
     if (due == s->timer_ns)
@@ -144,7 +160,7 @@ void harness_step_core(struct harness *h, uint32_t slot, struct pm_event *event)
 {
     struct slot *s = &h->slots[slot];
     struct pm_actions actions = {0};
-    event->now_ns = h->now_ns;
+    event->now_ns = harness_local_ns(h, slot, h->now_ns);
     h->stats.steps++;
     CHECK(pm_core_step(s->core, event, &actions) == 0);
     for (size_t i = 0; i < actions.n && s->core; i++) {
@@ -299,7 +315,7 @@ struct harness *harness_new(const struct harness_config *config)
         .isolation_floor = config->isolation_floor,
         .fence_piece = config->fence_piece,
     };
-    CHECK(pm_core_new(&c, h->now_ns, &h->slots[config->nnodes].core) == 0);
+    CHECK(pm_core_new(&c, harness_local_ns(h, config->nnodes, h->now_ns), &h->slots[config->nnodes].core) == 0);
     arm(h, config->nnodes);
     return h;
 }
@@ -380,7 +396,7 @@ void harness_start_agent(struct harness *h, uint32_t node)
         .local_ranks = ranks,
         .addresses = addresses,
     };
-    CHECK(pm_core_new(&c, h->now_ns, &s->core) == 0);
+    CHECK(pm_core_new(&c, harness_local_ns(h, node, h->now_ns), &s->core) == 0);
     free(ranks);
     arm(h, node);
     harness_post_simple(h, node, PM_EVENT_PORT, 0, 0);

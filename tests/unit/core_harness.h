@@ -21,6 +21,7 @@ struct harness_config {
     uint32_t nnodes;
     uint32_t ranks_per_node;
     uint64_t latency_ns;               // one way; 0: 50 us
+    const uint32_t *rates;  // of each node's clock, then the coordinator's, in 1/1000 of real time; NULL: all 1000
     const struct pm_options *options;  // copied; NULL: harness_default_options
     uint64_t wait_ms;                  // srun's --wait
     uint32_t isolation_floor;
@@ -62,7 +63,7 @@ void harness_launch(struct harness *h, uint64_t stagger_ns);
 void harness_launch_without(struct harness *h, const struct pm_set *late);
 void harness_start_agent(struct harness *h, uint32_t node);
 
-uint64_t harness_now_ns(const struct harness *h);
+uint64_t harness_now_ns(const struct harness *h);  // real time
 struct pm_core *harness_core(struct harness *h, uint32_t node);  // borrowed; NULL once that process is gone
 const struct harness_stats *harness_stats(const struct harness *h);
 struct harness_rank *harness_rank(struct harness *h, uint32_t node, uint32_t local);

@@ -97,6 +97,9 @@ struct harness {
 
 uint32_t harness_slot(const struct harness *h, uint32_t node);
 uint32_t harness_node(const struct harness *h, uint32_t slot);
+// What the clock of a slot shows at a time, and when it shows `local_ns` or more.
+uint64_t harness_local_ns(const struct harness *h, uint32_t slot, uint64_t real_ns);
+uint64_t harness_real_ns(const struct harness *h, uint32_t slot, uint64_t local_ns);
 // Takes the item.
 void harness_push(struct harness *h, struct item *item, uint64_t at_ns);
 struct item *harness_item(enum item_kind kind, uint32_t slot);

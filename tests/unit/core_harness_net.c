@@ -117,7 +117,7 @@ void harness_net_dial(struct harness *h, uint32_t slot, const struct pm_action *
     struct wire *w = wire_new(h, slot, harness_slot(h, a->node), a->link);
     struct item *item = harness_item(ITEM_DIAL, slot);
     item->wire = w;
-    item->timeout_ns = a->timeout_ms * HARNESS_MS;
+    item->timeout_ns = harness_real_ns(h, slot, a->timeout_ms * HARNESS_MS);
     harness_push(h, item, h->now_ns + latency(h));
 }
 
