@@ -9,7 +9,8 @@
 //   - refused twice: the agent is dead, its shims have seen EOF; declared k later (agent-lost);
 //   - handshake answered: the process lives and was told to look after its parent link: T more;
 //   - connected without handshake, or no answer: nothing is proven; declared when the last lease
-//     that can have reached it is over: T after the last grant (agent-lost, or node-lost).
+//     that can have reached it is over: T after the last grant (agent-lost, or node-lost); what hangs
+//     below it and has not been heard elsewhere, T/4 after it.
 // A coordinator whose own clock was late begins every suspicion anew, and doubt.c may forbid to
 // declare anybody for silence.
 #include <assert.h>
@@ -384,16 +385,20 @@ void pm_judge_asked(struct pm_core *core, uint32_t node)
             j->list[i].asked_ns = core->now_ns;
 }
 
-// Its time is over; those below it may be on their way to the place that we sent them to. Not for ever.
+// Its time is over. Those below it have T/4 more, since they had to find out first that it is gone; and if they
+// may be on their way to the place that we sent them to, time for that. Not for ever.
 static int sentence_silent(struct pm_core *core, struct pm_suspect *s, struct pm_set *agents,
                            struct pm_set *nodes)
 {
-    uint64_t held_ns = s->asked_ns ? s->asked_ns + core->membership->t_ns / 2 : 0;
+    uint64_t t_ns = core->membership->t_ns;
+    uint64_t held_ns = s->asked_ns ? s->asked_ns + t_ns / 2 : 0;
     uint64_t patience = core->config.options->orphan_timeout_ms * PM_MS;
     int r = 0;
-    if (core->now_ns < held_ns && core->now_ns - s->first_ns < patience) {
+    if (!s->root_dead) {
+        s->deadline_ns = core->now_ns + t_ns / 4;
+        r = pm_set_add(nodes, s->node);
+    } else if (core->now_ns < held_ns && core->now_ns - s->first_ns < patience) {
         s->deadline_ns = held_ns;
-        r = s->root_dead ? 0 : pm_set_add(nodes, s->node);
     } else {
         r = pm_set_union(nodes, &s->pending);
     }

@@ -21,6 +21,7 @@ static uint32_t links_max;   // most links the coordinator ever had
 static bool has_left;        // and reaches none of its ancestors
 static bool leave_on_attach; // node 14 is lost to node 6 when that one asks a new parent
 static bool useless;         // node 1 resets its link to node 4 at every ping
+static const uint32_t *rates; // of the nodes' clocks; NULL: all alike
 
 static void fail_dial(struct harness *harness, uint32_t node, const struct pm_action *a,
                       enum pm_link_end end)
@@ -77,6 +78,7 @@ static void setup(void)
 {
     harness_default_options(&options);
     nameless = leave_on_attach = has_left = useless = false;
+    rates = NULL;
     refusals = 0;
     named_dials = links_max = 0;
 }
@@ -89,6 +91,7 @@ static void make(uint32_t nnodes, uint32_t fanout)
                                           .ranks_per_node = 2,
                                           .options = &options,
                                           .hook = hook,
+                                          .rates = rates,
                                           .trace = getenv("TRACE") != NULL};
     h = harness_new(&config);
 }
@@ -349,6 +352,23 @@ Test(repair, who_slept_below_two_dead_ancestors_has_even_less, .init = setup)
     cr_assert(pm_set_add(&dead, 2) == 0 && pm_set_add(&dead, 6) == 0);
     for (uint64_t part = 0; part < 12; part++)
         check_sleeps_below_the_dead(14, &dead, t_ms() * part / 20);
+    pm_set_done(&dead);
+}
+
+// As far apart as a lease allows for: the sleeper's clock is slow, those of its judges are fast.
+Test(repair, who_slept_below_two_dead_ancestors_has_time_by_any_clock, .init = setup)
+{
+    uint32_t of_nodes[31];
+    struct pm_set dead = {0};
+    cr_assert(pm_set_add(&dead, 2) == 0 && pm_set_add(&dead, 6) == 0);
+    for (uint32_t i = 0; i <= 30; i++)
+        of_nodes[i] = i == 14 ? 913 : 1095;
+    rates = of_nodes;
+    for (uint32_t t = 0; t < 3; t++) {
+        options.node_timeout_ms = (const uint64_t[]){1000, 2000, 10000}[t];
+        for (uint64_t part = 0; part < 28; part++)
+            check_sleeps_below_the_dead(14, &dead, t_ms() * part / 40);
+    }
     pm_set_done(&dead);
 }
 
