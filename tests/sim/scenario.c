@@ -41,6 +41,11 @@ const struct scenario scenarios[] = {
     {"starting-rank-mode-dies", "STARTING, mode rank: that rank alone, and the state stays",
      .mode = PM_MODE_RANK, .without_pmix = true,
      .faults = {IN(STARTING, 0, 0, FAULT(START_FAILS, .node = 1, .arg = 2))}},
+    {"starting-notify", "STARTING, mode notify: the others are told, and the state stays",
+     .mode = PM_MODE_NOTIFY,
+     .faults = {IN(STARTING, 0, 0, FAULT(START_FAILS, .node = 1, .arg = 2))}},
+    {"starting-never-started", "STARTING, a rank is not started within the start timeout: STOPPING; the step is killed",
+     .faults = {IN(STARTING, 0, 0, FAULT(SHIM_PAUSED, .node = 1))}},
     {"starting-agent-killed", "STARTING, an agent is lost: STOPPING, for there is no spare",
      .faults = {IN(STARTING, 0, 1, FAULT(AGENT_KILLED, .node = 1))}},
     {"starting-node-lost", "STARTING, a node is lost: after T and its lease STOPPING",
@@ -180,6 +185,12 @@ const struct scenario scenarios[] = {
     {"running-link-cut", "an inner link cut: the child finds another way, nobody is dead",
      .nodes = 3, .fanout = 2, .show = SHOW_TREE, .life_ms = 6000,
      .faults = {IN(RUNNING, 0, 1000, FAULT(LINK_CUT, .node = 2, .peer = 0, .ms = 4000))}},
+    {"running-answers-too-long", "others reach a node and we do not: it has its time anew, but not beyond the orphan timeout",
+     .nodes = 3, .life_ms = 60000, .orphan_ms = 20000,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(LINK_CUT, .node = 2, .peer = COORDINATOR)),
+                IN(RUNNING, 0, 5000, FAULT(AGENT_PAUSED, .node = 2, .ms = 1500)),
+                IN(RUNNING, 0, 10000, FAULT(AGENT_PAUSED, .node = 2, .ms = 1500)),
+                IN(RUNNING, 0, 15000, FAULT(AGENT_PAUSED, .node = 2, .ms = 1500))}},
     {"running-parent-cut-off", "a parent that is cut off has nothing to grant: its child finds another",
      .nodes = 3, .fanout = 2, .show = SHOW_TREE, .life_ms = 6000,
      .faults = {IN(RUNNING, 0, 1000, FAULT(LINK_CUT, .node = 0, .peer = COORDINATOR, .ms = 1900))}},
@@ -219,6 +230,10 @@ const struct scenario scenarios[] = {
      .faults = {IN(RUNNING, 0, 1000, FAULT(USER_STOP, .node = COORDINATOR, .arg = 15))}},
     {"running-slurm-stop", "RUNNING, scancel: ranks end by Slurm's signal, nothing restarts",
      .faults = {IN(RUNNING, 0, 1000, FAULT(SLURM_STOP, .node = COORDINATOR, .arg = 15))}},
+    {"running-slurm-waits-long", "scancel where KillWait is long: who ignores the signal is killed after 35 s and the grace",
+     .grace_ms = 1000, .kill_wait_ms = 120000, .life_ms = 100000,
+     .faults = {IN(RUNNING, 0, 999, FAULT(RANK_STUBBORN, .node = 0)),
+                IN(RUNNING, 0, 1000, FAULT(SLURM_STOP, .node = COORDINATOR, .arg = 15))}},
 
     // --- HALTING -----------------------------------------------------------------------------------
     {"halting-rank-dies", "HALTING, a further failure: joins the same decision", .nodes = 3,
@@ -250,6 +265,9 @@ const struct scenario scenarios[] = {
     {"halting-node-lost", "HALTING, a node is lost: joins; its lease is waited for; no spare",
      .faults = {IN(RUNNING, 0, 1000, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
                 IN(HALTING, 0, 0, FAULT(HOST_LOST, .node = 0))}},
+    {"halting-never-halted", "HALTING, a node lives but is not heard: the time is over, STOPPING", .nodes = 3,
+     .faults = {IN(RUNNING, 0, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
+                IN(HALTING, 0, 0, FAULT(LINK_CUT, .node = 2, .peer = COORDINATOR))}},
     {"halting-agent-paused", "HALTING waits for an agent that is only paused for a while",
      .faults = {IN(RUNNING, 0, 1000, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
                 IN(HALTING, 0, 0, FAULT(AGENT_PAUSED, .node = 0, .ms = 900))}},
@@ -275,6 +293,11 @@ const struct scenario scenarios[] = {
      .faults = {IN(RUNNING, 0, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
                 IN(RUNNING, 1, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
                 IN(PLACING, 1, 100, FAULT(HOST_LOST, .node = 1))}},
+    {"placing-link-cut", "PLACING, a node that others reach and we do not: waits until it ends by itself, STOPPING",
+     .nodes = 3, .backoff_ms = 1000,
+     .faults = {IN(RUNNING, 0, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
+                IN(RUNNING, 1, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
+                IN(PLACING, 1, 100, FAULT(LINK_CUT, .node = 2, .peer = COORDINATOR))}},
     {"placing-user-stop", "PLACING, the user stops: STOPPING", .backoff_ms = 1000,
      .faults = {IN(RUNNING, 0, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
                 IN(RUNNING, 1, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
@@ -296,6 +319,8 @@ const struct scenario scenarios[] = {
      .faults = {IN(FINISHING, 0, 0, FAULT(HOST_LOST, .node = 1))}},
     {"finishing-agent-killed", "FINISHING, an agent dies: no recovery, verdict 0",
      .faults = {IN(FINISHING, 0, 0, FAULT(AGENT_KILLED, .node = 1))}},
+    {"finishing-shim-paused", "FINISHING, a task does not end: the step is killed, the verdict stands",
+     .faults = {IN(FINISHING, 0, 0, FAULT(SHIM_PAUSED, .node = 1))}},
     {"finishing-user-stop", "FINISHING, the user stops: the step ends all the same",
      .faults = {IN(FINISHING, 0, 0, FAULT(USER_STOP, .node = COORDINATOR, .arg = 15))}},
 
@@ -333,6 +358,7 @@ void scenario_params(const struct scenario *c, struct sim_params *p)
     p->fence_piece = c->fence_piece;
     p->life_ms = or_default(c->life_ms, 5000);
     p->wait_ms = c->wait_ms;
+    p->kill_wait_ms = c->kill_wait_ms;
     p->options.mode = c->mode ? c->mode : PM_MODE_WORLD;
     p->options.fanout = or_default(c->fanout, 32);
     p->options.max_restarts = or_default(c->restarts, 3);

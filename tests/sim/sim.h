@@ -135,6 +135,7 @@ struct sim_params {
     bool names;    // nodes can be dialled by name
     struct pm_options options;
     uint64_t wait_ms; // srun's --wait
+    uint64_t kill_wait_ms; // slurm.conf's KillWait: from a signal for the step to SIGKILL; 0: 30 s
     uint64_t hop_ns;  // network, one way
     uint64_t jitter_ns;
     uint64_t local_ns; // local sockets, one way

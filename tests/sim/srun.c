@@ -10,7 +10,7 @@
 #define WAIT_NS   (10 * SIM_S)
 #define FORCE_NS  (60 * SIM_S) // srun gives up on nodes that do not answer its kill
 #define RETRY_NS  (500 * SIM_MS)
-#define KILL_WAIT_NS (30 * SIM_S) // slurm.conf's KillWait
+#define KILL_WAIT_MS 30000u // slurm.conf's KillWait, if it says nothing else
 
 static int32_t code_of(int32_t status)
 {
@@ -173,7 +173,7 @@ void sim_slurm_stop(struct sim *s, int32_t signal)
     sim_outcome_user_stops(s, signal);
     for (uint32_t i = 0; i < s->p.nnodes; i++)
         push(s, sim_rng_below(&s->local, 800 * SIM_MS), SIM_SRUN_SIGNAL, i, (uint64_t)signal);
-    push(s, KILL_WAIT_NS, SIM_SRUN_KILL_WAIT, 0, 0);
+    push(s, (s->p.kill_wait_ms ? s->p.kill_wait_ms : KILL_WAIT_MS) * SIM_MS, SIM_SRUN_KILL_WAIT, 0, 0);
 }
 
 void sim_srun_due(struct sim *s, uint32_t what, uint32_t arg, uint64_t stamp)
