@@ -341,6 +341,11 @@ void net_fetched(struct net *net, const struct net_fetch *fetch, int32_t status,
     net_event(net, fetch->node, &event);
 }
 
+void net_rank_lost(struct net *net, uint32_t node, uint32_t rank)
+{
+    STEP(net, node, pm_collective_rank_lost(core, 0, rank));
+}
+
 bool net_step(struct net *net)
 {
     if (net->n_queue == 0)

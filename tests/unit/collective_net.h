@@ -85,6 +85,8 @@ struct net_fence {
 void net_fence(struct net *net, const struct net_fence *fence);
 void net_modex(struct net *net, uint32_t node, uint64_t id, uint32_t rank, uint64_t timeout_ms);
 void net_fetched(struct net *net, const struct net_fetch *fetch, int32_t status, const char *data);
+// `node` hears that a rank of epoch 0 is lost.
+void net_rank_lost(struct net *net, uint32_t node, uint32_t rank);
 // Delivers one frame; false: none is left.
 bool net_step(struct net *net);
 // Delivers everything.

@@ -355,6 +355,31 @@ Test(repair, who_slept_below_two_dead_ancestors_has_even_less, .init = setup)
     pm_set_done(&dead);
 }
 
+static bool asks_node_0(struct harness *harness, void *arg)
+{
+    const struct pm_membership *m = arg;
+    (void)harness;
+    return m->seek.asked && m->seek.node == 0;
+}
+
+// While it asks its grandparent, which takes its time, its parent is heard again: then nobody else is wanted.
+Test(repair, a_parent_that_is_heard_again_is_kept, .init = setup)
+{
+    form(15, 2);
+    struct pm_membership *m = harness_core(h, 6)->membership;
+    harness_cut_one_way(h, 2, 6, true);
+    cr_assert(harness_run_until(h, asks_node_0, m, t_ms()));
+    harness_pause(h, 0);
+    harness_cut_one_way(h, 2, 6, false);
+    harness_run_ms(h, t_ms() * 3 / 16);
+    cr_assert_eq(m->seek.link, 0);
+    harness_resume(h, 0);
+    harness_run_ms(h, t_ms());
+    cr_assert_eq(pm_parent(harness_core(h, 6)), 2);
+    assert_all_is_well();
+    done();
+}
+
 // As far apart as a lease allows for: the sleeper's clock is slow, those of its judges are fast.
 Test(repair, who_slept_below_two_dead_ancestors_has_time_by_any_clock, .init = setup)
 {
@@ -761,6 +786,39 @@ Test(limits, an_orphan_that_cannot_reach_its_deputy_hangs_at_the_coordinator, .i
     for (uint32_t i = 2; i <= 3; i++)
         cr_assert_not(pm_judge_is_suspect(coordinator(), i), "node %u", i);
     pm_set_done(&late);
+    done();
+}
+
+// A process that answers dials but never comes back has its time anew with each answer, but not for ever.
+Test(limits, who_only_answers_dials_is_dead_in_the_end, .init = setup)
+{
+    options.orphan_timeout_ms = 2 * t_ms();
+    form(8, 32);
+    harness_cut(h, 3);
+    for (uint32_t i = 0; i < 32 && coordinator(); i++) {
+        harness_run_ms(h, t_ms() / 8);
+        if (coordinator() && pm_judge_is_suspect(coordinator(), 3))
+            pm_judge_probed(coordinator(), coordinator()->membership->judge.last_probe_id, COORDINATOR, 3,
+                            PM_PROBE_ANSWERED);
+    }
+    cr_assert(!coordinator() || pm_set_has(pm_dead_nodes(coordinator()), 3));
+    done();
+}
+
+// Whoever is on its way to another place has time for it, and so has what hangs below the same suspect; but
+// not for ever.
+Test(limits, who_asks_again_and_again_is_not_waited_for_without_an_end, .init = setup)
+{
+    options.orphan_timeout_ms = t_ms();
+    form(8, 2);
+    harness_cut(h, 2);
+    harness_cut(h, 6);
+    for (uint32_t i = 0; i < 9 && coordinator(); i++) {
+        harness_run_ms(h, t_ms() / 4);
+        if (coordinator())
+            pm_judge_asked(coordinator(), 6);
+    }
+    cr_assert(!coordinator() || pm_set_has(pm_dead_nodes(coordinator()), 6));
     done();
 }
 

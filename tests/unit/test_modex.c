@@ -194,13 +194,20 @@ Test(modex, dead_node_and_lost_rank_end_the_question)
     expect(net, 0, 1, PM_STATUS_LOST, "");
     net_modex(net, 0, 3, 9, 0);
     expect(net, 0, 3, PM_STATUS_LOST, "");
-    struct pm_core *core = net_core(net, 1);
-    struct pm_actions out = {0};
-    core->out = &out;
-    pm_collective_rank_lost(core, 0, 3); // its own agent hears of it
-    pm_actions_done(&out);
+    net_rank_lost(net, 1, 3); // its own agent hears of it
     net_run(net);
     expect(net, 0, 2, PM_STATUS_LOST, "");
+    net_free(net);
+}
+
+// Its agent may be silent, and the server busy.
+Test(modex, a_node_that_hears_of_a_lost_rank_waits_for_nobody_else)
+{
+    struct net *net = ready_net(5, 2, 2);
+    net_modex(net, 0, 1, 3, 0);
+    net_run(net);
+    net_rank_lost(net, 0, 3);
+    expect(net, 0, 1, PM_STATUS_LOST, "");
     net_free(net);
 }
 
