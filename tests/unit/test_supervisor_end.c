@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The end of a step, on the supervisor alone: FINISHING, STOPPING, DONE, and what a coordinator that slept does to
+// the time of each state.
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "tests/unit/supervisor_stand.h"
+
+TestSuite(supervisor_end, .fini = stand_done, .timeout = 20);
+
+// --- FINISHING, STOPPING, DONE -----------------------------------------------------------------
+
+Test(supervisor_end, a_node_lost_while_finishing_is_no_failure)
+{
+    running(NULL);
+    stand_mark(PM_MARK_ENDED, 0, 0, 3);
+    node_dies(2, PM_CAUSE_AGENT_LOST);
+    expect_state(PM_STATE_FINISHING);
+    user_stops();
+    expect_state(PM_STATE_FINISHING);
+    srun_exits(EXITED(1));
+    cr_assert_eq(stand.exit_status, 0);
+}
+
+Test(supervisor_end, finishing_has_bounds)
+{
+    running(NULL);
+    stand_mark(PM_MARK_ENDED, 0, 0, 3);
+    stand_run_ms(10001);
+    cr_assert_eq(stand_count(PM_ACTION_END_STEP, NULL), 1);
+    stand_run_ms(15001);
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand.exit_status, 0);
+    expect_said("srun does not end");
+}
+
+Test(supervisor_end, any_failure_while_stopping_stays)
+{
+    stopping();
+    fail_rank(6, PM_CAUSE_SIGNAL, 11);
+    node_dies(2, PM_CAUSE_NODE_LOST);
+    expect_state(PM_STATE_STOPPING);
+    stand_mark(PM_MARK_HALTED, 0, 0, 1);
+    stand_mark(PM_MARK_HALTED, 0, 3, 3);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
+    srun_exits(0);
+    cr_assert_eq(stand.exit_status, 93);
+}
+
+Test(supervisor_end, stopping_is_bounded_by_grace_10_s_and_node_timeout)
+{
+    stopping();
+    stand_run_ms(25001);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
+    stand_run_ms(10001);
+    cr_assert_eq(stand_count(PM_ACTION_END_STEP, NULL), 1);
+    stand_run_ms(15001);
+    cr_assert_eq(stand.exit_status, 93);
+}
+
+Test(supervisor_end, user_stop_sends_no_signal_but_has_a_bound)
+{
+    running(NULL);
+    slurm_signals();
+    expect_state(PM_STATE_STOPPING);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
+    expect_said("signal 15");
+    stand_run_ms(39000);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
+    stand_run_ms(1001);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_KILL);
+    stand_mark(PM_MARK_HALTED, 0, 0, 3);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
+    srun_exits(KILLED);
+    cr_assert_eq(stand.exit_status, 137);
+}
+
+Test(supervisor_end, user_stop_ends_when_all_ranks_have_ended)
+{
+    running(NULL);
+    slurm_signals();
+    fail_rank(1, PM_CAUSE_SIGNAL, 15);
+    expect_state(PM_STATE_STOPPING);
+    stand_mark(PM_MARK_ENDED, 0, 0, 3);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
+    srun_exits(15);
+    cr_assert_eq(stand.exit_status, 143);
+    cr_assert_eq(stand.core.supervisor->restarts, 0);
+}
+
+// srun passes the second Ctrl-C on and kills the step right after it: 130 is what plain srun gives.
+Test(supervisor_end, ctrl_c_ends_with_130_though_srun_had_to_kill_the_shims)
+{
+    static const struct {
+        int32_t signal, srun, wanted;
+    } cases[] = {{2, 137, 130}, {2, 130, 130}, {2, 1, 1}, {3, 137, 137}, {15, 137, 137}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        if (i)
+            stand_done();
+        running(NULL);
+        stand_event(&(struct pm_event){.type = PM_EVENT_STOP, .signal = cases[i].signal});
+        expect_state(PM_STATE_STOPPING);
+        srun_exits(EXITED(cases[i].srun));
+        cr_expect_eq(stand.exit_status, cases[i].wanted, "signal %d and %d of srun give %d",
+                     cases[i].signal, cases[i].srun, stand.exit_status);
+    }
+}
+
+Test(supervisor_end, srun_that_ends_by_itself_ends_the_step)
+{
+    running(NULL);
+    srun_exits(EXITED(5));
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand.exit_status, 5);
+    expect_said("srun ended by itself");
+}
+
+// The ranks of a world that is being restarted have ended as well.
+Test(supervisor_end, srun_that_ends_in_a_halt_is_no_success)
+{
+    running(NULL);
+    fail_rank(3, PM_CAUSE_EXIT, EXITED(4));
+    stand_mark(PM_MARK_ENDED, 0, 0, 3);
+    expect_state(PM_STATE_HALTING);
+    srun_exits(EXITED(137));
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand.exit_status, 137);
+}
+
+// What shims exit with that lost their agent is no rank's code.
+Test(supervisor_end, srun_that_ends_because_all_agents_were_orphaned_is_a_loss)
+{
+    running(NULL);
+    srun_exits(EXITED(124));
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand.exit_status, 1);
+}
+
+Test(supervisor_end, srun_that_ends_in_the_middle_with_0_is_a_loss)
+{
+    halting(NULL);
+    srun_exits(0);
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand.exit_status, 1);
+}
+
+Test(supervisor_end, done_is_done)
+{
+    running(NULL);
+    srun_exits(EXITED(5));
+    stand_forget();
+    user_stops();
+    fail_rank(3, PM_CAUSE_SIGNAL, KILLED);
+    node_dies(2, PM_CAUSE_NODE_LOST);
+    stand_run_ms(1000000);
+    cr_assert_eq(stand.out.n, 0);
+}
+
+// --- time --------------------------------------------------------------------------------------
+
+Test(supervisor_end, a_timer_that_comes_much_too_late_is_wound_up_again)
+{
+    halting(NULL);
+    stand.core.now_ns += 60000 * PM_MS; // Ctrl-Z on srun
+    stand_event(&(struct pm_event){.type = PM_EVENT_TIMER});
+    expect_state(PM_STATE_HALTING);
+    stand_mark(PM_MARK_HALTED, 0, 0, 3);
+    expect_state(PM_STATE_STARTING);
+}
+
+Test(supervisor_end, a_late_timer_does_not_prolong_the_end)
+{
+    stopping();
+    for (int i = 0; i < 4; i++) {
+        stand.core.now_ns += 60000 * PM_MS;
+        stand_event(&(struct pm_event){.type = PM_EVENT_TIMER});
+    }
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand.exit_status, 93);
+}
+
+Test(supervisor_end, timers_stand_still_while_the_coordinator_doubts_itself)
+{
+    halting(NULL);
+    pm_supervisor_on_isolated(&stand.core, true);
+    stand_run_ms(1000000);
+    expect_state(PM_STATE_HALTING);
+    pm_supervisor_on_isolated(&stand.core, false);
+    stand_run_ms(25000);
+    expect_state(PM_STATE_HALTING);
+    stand_run_ms(1100);
+    expect_state(PM_STATE_STOPPING);
+}
+
+// The nodes were declared lost because we doubted ourselves for long enough: srun has to be ended.
+Test(supervisor_end, a_step_that_ends_does_so_in_bounded_time_even_in_doubt)
+{
+    running(NULL);
+    pm_supervisor_on_isolated(&stand.core, true);
+    node_dies(0, PM_CAUSE_NODE_LOST);
+    expect_state(PM_STATE_STOPPING);
+    stand_run_ms(60000);
+    cr_assert_eq(stand.exit_status, 1);
+    expect_state(PM_STATE_DONE);
+}
