@@ -41,9 +41,15 @@ void heat_rows_of(long height, int rank, int size, long *ret_first, long *ret_co
     *ret_first = rank * even + (rank < rest ? rank : rest);
 }
 
-static void rows_name(char name[static NAME_SIZE], long step, int writer, int writers)
+// What a marker vouches for: files of these writers, which began in this epoch.
+struct source {
+    long writers, epoch;
+};
+
+static void rows_name(char name[static NAME_SIZE], long step, int writer, const struct source *of)
 {
-    (void)snprintf(name, NAME_SIZE, "step-%010ld.rows-%05d-of-%05d", step, writer, writers);
+    (void)snprintf(name, NAME_SIZE, "step-%010ld.epoch-%ld.rows-%05d-of-%05ld", step, of->epoch,
+                   writer, of->writers);
 }
 
 static void marker_name(char name[static NAME_SIZE], long step)
@@ -74,7 +80,6 @@ static void write_fully(int fd, const char *bytes, size_t size, const char *name
     }
 }
 
-// The epoch in the temporary name keeps a late writer of an older epoch out of the new one's file.
 void heat_file_write(const char *dir, const char *name, long epoch, const void *bytes, size_t size)
 {
     char temporary[NAME_SIZE + 64];
@@ -111,7 +116,8 @@ static void write_rows(const struct heat_checkpoint *at, long step, const double
     memcpy(bytes, &head, sizeof head);
     memcpy(bytes + sizeof head, rows, cells_size);
     char name[NAME_SIZE];
-    rows_name(name, step, at->rank, at->size);
+    struct source own = {at->size, at->epoch};
+    rows_name(name, step, at->rank, &own);
     heat_file_write(at->dir, name, at->epoch, bytes, size);
     free(bytes);
 }
@@ -171,7 +177,8 @@ void heat_checkpoint_save(struct heat_checkpoint *at, long step, const double *r
         char text[NAME_SIZE];
         marker_name(name, step);
         int length =
-            snprintf(text, sizeof text, "%d ranks, %ldx%ld\n", at->size, at->width, at->height);
+            snprintf(text, sizeof text, "%d ranks, %ldx%ld, epoch %ld\n", at->size, at->width,
+                     at->height, at->epoch);
         heat_file_write(at->dir, name, at->epoch, text, (size_t)length);
         remove_older(at, at->previous_step, true); // markers first: no marker without its files
         remove_older(at, at->previous_step, false);
@@ -181,22 +188,25 @@ void heat_checkpoint_save(struct heat_checkpoint *at, long step, const double *r
 
 // --- reading ---
 
-// The number of ranks that wrote a checkpoint; 0 if its marker does not fit this field.
-static int writers_of(const struct heat_checkpoint *at, long step)
+// Who wrote a checkpoint; 0 writers if its marker does not fit this field.
+static struct source source_of(const struct heat_checkpoint *at, long step)
 {
     char name[NAME_SIZE];
     char path[TEST_LINE_MAX];
     marker_name(name, step);
     (void)snprintf(path, sizeof path, "%s/%s", at->dir, name);
     FILE *file = fopen(path, "re");
-    int writers = 0;
+    struct source found = {0};
     long width = 0;
     long height = 0;
-    bool fits = file != NULL && fscanf(file, "%d ranks, %ldx%ld", &writers, &width, &height) == 3 &&
-                width == at->width && height == at->height && writers > 0 && writers <= height;
+    bool fits = file != NULL &&
+                fscanf(file, "%ld ranks, %ldx%ld, epoch %ld", &found.writers, &width, &height,
+                       &found.epoch) == 4 &&
+                width == at->width && height == at->height && found.writers > 0 &&
+                found.writers <= height;
     if (file != NULL)
         (void)fclose(file);
-    return fits ? writers : 0;
+    return fits ? found : (struct source){0};
 }
 
 static bool head_fits(const struct file_head *head, const struct file_head *wanted)
@@ -223,19 +233,19 @@ static bool read_rows(const char *path, const struct file_head *wanted, double *
 }
 
 // Copies what writer's file has of this rank's rows.
-static bool load_from_writer(const struct heat_checkpoint *at, long step, int writer, int writers,
-                             double *rows)
+static bool load_from_writer(const struct heat_checkpoint *at, long step, int writer,
+                             const struct source *of, double *rows)
 {
     long first;
     long count;
-    heat_rows_of(at->height, writer, writers, &first, &count);
+    heat_rows_of(at->height, writer, (int)of->writers, &first, &count);
     long from = first > at->first ? first : at->first;
     long to = first + count < at->first + at->count ? first + count : at->first + at->count;
     if (from >= to)
         return true;
     char name[NAME_SIZE];
     char path[TEST_LINE_MAX];
-    rows_name(name, step, writer, writers);
+    rows_name(name, step, writer, of);
     (void)snprintf(path, sizeof path, "%s/%s", at->dir, name);
     struct file_head wanted = {
         .width = at->width,
@@ -255,11 +265,12 @@ static bool load_from_writer(const struct heat_checkpoint *at, long step, int wr
     return good;
 }
 
-static bool load_step(const struct heat_checkpoint *at, long step, int writers, double *rows)
+static bool load_step(const struct heat_checkpoint *at, long step, const struct source *of,
+                      double *rows)
 {
     int good = 1;
-    for (int writer = 0; good && writer < writers; writer++)
-        good = load_from_writer(at, step, writer, writers, rows);
+    for (int writer = 0; good && writer < of->writers; writer++)
+        good = load_from_writer(at, step, writer, of, rows);
     int all_good = 0;
     must(MPI_Allreduce(&good, &all_good, 1, MPI_INT, MPI_LAND, MPI_COMM_WORLD), "MPI_Allreduce");
     return all_good;
@@ -272,22 +283,25 @@ long heat_checkpoint_load(struct heat_checkpoint *at, long max_step, double *row
     if (fresh == NULL)
         test_die("no memory for %zu bytes", size);
     memcpy(fresh, rows, size);
-    long candidate[2] = {max_step + 1, 0}; // step, writers
+    struct {
+        long step;
+        struct source of;
+    } candidate = {.step = max_step + 1};
     for (;;) {
         if (at->rank == 0) {
-            candidate[0] = newest_marker(at, candidate[0]);
-            candidate[1] = candidate[0] > 0 ? writers_of(at, candidate[0]) : 0;
+            candidate.step = newest_marker(at, candidate.step);
+            candidate.of = candidate.step > 0 ? source_of(at, candidate.step) : (struct source){0};
         }
-        must(MPI_Bcast(candidate, 2, MPI_LONG, 0, MPI_COMM_WORLD), "MPI_Bcast");
-        if (candidate[0] == 0)
+        must(MPI_Bcast(&candidate, 3, MPI_LONG, 0, MPI_COMM_WORLD), "MPI_Bcast");
+        if (candidate.step == 0)
             memcpy(rows, fresh, size);
-        if (candidate[0] == 0 ||
-            (candidate[1] > 0 && load_step(at, candidate[0], (int)candidate[1], rows)))
+        if (candidate.step == 0 ||
+            (candidate.of.writers > 0 && load_step(at, candidate.step, &candidate.of, rows)))
             break;
         if (at->rank == 0)
-            test_say("ignored checkpoint of step %ld", candidate[0]);
+            test_say("ignored checkpoint of step %ld", candidate.step);
     }
     free(fresh);
-    at->previous_step = candidate[0];
-    return candidate[0];
+    at->previous_step = candidate.step;
+    return candidate.step;
 }

@@ -3,8 +3,10 @@
 // Checkpoints of heat: what makes a restart continue instead of starting over.
 //
 // A checkpoint of step S is one file of rows per rank, and a marker that rank 0 makes after a
-// barrier that every rank enters with its file on disk. Each file is written under a name of its
-// own epoch, fsync'ed and renamed. A reader believes nothing: no marker, a missing file, a wrong
+// barrier that every rank enters with its file on disk; the marker names the epoch whose files it
+// vouches for, which is in their names: a node that was paused, declared dead and replaced may still
+// write, and must not write into its successor's checkpoint. Each file is written under a temporary
+// name, fsync'ed and renamed. A reader believes nothing: no marker, a missing file, a wrong
 // size, step or checksum, and the checkpoint is passed over for the one before it; all ranks agree
 // on that. The number of ranks may change between writing and reading. The last two checkpoints are
 // kept.
