@@ -171,6 +171,19 @@ static void print_data(const struct arguments *a, const struct scale_result *r)
            once, once + more);
 }
 
+// When all ranks run: in barriers and restarts, at any process. Nobody needs a list of ranks then.
+static uint64_t largest_later(const struct scale_result *r)
+{
+    static const enum scale_phase phases[] = {SCALE_FIRST, SCALE_BARRIER, SCALE_DETECT, SCALE_SWEEPS, SCALE_AGAIN};
+    uint64_t largest = 0;
+    for (size_t i = 0; i < sizeof(phases) / sizeof(*phases); i++) {
+        const struct scale_sample *s = &r->phases[phases[i]];
+        largest = s->coordinator.largest > largest ? s->coordinator.largest : largest;
+        largest = s->busiest.largest > largest ? s->busiest.largest : largest;
+    }
+    return largest;
+}
+
 static void print_tail(const struct arguments *a, const struct scale_result *r, double seconds)
 {
     const struct scale_config *c = &a->config;
@@ -183,9 +196,9 @@ static void print_tail(const struct arguments *a, const struct scale_result *r, 
         return;
     }
     printf("coordinator: %.2f bytes a rank from launch to running, %.2f for a restart; largest frame "
-           "%" PRIu64 " bytes\n", (double)bytes / (double)ranks,
+           "%" PRIu64 " bytes, of a barrier or restart anywhere %" PRIu64 "\n", (double)bytes / (double)ranks,
            (double)r->phases[SCALE_AGAIN].coordinator.bytes / (double)ranks,
-           r->phases[SCALE_START].coordinator.largest);
+           r->phases[SCALE_START].coordinator.largest, largest_later(r));
     printf("core: %" PRIu64 " bytes for most agents, %" PRIu64 " with the most children, coordinator %"
            PRIu64 "; besides the table of the world, %" PRIu64 " bytes in every process\n",
            r->core_mean, r->core_most, r->core_coordinator, r->world_bytes);
@@ -209,6 +222,7 @@ static bool holds(const struct arguments *a, const struct scale_result *r)
         {"ns of a barrier", scale_quantile(&r->phases[SCALE_BARRIER], 0.5), 2 * SIM_MS},
         {"bytes a rank at the coordinator", r->phases[SCALE_START].coordinator.bytes / ranks, 64},
         {"bytes of an agent's core", r->core_most, 32 << 10},
+        {"bytes of the largest frame of a barrier or restart", largest_later(r), 256},
     };
     bool all = true;
     for (size_t i = 0; i < sizeof(limits) / sizeof(*limits); i++) {
