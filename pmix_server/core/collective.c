@@ -109,6 +109,7 @@ static void digest_fence(const struct pm_fence *f, uint64_t now_ns, struct pm_di
     pm_digest_set(d, &f->sent);
     pm_digest_set(d, &f->late);
     pm_digest_set(d, &f->from);
+    pm_digest_u64(d, f->bytes - f->bytes_sent);
     for (uint32_t i = 0; i < f->n_chunks; i++) {
         pm_digest_u64(d, f->chunks[i].node);
         pm_digest_bytes(d, f->chunks[i].data, f->chunks[i].len);

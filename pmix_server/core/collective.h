@@ -90,6 +90,8 @@ struct pm_fence {
     uint32_t n_chunks;
     uint32_t cap_chunks;
     size_t bytes;
+    uint32_t n_chunks_sent; // the present parent was told of these first ones ...
+    size_t bytes_sent;      // ... and so many bytes
     uint8_t *data; // coordinator: the result, kept for late questions; owned
     size_t len;
     bool dropped; // the memo's data was given up for space
@@ -266,6 +268,8 @@ void pm_fence_spread(struct pm_core *core, struct pm_signature *s, const struct 
 // Answers `nodes` below the child that asked for them.
 void pm_fence_reply(struct pm_core *core, uint32_t child, const struct pm_fence_key *asked,
                     const struct pm_answer *a, const struct pm_set *nodes);
+// Bytes that go in one frame: of a result, and about so many of contributions.
+size_t pm_fence_piece_max(const struct pm_core *core);
 // A further piece, to the flow's children.
 void pm_fence_send_piece(struct pm_core *core, const struct pm_fence_key *key, size_t at,
                          const uint8_t *data, size_t len);
@@ -282,7 +286,10 @@ void pm_fence_contribute(struct pm_core *core, struct pm_fence *f, uint32_t node
                          size_t len);
 // Frees contributions, keeps who made them.
 void pm_fence_drop_data(struct pm_fence *f);
-// For each node of `nodes`, in order: bytes.
+// All that is here has been told the parent; or what was may be needed once more.
+void pm_fence_data_sent(struct pm_fence *f);
+void pm_fence_data_unsent(struct pm_fence *f);
+// For each node of `nodes`, none of which the parent was told of, in order: bytes.
 void pm_fence_write_chunks(struct pm_writer *w, struct pm_fence *f, const struct pm_set *nodes);
 // Skips what pm_fence_write_chunks wrote, checking every length.
 void pm_fence_skip_chunks(struct pm_reader *r, const struct pm_set *nodes);

@@ -264,10 +264,10 @@ struct pm_core_config {
     const char *addresses;        // copied; own "addr:port,..." for others to dial (coordinator: "login1:40123",
                                   // the address that a sentence tells a person to try; NULL: not named)
     const char *nodelist;         // copied; Slurm's step host list
+    uint32_t fence_piece;  // bytes, for tests; 0: PM_FENCE_PIECE, the most
     // Coordinator only:
     uint64_t wait_ms;  // srun's --wait=N, 0: none
     uint32_t isolation_floor; // nodes that may fall silent together before we doubt ourselves; 0: default (2)
-    uint32_t fence_piece;  // bytes, for tests; 0: PM_FENCE_PIECE, the most
 };
 
 int pm_core_new(const struct pm_core_config *config, uint64_t now_ns, struct pm_core **ret);

@@ -6,8 +6,9 @@
 // A node keeps its subtree's contributions until the result has arrived and tells each new parent
 // all of them; a contributor counts once, however often it is heard. To save messages it waits
 // until every participating node below it has come, but never longer than PM_FENCE_HOLD_MS: then it
-// sends what is there, and the coordinator knows by name who is late. One event causes at most one
-// frame of a fence per link.
+// sends what is there, and the coordinator knows by name who is late. Nor does it wait with more than
+// a piece of data, so that a large fence goes up while the rest still comes. One event causes at most
+// one frame of a fence per link.
 //
 // `late` holds who asked after the result had passed here, or had begun to (fence_result.c).
 #include <errno.h>
@@ -47,7 +48,8 @@ static bool send_up(struct pm_core *core, struct pm_signature *s, struct pm_fenc
 static bool is_due(struct pm_core *core, struct pm_signature *s, const struct pm_fence *f)
 {
     uint8_t news = f->flags & (uint8_t)~f->flags_sent & (PM_FENCE_FAILED | PM_FENCE_TOO_BIG);
-    return f->urgent || news || !core->world_known || core->now_ns >= f->hold_ns ||
+    bool is_much = f->bytes - f->bytes_sent >= pm_fence_piece_max(core);
+    return f->urgent || news || is_much || !core->world_known || core->now_ns >= f->hold_ns ||
            pm_set_covers(&f->have, pm_signature_nodes(core, s));
 }
 
@@ -85,6 +87,7 @@ static void forward(struct pm_core *core, struct pm_signature *s, struct pm_fenc
     f->hold_ns = UINT64_MAX;
     if (send_up(core, s, f, &unsent, flags)) {
         f->flags_sent = f->flags;
+        pm_fence_data_sent(f);
         if (pm_set_copy(&f->sent, &f->have) < 0)
             pm_collective_nomem(core);
     }
@@ -211,6 +214,8 @@ static void take_contributions(struct pm_core *core, struct pm_fence *f, uint32_
         pm_collective_nomem(core);
     // Who repeats itself has a new way up; the result may have passed while it had none, so ask
     // again.
+    if (pm_set_intersects(&f->sent, &up->nodes))
+        pm_fence_data_unsent(f);
     if (!core->coordinator && pm_set_subtract(&f->sent, &up->nodes) < 0)
         pm_collective_nomem(core);
     set_deadline(core, f, pm_collective_until(core, up->timeout_ms));
@@ -320,6 +325,7 @@ void pm_fence_on_parent(struct pm_core *core)
         s->parent_knows = false;
         for (struct pm_fence *f = s->fences; f; f = f->next) {
             pm_set_clear(&f->sent);
+            pm_fence_data_unsent(f);
             f->flags_sent = 0;
             if (!f->decided)
                 forward(core, s, f);

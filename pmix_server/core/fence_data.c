@@ -17,6 +17,19 @@ void pm_fence_drop_data(struct pm_fence *f)
     f->chunks = NULL;
     f->n_chunks = f->cap_chunks = 0;
     f->bytes = 0;
+    pm_fence_data_unsent(f);
+}
+
+void pm_fence_data_sent(struct pm_fence *f)
+{
+    f->n_chunks_sent = f->n_chunks;
+    f->bytes_sent = f->bytes;
+}
+
+void pm_fence_data_unsent(struct pm_fence *f)
+{
+    f->n_chunks_sent = 0;
+    f->bytes_sent = 0;
 }
 
 struct pm_fence *pm_fence_free(struct pm_fence *f)
@@ -111,16 +124,16 @@ static int compare_chunks(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-static void sort_chunks(struct pm_fence *f)
+static void sort_chunks(struct pm_fence *f, uint32_t from)
 {
-    if (f->n_chunks)
-        qsort(f->chunks, f->n_chunks, sizeof(*f->chunks), compare_chunks);
+    if (f->n_chunks > from)
+        qsort(f->chunks + from, f->n_chunks - from, sizeof(*f->chunks), compare_chunks);
 }
 
 void pm_fence_write_chunks(struct pm_writer *w, struct pm_fence *f, const struct pm_set *nodes)
 {
-    sort_chunks(f);
-    uint32_t at = 0;
+    uint32_t at = f->n_chunks_sent;
+    sort_chunks(f, at);
     for (uint32_t node = pm_set_next(nodes, 0); node != UINT32_MAX;
          node = pm_set_next(nodes, node + 1)) {
         while (at < f->n_chunks && f->chunks[at].node < node)
@@ -145,7 +158,7 @@ void pm_fence_skip_chunks(struct pm_reader *r, const struct pm_set *nodes)
 
 bool pm_fence_join(struct pm_fence *f)
 {
-    sort_chunks(f);
+    sort_chunks(f, 0);
     f->data = malloc(f->bytes ? f->bytes : 1);
     if (!f->data)
         return false;

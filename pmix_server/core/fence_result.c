@@ -49,7 +49,7 @@ static void write_down(struct pm_writer *w, const struct pm_fence_key *key,
         pm_write_u32(w, (uint32_t)a->total);
 }
 
-static size_t piece_max(const struct pm_core *core)
+size_t pm_fence_piece_max(const struct pm_core *core)
 {
     return core->config.fence_piece ? core->config.fence_piece : PM_FENCE_PIECE;
 }
@@ -58,8 +58,8 @@ static size_t piece_max(const struct pm_core *core)
 static struct pm_answer first_piece(const struct pm_core *core, const struct pm_answer *a)
 {
     struct pm_answer first = *a;
-    if (core->coordinator && a->len > 2 * piece_max(core))
-        first.len = piece_max(core);
+    if (core->coordinator && a->len > 2 * pm_fence_piece_max(core))
+        first.len = pm_fence_piece_max(core);
     return first;
 }
 
@@ -87,7 +87,7 @@ static void send_rest(struct pm_core *core, const struct pm_fence_key *key,
     if (at == a->len)
         return;
     for (size_t len; at < a->len; at += len) {
-        len = a->len - at < piece_max(core) ? a->len - at : piece_max(core);
+        len = a->len - at < pm_fence_piece_max(core) ? a->len - at : pm_fence_piece_max(core);
         pm_fence_send_piece(core, key, at, a->data + at, len);
     }
     pm_set_clear(&core->collective->flow.children);

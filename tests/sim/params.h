@@ -109,7 +109,7 @@ struct sim_params {
     // Ranks
     bool pmix;        // they connect to PMIx, and finalize
     uint32_t fences;  // at most, per life
-    uint32_t fence_piece; // bytes of a result in a frame; 0: as in production
+    uint32_t fence_piece; // bytes of a fence in a frame; 0: as in production
     bool modex;
     uint32_t fence_timeout_ms;
     uint64_t life_ms; // how long they compute between fences, all in all

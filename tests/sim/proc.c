@@ -174,10 +174,10 @@ void sim_proc_start(struct sim *s, uint32_t slot)
     struct sim_proc *p = &s->procs[slot];
     uint32_t ranks[64];
     char addresses[32];
-    struct pm_core_config c = {.node = sim_node_of(s, slot), .launch = 1, .options = &s->p.options};
+    struct pm_core_config c = {.node = sim_node_of(s, slot), .launch = 1, .options = &s->p.options,
+                               .fence_piece = s->p.fence_piece};
     if (slot == s->p.nnodes) {
         c.wait_ms = s->p.wait_ms;
-        c.fence_piece = s->p.fence_piece;
         c.addresses = "login1:40123";
     } else {
         agent_config(s, slot, &c, ranks, addresses);

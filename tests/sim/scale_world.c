@@ -286,6 +286,12 @@ static uint32_t *blocks_of(const struct scale_config *c)
     return blocks;
 }
 
+// In bytes that stand for `unit` each; 0: more than a piece from each.
+static uint32_t fence_piece(const struct scale *w)
+{
+    return w->unit ? PM_FENCE_PIECE / w->unit : 0;
+}
+
 static void agent_new(struct scale *w, uint32_t node, uint32_t block)
 {
     const struct scale_config *c = &w->config;
@@ -299,7 +305,8 @@ static void agent_new(struct scale *w, uint32_t node, uint32_t block)
     struct pm_core_config config = {.node = node, .launch = 1, .nnodes = c->nnodes,
                                     .ntasks = c->nnodes * c->per_node, .n_local = c->per_node,
                                     .local_ranks = ranks, .addresses = addresses,
-                                    .nodelist = nodelist, .options = &w->options};
+                                    .nodelist = nodelist, .options = &w->options,
+                                    .fence_piece = fence_piece(w)};
     SIM_ASSERT(pm_core_new(&config, w->now_ns, &w->procs[node].core) == 0);
     w->procs[node].busy_ns = w->now_ns;
     for (uint32_t n = node; n >= c->fanout; n = n / c->fanout - 1)
@@ -331,7 +338,7 @@ struct scale *scale_new(const struct scale_config *config)
         w->procs[i] = (struct scale_proc){.timer_ns = SIM_NEVER, .level = 1};
     options_of(config, &w->options);
     struct pm_core_config c = {.node = PM_NODE_COORDINATOR, .launch = 1, .options = &w->options};
-    c.fence_piece = w->unit ? PM_FENCE_PIECE / w->unit : 0; // 0: more than a piece from each
+    c.fence_piece = fence_piece(w);
     SIM_ASSERT(pm_core_new(&c, w->now_ns, &w->procs[config->nnodes].core) == 0);
     return w;
 }

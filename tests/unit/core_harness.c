@@ -395,6 +395,7 @@ void harness_start_agent(struct harness *h, uint32_t node)
         .n_local = per_node,
         .local_ranks = ranks,
         .addresses = addresses,
+        .fence_piece = h->config.fence_piece,
     };
     CHECK(pm_core_new(&c, harness_local_ns(h, node, h->now_ns), &s->core) == 0);
     free(ranks);

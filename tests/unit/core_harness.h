@@ -25,7 +25,7 @@ struct harness_config {
     const struct pm_options *options;  // copied; NULL: harness_default_options
     uint64_t wait_ms;                  // srun's --wait
     uint32_t isolation_floor;
-    uint32_t fence_piece;  // bytes of a result in a frame; 0: as in production
+    uint32_t fence_piece;  // bytes of a fence in a frame; 0: as in production
     bool trace;  // every action on stderr, as text
     // Sees every action before the harness acts on it; true: the harness shall not act. `node` is
     // PM_NODE_COORDINATOR for the coordinator. May call harness_post and the faults below.

@@ -84,7 +84,8 @@ static void chaos_run(uint64_t seed, bool with_losses, bool is_blind, uint32_t p
     c.net = net_new(CHAOS_NODES, 2, 2 + (uint32_t)(seed % 3));
     c.net->shuffle = seed * 77;
     c.net->is_blind = is_blind;
-    net_core(c.net, PM_NODE_COORDINATOR)->config.fence_piece = piece;
+    for (uint32_t i = 0; i <= CHAOS_NODES; i++)
+        c.net->cores[i].config.fence_piece = piece;
     for (uint32_t left = 2000; left > 0; left--) {
         chaos_act(&c);
         if (with_losses && left < 1500 && net_random(c.net, 500) == 0)
@@ -107,7 +108,7 @@ static void chaos_run(uint64_t seed, bool with_losses, bool is_blind, uint32_t p
     net_free(c.net);
 }
 
-// PM_SEEDS=N: as many random schedules. `piece`: bytes of a result in a frame; 0: all of them.
+// PM_SEEDS=N: as many random schedules. `piece`: bytes of a fence in a frame; 0: all of them.
 static void chaos_run_all(bool with_losses, bool is_blind, uint32_t piece)
 {
     const char *seeds = getenv("PM_SEEDS");

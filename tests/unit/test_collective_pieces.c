@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Results of fences that come in pieces (fence_down.c), over the tree of collective_net.h: order,
-// what goes on when, links that are lost in the middle, frames that are wrong.
+// Fences in pieces, over the tree of collective_net.h: contributions on their way up (fence.c), results on
+// their way down (fence_down.c): order, what goes on when, links that are lost in the middle, frames that are
+// wrong.
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -272,6 +273,46 @@ Test(collective_pieces, who_enters_in_the_middle_is_not_given_a_part)
     net_advance(net, 1000);
     cr_assert_eq(net_answer(net, 14, 1)->status, PM_STATUS_OK);
     net_free(net);
+}
+
+// Two nodes are a piece or nearly one, so that all the others go up while 2 and 11 are still awaited.
+Test(collective_pieces, contributions_go_up_while_others_still_come)
+{
+    struct net *net = net_in_pieces();
+    for (uint32_t i = 0; i < NODES; i++)
+        net_core(net, i)->config.fence_piece = PIECE;
+    for (uint32_t i = NODES; i-- > 0;)
+        if (i != 2 && i != 11)
+            net_fence(net, &(struct net_fence){.node = i, .id = 1, .ranks = &all, .collect = true});
+    net_run(net);
+    const struct pm_fence *root = net_core(net, PM_NODE_COORDINATOR)->collective->signatures[0]->fences;
+    for (uint32_t i = 0; i < NODES; i++)
+        cr_assert_eq(pm_set_has(&root->have, i), i != 2 && i != 11, "node %u", i);
+    for (uint32_t i = 2; i <= 11; i += 9)
+        net_fence(net, &(struct net_fence){.node = i, .id = 1, .ranks = &all, .collect = true});
+    net_run(net);
+    expect_all(net, 1);
+    net_free(net);
+}
+
+// What was sent to the parent of before is sent once more, in the same order.
+Test(collective_pieces, contributions_in_pieces_survive_a_new_parent_at_any_moment)
+{
+    static const uint32_t moved[] = {0, 2, 6};
+    for (uint32_t k = 0; k < 3; k++) {
+        for (int cut = 0; cut < 60; cut++) {
+            struct net *net = net_in_pieces();
+            for (uint32_t i = 0; i < NODES; i++)
+                net_core(net, i)->config.fence_piece = PIECE;
+            enter_all(net, 1, 0);
+            for (int i = 0; i < cut; i++)
+                net_step(net);
+            net_move(net, moved[k], PM_NODE_COORDINATOR);
+            net_advance(net, 1000);
+            expect_all(net, 1);
+            net_free(net);
+        }
+    }
 }
 
 static bool is_ask(const struct net_frame *f)
