@@ -7,6 +7,7 @@
 #include "tests/sim/sim.h"
 
 int sim_command_run(int argc, char **argv);   // command_run.c
+int sim_command_links(int argc, char **argv); // command_links.c
 int sim_command_plant(int argc, char **argv); // plant.c
 int sim_command_traces(int argc, char **argv); // command_traces.c
 int sim_command_explore(int argc, char **argv); // explore.c

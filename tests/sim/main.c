@@ -4,6 +4,7 @@
 // pm-sim run --seeds A-B            many; one line per failure, with the command that replays it
 // pm-sim run --list FILE            seeds that once failed
 // pm-sim plant [NAME]               does each checker fire?
+// pm-sim links                      do TCP and clocks behave as told?
 #include <inttypes.h>
 #include <string.h>
 #include <time.h>
@@ -17,6 +18,7 @@ static const struct {
 } commands[] = {
     {"run", sim_command_run, "--seed N [--trace | --trace-all] | --seeds A-B [--seconds S] [--cells] | --list FILE"},
     {"plant", sim_command_plant, "[NAME]"},
+    {"links", sim_command_links, ""},
     {"traces", sim_command_traces, "DIR [--update] [NAME...]"},
     {"explore", sim_command_explore,
      "[--nodes N] [--faults F] [--from STATE] [--only FAULT] [--ranks-end] [--must-close] "
