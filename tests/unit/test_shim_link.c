@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What an agent sends a shim (agent_shims.c) while the kernel is short of memory: it goes out a little later, or
+// the link is given up; nothing waits for ever and nobody spins. What is static there is included as it is; calls
+// fail by the linker's --wrap, the agent's other files are stood in for.
+#include <criterion/criterion.h>
+#include <stdarg.h>
+
+#include "pmix_server/agent_shims.c"
+
+static struct agent agent;
+static struct shim the_shim;
+static int peer = -1;
+
+static int send_error;  // 0: none
+static bool add_fails;  // of an event
+static unsigned n_sends;
+
+ssize_t __real_send(int fd, const void *buf, size_t len, int flags);
+ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags);
+ssize_t __wrap_send(int fd, const void *buf, size_t len, int flags)
+{
+    n_sends++;
+    errno = send_error;
+    return send_error ? -1 : __real_send(fd, buf, len, flags);
+}
+
+int __real_event_add(struct event *event, const struct timeval *timeout);
+int __wrap_event_add(struct event *event, const struct timeval *timeout);
+int __wrap_event_add(struct event *event, const struct timeval *timeout)
+{
+    return add_fails ? -1 : __real_event_add(event, timeout);
+}
+
+// --- the agent's other files ----------------------------------------------------------------------------
+
+void pm_loop_post(struct pm_loop *loop, const struct pm_event *event) {}
+void pm_agent_say(struct agent *a, const char *format, ...) {}
+void pm_agent_leave(struct agent *a, uint64_t ms) {}
+void pm_agent_leave_if_dead(struct agent *a) {}
+void pm_folder_done(struct agent *a) {}
+void pm_oom_open(uint32_t pid, char *path, uint64_t *ret_count) {}
+uint64_t pm_oom_read(const char *path) { return 0; }
+void pm_server_rank_born(struct agent *a, const struct shim *shim) {}
+void pm_server_rank_ended(struct agent *a, uint32_t epoch, uint32_t rank) {}
+void pm_server_rank_started(struct agent *a) {}
+void pm_servers_drain(struct agent *a) {}
+void pm_tree_kill(const struct shim *s) {}
+uint64_t pm_tree_start_time(uint32_t pid) { return 0; }
+
+// --- one shim ----------------------------------------------------------------------------------------------
+
+static void setup(void)
+{
+    int ends[2];
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0, ends), 0);
+    peer = ends[1];
+    agent.base = event_base_new();
+    the_shim = (struct shim){.agent = &agent, .fd = ends[0]};
+    STAILQ_INIT(&the_shim.queue);
+    cr_assert_eq(pm_room_open(&the_shim.room, agent.base, ends[0], on_writable, &the_shim), 0);
+}
+
+static void teardown(void)
+{
+    shim_close(&the_shim);
+    close(peer);
+    event_base_free(agent.base);
+}
+
+TestSuite(shim_link, .init = setup, .fini = teardown, .timeout = 30);
+
+static void run_loop_ms(long ms)
+{
+    const struct timeval tv = {.tv_usec = ms * 1000};
+    cr_assert_eq(event_base_loopexit(agent.base, &tv), 0);
+    cr_assert_geq(event_base_dispatch(agent.base), 0);
+}
+
+Test(shim_link, what_finds_no_memory_in_the_kernel_is_sent_a_little_later_and_nobody_spins)
+{
+    uint8_t got[8];
+    for (int error = 0; error < 2; error++) {
+        send_error = error ? ENOMEM : ENOBUFS;
+        n_sends = 0;
+        pm_shim_send_type(&the_shim, PM_SHIM_PAUSE);
+        run_loop_ms(200);
+        cr_assert(n_sends > 1 && n_sends <= 30, "tried %u times in 200 ms", n_sends);
+        send_error = 0;
+        run_loop_ms(200);
+        cr_assert_eq(recv(peer, got, sizeof(got), 0), 1);
+    }
+}
+
+Test(shim_link, what_cannot_be_waited_for_ends_the_link)
+{
+    uint8_t got[8];
+    send_error = EAGAIN;
+    add_fails = true;
+    pm_shim_send_type(&the_shim, PM_SHIM_PAUSE);
+    add_fails = false;
+    cr_assert_eq(recv(peer, got, sizeof(got), MSG_DONTWAIT), 0);
+}
