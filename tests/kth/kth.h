@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Failure on demand: the k-th call from now fails, in this process and nowhere else. kth_memory.c takes
-// the place of malloc and its relatives by the linker's --wrap, kth_calls.c that of system calls by
-// defining them in the program itself. Nothing fails and nothing is counted unless armed, so that a test
+// Failure on demand: the k-th call from now fails, in this process and nowhere else, whichever thread makes it.
+// kth_memory.c takes the place of malloc and its relatives by the linker's --wrap, kth_calls.c that of system
+// calls by defining them in the program itself. Nothing fails and nothing is counted unless armed, so that a test
 // arms only around what it tries.
 #ifndef PM_TESTS_KTH_H
 #define PM_TESTS_KTH_H
@@ -32,6 +32,10 @@ void kth_memory_is_tried(bool tried);
 void kth_files_are_tried(bool tried);
 // With which errno an open() fails; EMFILE is the beginning.
 void kth_open_fails_with(int error);
+
+// False: calls that a shared library makes do not count, only those of the program's own code, which is told by the
+// address that the call returns to. For libpmix, which ends the process by itself; true is the beginning.
+void kth_libraries_are_tried(bool tried);
 
 // For kth_*.c: counts one call made from `where`; true if it has to fail.
 bool kth_fails(const void *where);

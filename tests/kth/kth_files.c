@@ -3,6 +3,8 @@
 // System calls on files, memory and local sockets that fail on demand; see kth.h.
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -41,6 +43,13 @@ KTH_STANDS_FOR(is_tried, int, socketpair, (int domain, int type, int protocol, i
                (domain, type, protocol, fds), -1, EMFILE)
 KTH_STANDS_FOR(is_tried, ssize_t, send, (int fd, const void *buf, size_t len, int flags), (fd, buf, len, flags),
                -1, ENOBUFS)
+KTH_STANDS_FOR(is_tried, int, poll, (struct pollfd *fds, nfds_t n, int timeout_ms), (fds, n, timeout_ms), -1, ENOMEM)
+KTH_STANDS_FOR(is_tried, int, execve, (const char *path, char *const argv[], char *const env[]), (path, argv, env),
+               -1, ENOMEM)
+KTH_STANDS_FOR(is_tried, int, posix_spawn,
+               (pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+                const posix_spawnattr_t *attributes, char *const argv[], char *const env[]),
+               (pid, path, actions, attributes, argv, env), EAGAIN, EAGAIN)
 KTH_STANDS_FOR(is_tried, ssize_t, recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags),
                -1, ENOMEM)
 

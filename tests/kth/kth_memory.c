@@ -6,26 +6,28 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 static struct {
-    bool armed;
+    atomic_bool armed;
     enum kth_mode mode;
-    uint64_t left;  // calls until one fails
-    bool reached;
+    _Atomic int64_t left;  // calls until one fails; below 1 from then on
+    atomic_bool reached;
     const void *where;
     void (*on_failure)(void);
-    int64_t live;
+    _Atomic int64_t live;
 } kth;
 
 static bool is_tried = true;
+static bool libraries_are_tried = true;
 
-extern const char __executable_start[];
+extern const char __executable_start[], etext[];
 
 void kth_arm(uint64_t k, enum kth_mode mode)
 {
     kth.mode = mode;
-    kth.left = k;
+    kth.left = (int64_t)k;
     kth.reached = false;
     kth.where = NULL;
     kth.armed = true;
@@ -42,21 +44,23 @@ uint64_t kth_where(void)
     return kth.where ? (uint64_t)((const char *)kth.where - __executable_start) : 0;
 }
 
+static bool is_of_program(const void *where)
+{
+    return (const char *)where >= __executable_start && (const char *)where < etext;
+}
+
 bool kth_fails(const void *where)
 {
-    if (!kth.armed)
+    if (!kth.armed || (!libraries_are_tried && !is_of_program(where)))
         return false;
-    if (kth.left > 1) {
-        kth.left--;
-        return false;
-    }
-    bool is_first = !kth.reached;
-    if (is_first)
-        kth.where = where;
+    int64_t left = kth.left--;
+    if (left != 1)
+        return left < 1 && kth.mode == KTH_FROM_NOW;
+    kth.where = where;
     kth.reached = true;
-    if (is_first && kth.on_failure)
+    if (kth.on_failure)
         kth.on_failure();
-    return is_first || kth.mode == KTH_FROM_NOW;
+    return true;
 }
 
 void kth_on_failure(void (*f)(void))
@@ -72,6 +76,11 @@ int64_t kth_live_blocks(void)
 void kth_memory_is_tried(bool tried)
 {
     is_tried = tried;
+}
+
+void kth_libraries_are_tried(bool tried)
+{
+    libraries_are_tried = tried;
 }
 
 // --- malloc and its relatives ----------------------------------------------------------------------
@@ -100,6 +109,8 @@ char *__wrap_strdup(const char *s);
 char *__wrap_strndup(const char *s, size_t n);
 char *__wrap_getcwd(char *buf, size_t size);
 void __wrap_free(void *p);
+int __real_vasprintf(char **ret, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+int __wrap_vasprintf(char **ret, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 int __wrap_asprintf(char **ret, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int __wrap___asprintf_chk(char **ret, int flag, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -159,9 +170,9 @@ void __wrap_free(void *p)
     __real_free(p);
 }
 
-static int print(char **ret, const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static int print(char **ret, const char *format, va_list args)
 {
-    int len = vasprintf(ret, format, args);
+    int len = __real_vasprintf(ret, format, args);
     kth.live += len >= 0;
     return len;
 }
@@ -174,6 +185,13 @@ static int print(char **ret, const char *format, va_list args)
     int len = print(ret, format, args);                                                            \
     va_end(args);                                                                                  \
     return len
+
+int __wrap_vasprintf(char **ret, const char *format, va_list args)
+{
+    if (is_tried && kth_fails(__builtin_return_address(0)))
+        return -1;
+    return print(ret, format, args);
+}
 
 int __wrap_asprintf(char **ret, const char *format, ...)
 {

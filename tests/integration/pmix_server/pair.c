@@ -27,6 +27,8 @@
 #include "pmix_server/core/core.h"
 #include "tests/integration/pmix_server/pair.h"
 
+enum { SETTLE_NS = 30000000 };
+
 struct options opt = {.kill_rank = -1, .limit_s = 30, .nodes = 1, .ppn = 1, .dir = "."};
 struct node nodes[NODES_MAX];
 struct rank ranks[RANKS_MAX];
@@ -80,12 +82,23 @@ void broken(const char *format, ...)
 
 // --- ranks ---
 
+static void tell_born(unsigned r)
+{
+    struct pm_writer w = {0};
+    frame_begin(&w, PM_SERVER_BORN);
+    pm_write_u32(&w, r);
+    pm_write_u32(&w, (uint32_t)ranks[r].pid);
+    frame_send(node_of(r), &w);
+}
+
 static void start_rank(unsigned r)
 {
     fflush(stdout);
     ranks[r].pid = fork();
-    if (ranks[r].pid)
+    if (ranks[r].pid) {
+        tell_born(r);
         return;
+    }
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     char number[16];
     for (unsigned i = 0; i < ranks[r].n_env; i++)
@@ -256,6 +269,20 @@ static void measure(void)
             proc_value(nodes[i].pid, "smaps_rollup", "Private_Dirty:"), cpu_ms(nodes[i].pid));
 }
 
+// What an agent does at the end of an epoch, but that it kills. What is on its way arrives first, so that servers
+// that have lived alike end alike.
+static void let_go(void)
+{
+    for (int64_t until_ns = now_ns() + SETTLE_NS; now_ns() < until_ns;)
+        turn();
+    for (unsigned i = 0; i < opt.nodes; i++)
+        close(nodes[i].fd);
+    for (unsigned i = 0; i < opt.nodes; i++) {
+        waitpid(nodes[i].pid, NULL, 0);
+        nodes[i].pid = 0;
+    }
+}
+
 static int verdict(void)
 {
     int status = 0;
@@ -279,6 +306,7 @@ static const struct argp_option argp_options[] = {
     {"no-died", 'D', NULL, 0, "do not tell the server that a rank ended", 0},
     {"no-notify", 'N', NULL, 0, "raise no events", 0},
     {"replace", 'r', NULL, 0, "replace the servers before the ranks start", 0},
+    {"let-go", 'g', NULL, 0, "at the end let the servers end by themselves", 0},
     {"measure", 'm', NULL, 0, "print what the servers cost", 0},
     {"verbose", 'v', NULL, 0, "say more", 0},
     {0},
@@ -296,6 +324,7 @@ static error_t parse(int key, char *arg, struct argp_state *state)
     case 'D': opt.no_died = true; break;
     case 'N': opt.no_notify = true; break;
     case 'r': opt.replace = true; break;
+    case 'g': opt.let_go = true; break;
     case 'm': opt.measure = true; break;
     case 'v': opt.verbose = true; break;
     case 'k':
@@ -354,6 +383,8 @@ int main(int argc, char **argv)
     say("%u ranks on %u nodes: %u fences relayed, %.1f ms from start to end", n_ranks, opt.nodes,
         n_fences, (double)(done_ns - ready_ns) / 1e6);
     int status = verdict();
+    if (opt.let_go)
+        let_go();
     end_all();
     return status;
 }

@@ -27,6 +27,7 @@ struct options {
     bool no_died;        // do not tell servers about ended ranks
     bool no_notify;      // raise no events
     bool replace;        // kill and replace each server before the ranks start
+    bool let_go;         // at the end let the servers end by themselves
     bool measure;        // ask for PSS and CPU at the end
     bool verbose;
     char **command;
