@@ -143,8 +143,10 @@ static void reap(void)
     pid_t pid;
     while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
         for (unsigned i = 0; i < opt.nodes; i++)
-            if (nodes[i].pid == pid)
+            if (nodes[i].pid == pid) {
+                receive(i);  // its last words
                 broken("node %u: the server ended with status %#x", i, status);
+            }
         for (unsigned r = 0; r < n_ranks; r++) {
             if (ranks[r].pid != pid)
                 continue;

@@ -44,6 +44,8 @@ void frame_send(unsigned node, struct pm_writer *w)
         w->data[i] = (uint8_t)(len >> (8 * (3 - i)));
     for (size_t done = 0; done < w->len;) {
         ssize_t n = send(nodes[node].fd, w->data + done, w->len - done, MSG_NOSIGNAL);
+        if (n < 0 && errno == EPIPE)
+            break;  // why is still to be read
         if (n < 0 && errno != EINTR)
             broken("node %u: send: %s", node, strerror(errno));
         done += n > 0 ? (size_t)n : 0;
@@ -371,10 +373,13 @@ void receive(unsigned i)
         node->in_cap = 2 * node->in_cap + 131072;
         node->in = realloc(node->in, node->in_cap);
     }
-    ssize_t n = recv(node->fd, node->in + node->in_len, node->in_cap - node->in_len, MSG_DONTWAIT);
+    ssize_t n;
+    while ((n = recv(node->fd, node->in + node->in_len, node->in_cap - node->in_len, MSG_DONTWAIT)) > 0) {
+        node->in_len += (size_t)n;
+        handle_all(i);
+        if (node->in_cap - node->in_len < 65536)
+            return;
+    }
     if (n == 0)
         broken("node %u: the server closed its socket", i);
-    if (n > 0)
-        node->in_len += (size_t)n;
-    handle_all(i);
 }
