@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "pmix_server/pmix/ranks.h"
+#include "pmix_server/pmix/stream.h"
 
 struct process {
     uint32_t rank;
@@ -31,7 +32,7 @@ static struct process *process_of(uint32_t rank)
             return &watched.list[i];
     struct process *longer = realloc(watched.list, (watched.n + 1) * sizeof(*longer));
     if (!longer)
-        _exit(1);
+        pm_stream_fail("out of memory");
     watched.list = longer;
     longer[watched.n] = (struct process){.rank = rank, .statm_fd = -1};
     return &longer[watched.n++];

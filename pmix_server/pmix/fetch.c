@@ -8,7 +8,6 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <sys/queue.h>
-#include <unistd.h>
 
 #include "pmix_server/pmix/clock.h"
 #include "pmix_server/pmix/delta.h"
@@ -71,7 +70,7 @@ void pm_fetch_start(const char *nspace, uint64_t id, uint32_t rank)
     }
     struct fetch *fetch = calloc(1, sizeof(*fetch));
     if (!fetch)
-        _exit(1);
+        pm_stream_fail("out of memory");
     fetch->id = id;
     fetch->rank = rank;
     if (pm_ranks_has(PM_RANK_ENDED, rank))

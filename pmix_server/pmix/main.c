@@ -164,7 +164,10 @@ static void handle_frame(struct pm_stream_frame *frame)
         pm_stream_fail("the agent sent message %u, which has no place here", frame->type);
     struct pm_reader r = pm_reader_of(frame->data, frame->len);
     request->handle(&r, frame);
-    if (pm_reader_end(&r))
+    int error = pm_reader_end(&r);
+    if (error == -ENOMEM)
+        pm_stream_fail("out of memory");
+    if (error)
         pm_stream_fail("the agent sent a malformed message %u", frame->type);
 }
 

@@ -14,7 +14,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/queue.h>
-#include <unistd.h>
 
 #include "pmix_server/pmix/clock.h"
 #include "pmix_server/pmix/codes.h"
@@ -102,7 +101,7 @@ void pm_notify_death(const struct pm_death *death)
 {
     struct notice *notice = calloc(1, sizeof(*notice));
     if (!notice)
-        _exit(1);
+        pm_stream_fail("out of memory");
     notice->id = death->id;
     PMIX_LOAD_PROCID(&notice->source, death->nspace, death->rank);
     fill_infos(notice, death);

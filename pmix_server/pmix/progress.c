@@ -6,10 +6,10 @@
 // client of a namespace that does not exist (v4.2.2, v5.0 and v6: src/server/pmix_server.c,
 // _deregister_client finds no namespace and calls back).
 #include "pmix_server/pmix/progress.h"
+#include "pmix_server/pmix/stream.h"
 
 #include <pmix_server.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 struct trip {
     unsigned hops;
@@ -41,7 +41,7 @@ void pm_progress_after(unsigned hops, void (*fn)(void *arg), void *arg)
 {
     struct trip *trip = malloc(sizeof(*trip));
     if (!trip)
-        _exit(1);
+        pm_stream_fail("out of memory");
     *trip = (struct trip){hops ? hops : 1, fn, arg};
     take_hop(trip);
 }

@@ -2,9 +2,9 @@
 //
 // See ranks.h for the contract.
 #include "pmix_server/pmix/ranks.h"
+#include "pmix_server/pmix/stream.h"
 
 #include <pthread.h>
-#include <unistd.h>
 
 static struct {
     pthread_mutex_t mutex;  // guards marked
@@ -33,7 +33,7 @@ void pm_ranks_mark(enum pm_rank_mark mark, uint32_t rank)
         return;
     pthread_mutex_lock(&ranks.mutex);
     if (pm_set_add(&ranks.marked[mark], rank) < 0)
-        _exit(1);
+        pm_stream_fail("out of memory");
     pthread_mutex_unlock(&ranks.mutex);
 }
 
@@ -41,7 +41,7 @@ void pm_ranks_unmark(enum pm_rank_mark mark, uint32_t rank)
 {
     pthread_mutex_lock(&ranks.mutex);
     if (pm_set_remove(&ranks.marked[mark], rank) < 0)
-        _exit(1);
+        pm_stream_fail("out of memory");
     pthread_mutex_unlock(&ranks.mutex);
 }
 
@@ -66,7 +66,7 @@ uint32_t pm_ranks_take(enum pm_rank_mark mark)
     pthread_mutex_lock(&ranks.mutex);
     uint32_t rank = pm_set_next(&ranks.marked[mark], 0);
     if (rank != UINT32_MAX && pm_set_remove(&ranks.marked[mark], rank) < 0)
-        _exit(1);
+        pm_stream_fail("out of memory");
     pthread_mutex_unlock(&ranks.mutex);
     return rank;
 }

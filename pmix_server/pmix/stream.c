@@ -28,6 +28,8 @@ struct chunk {
 };
 STAILQ_HEAD(chunks, chunk);
 
+static struct chunk last_words;  // FAILED: what is lacking may be memory
+
 static struct {
     int fd;
     int wake_fd;
@@ -47,8 +49,8 @@ static struct {
     size_t body_done;
 } stream = {.fd = -1, .wake_fd = -1, .mutex = PTHREAD_MUTEX_INITIALIZER};
 
-// The agent ended the connection or broke the protocol, or there is no memory for a frame. Ranks must
-// not wait for a server that cannot answer; the agent sees the end of the process and acts.
+// The agent has ended the connection or does not read: nobody can be told why. Ranks must not wait for a server
+// that cannot answer; the agent sees the end of the process and acts.
 static void __attribute__((noreturn)) end_process(void)
 {
     _exit(1);
@@ -61,7 +63,7 @@ void pm_stream_open(int fd)
     stream.fd = fd;
     stream.wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (stream.wake_fd < 0)
-        end_process();
+        pm_stream_fail("no eventfd: %s", strerror(errno));
 }
 
 void pm_stream_wake(void)
@@ -69,7 +71,7 @@ void pm_stream_wake(void)
     uint64_t one = 1;
     // EAGAIN: the counter is full, so the main thread will wake up anyway.
     if (write(stream.wake_fd, &one, sizeof(one)) < 0 && errno != EAGAIN)
-        end_process();
+        pm_stream_fail("cannot wake its main thread: %s", strerror(errno));
 }
 
 void pm_stream_begin(struct pm_writer *w, enum pm_server_msg type)
@@ -78,15 +80,22 @@ void pm_stream_begin(struct pm_writer *w, enum pm_server_msg type)
     pm_write_u8(w, (uint8_t)type);
 }
 
+static void put_u32(uint8_t *at, size_t v)
+{
+    for (int i = 0; i < 4; i++)
+        at[i] = (uint8_t)(v >> (8 * (3 - i)));
+}
+
 // Closes the frame in *w and makes a queue entry of it.
 static struct chunk *chunk_of(struct pm_writer *w)
 {
     struct chunk *chunk = calloc(1, sizeof(*chunk));
-    if (!chunk || w->error || w->len - HEADER > PM_SERVER_FRAME_MAX)
-        end_process();
+    if (!chunk || w->error == -ENOMEM)
+        pm_stream_fail("out of memory");
+    if (w->error || w->len - HEADER > PM_SERVER_FRAME_MAX)
+        pm_stream_fail("what it has to say is larger than %u bytes", PM_SERVER_FRAME_MAX);
     size_t len = w->len - HEADER;
-    for (int i = 0; i < HEADER; i++)
-        w->data[i] = (uint8_t)(len >> (8 * (HEADER - 1 - i)));
+    put_u32(w->data, len);
     chunk->data = w->data;
     chunk->len = w->len;
     *w = (struct pm_writer){0};
@@ -110,13 +119,15 @@ static void flush_out(void)
                          MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+        if (n < 0 && (errno == EAGAIN || errno == ENOBUFS || errno == ENOMEM))
             return;
         if (n < 0)
             end_process();
         chunk->done += (size_t)n;
         if (chunk->done < chunk->len)
             continue;
+        if (chunk == &last_words)
+            end_process();
         STAILQ_REMOVE_HEAD(&stream.out, next);
         stream.queued -= chunk->len;
         free(chunk->data);
@@ -176,7 +187,7 @@ static size_t receive(uint8_t *buf, size_t len)
     if (n == 0)
         _exit(0);  // end of the epoch: killed or let go, never finalized
     if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR)
-        end_process();
+        pm_stream_fail("cannot read what the agent says: %s", strerror(errno));
     stream.drained = n < (ssize_t)len;
     return n > 0 ? (size_t)n : 0;
 }
@@ -215,10 +226,10 @@ static void body_begin(void)
     for (int i = 0; i < HEADER; i++)
         len = len << 8 | stream.header[i];
     if (len < 1 || len > PM_SERVER_FRAME_MAX)
-        end_process();
+        pm_stream_fail("the agent sent a message of %zu bytes", len);
     stream.body = malloc(len);
     if (!stream.body)
-        end_process();
+        pm_stream_fail("out of memory");
     stream.body_len = len;
     stream.body_done = 0;
 }
@@ -248,11 +259,11 @@ static void wait_for_work(int timeout_ms)
         {.fd = stream.wake_fd, .events = POLLIN},
     };
     if (poll(fds, 2, timeout_ms) < 0 && errno != EINTR)
-        end_process();
+        pm_stream_fail("cannot wait for the agent: %s", strerror(errno));
     stream.drained = false;
     uint64_t count;
     if (fds[1].revents && read(stream.wake_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
-        end_process();
+        pm_stream_fail("cannot read its eventfd: %s", strerror(errno));
 }
 
 int pm_stream_receive(int timeout_ms, struct pm_stream_frame *ret_frame)
@@ -269,33 +280,36 @@ void pm_stream_frame_done(struct pm_stream_frame *frame)
     *frame = (struct pm_stream_frame){0};
 }
 
-static void send_text(enum pm_server_msg type, const char *format, va_list args)
+void pm_stream_say(const char *format, ...)
 {
     char line[LINE_CAP];
+    va_list args;
+    va_start(args, format);
     vsnprintf(line, sizeof(line), format, args);
+    va_end(args);
     struct pm_writer w = {0};
-    pm_stream_begin(&w, type);
+    pm_stream_begin(&w, PM_SERVER_SAY);
     pm_write_str(&w, line);
     pm_stream_send(&w);
 }
 
-void pm_stream_say(const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    send_text(PM_SERVER_SAY, format, args);
-    va_end(args);
-}
-
 void pm_stream_fail(const char *format, ...)
 {
+    static uint8_t frame[HEADER + 1 + 4 + LINE_CAP];
+    pthread_mutex_lock(&stream.mutex);  // never given back: who else has last words waits for the end
     va_list args;
     va_start(args, format);
-    send_text(PM_SERVER_FAILED, format, args);
+    vsnprintf((char *)frame + HEADER + 5, LINE_CAP, format, args);
     va_end(args);
-    pthread_mutex_lock(&stream.mutex);
+    size_t len = strlen((char *)frame + HEADER + 5);
+    put_u32(frame, 5 + len);
+    frame[HEADER] = PM_SERVER_FAILED;
+    put_u32(frame + HEADER + 1, len);
+    last_words = (struct chunk){.data = frame, .len = HEADER + 5 + len};
+    STAILQ_INSERT_TAIL(&stream.out, &last_words, next);
     struct pollfd fd = {.fd = stream.fd, .events = POLLOUT};
-    while (!STAILQ_EMPTY(&stream.out) && poll(&fd, 1, FLUSH_MS) == 1)
+    do
         flush_out();
+    while (poll(&fd, 1, FLUSH_MS) == 1);
     end_process();
 }

@@ -6,7 +6,8 @@
 // libpmix' progress thread, from which most frames come, is never held up by a busy agent. Any thread
 // may send. Only the main thread receives. Frames may also be injected: they are received as if the
 // agent had sent them, which is how an upcall leaves work to the main thread.
-// When the agent is gone, or memory is, the process ends at once: there is nobody left to serve.
+// When the agent is gone the process ends at once: there is nobody left to serve. When memory is gone, too, but it
+// says so.
 #ifndef PM_PMIX_STREAM_H
 #define PM_PMIX_STREAM_H
 
@@ -41,7 +42,7 @@ int pm_stream_receive(int timeout_ms, struct pm_stream_frame *ret_frame);
 void pm_stream_frame_done(struct pm_stream_frame *frame);
 // One line for srun's stderr.
 void pm_stream_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
-// Sends FAILED, flushes for at most a second, ends the process with status 1.
+// Sends FAILED, for at most a second, and ends the process with status 1. Any thread; needs no memory.
 void pm_stream_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
 
 #endif
