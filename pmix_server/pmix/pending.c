@@ -7,6 +7,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#include "pmix_server/pmix/stream.h"
+
 enum { BUCKETS = 1024 };
 
 struct handle {
@@ -26,7 +28,7 @@ uint64_t pm_pending_add(pmix_modex_cbfunc_t callback, void *callback_data)
 {
     struct handle *handle = malloc(sizeof(*handle));
     if (!handle)
-        return 0;
+        pm_stream_fail("out of memory");
     pthread_mutex_lock(&pending.mutex);
     uint64_t id = ++pending.last_id;
     struct handle **bucket = &pending.buckets[id % BUCKETS];

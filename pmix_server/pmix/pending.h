@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-// Ids are never used twice. 0: no memory.
+// Ids are never used twice and never 0. Without memory the process ends.
 uint64_t pm_pending_add(pmix_modex_cbfunc_t callback, void *callback_data);
 // Takes the handle out; the caller then owns the one call of *ret_callback. False: no such id (it was
 // answered before).

@@ -38,7 +38,9 @@ static pmix_status_t add_proc(struct pm_set *set, const pmix_proc_t *proc)
         error = pm_set_add(set, proc->rank);
     else
         return PMIX_ERR_BAD_PARAM;
-    return error ? PMIX_ERR_NOMEM : PMIX_SUCCESS;
+    if (error)
+        pm_stream_fail("out of memory");
+    return PMIX_SUCCESS;
 }
 
 static pmix_status_t set_of_procs(const pmix_proc_t procs[], size_t n, struct pm_set *ret_set)
@@ -194,7 +196,8 @@ static void send_fence(uint64_t id, const struct wishes *wishes, const struct pm
 
 // Fences among local ranks come here only if one of them is lost: libpmix completes the others by
 // itself. Mind that 4.2 calls this also when a participant's connection breaks, and then forgets those
-// who wait if it is refused: nothing that depends on the moment may lead to a refusal.
+// who wait if it is refused: nothing that depends on the moment may lead to a refusal. Without
+// memory the process ends.
 static pmix_status_t fence(const pmix_proc_t procs[], size_t n, const pmix_info_t info[],
                            size_t n_info, char *data, size_t len, pmix_modex_cbfunc_t callback,
                            void *callback_data)
@@ -204,10 +207,8 @@ static pmix_status_t fence(const pmix_proc_t procs[], size_t n, const pmix_info_
     pmix_status_t rc = set_of_procs(procs, n, &set);
     if (rc == PMIX_SUCCESS)
         rc = read_wishes(info, n_info, &wishes);
-    uint64_t id = rc == PMIX_SUCCESS ? pm_pending_add(callback, callback_data) : 0;
-    if (rc == PMIX_SUCCESS && !id)
-        rc = PMIX_ERR_NOMEM;
-    if (id) {
+    if (rc == PMIX_SUCCESS) {
+        uint64_t id = pm_pending_add(callback, callback_data);
         // libpmix does not count those who were lost before the fence began.
         pm_exits_look(&set);
         wishes.failed |= pm_ranks_any(PM_RANK_LOST, &set);
@@ -233,8 +234,6 @@ static pmix_status_t direct_modex(const pmix_proc_t *proc, const pmix_info_t inf
     if (rc != PMIX_SUCCESS)
         return rc;
     uint64_t id = pm_pending_add(callback, callback_data);
-    if (!id)
-        return PMIX_ERR_NOMEM;
     if (pm_ranks_is_local(proc->rank)) {
         // libpmix serves its own ranks; this one is lost and was deregistered.
         answer_ourselves(PM_SERVER_MODEX_DONE, id, PM_STATUS_NOT_FOUND);
@@ -277,10 +276,8 @@ static pmix_status_t notify_event(pmix_status_t code, const pmix_proc_t *source,
                                   pmix_op_cbfunc_t callback, void *data)
 {
     bool stays_here = range == PMIX_RANGE_LOCAL || range == PMIX_RANGE_PROC_LOCAL;
-    struct pm_set all = {0};
-    if (!stays_here && served && pm_set_add_span(&all, 0, served->nranks - 1) == 0)
-        stays_here = pm_ranks_are_local(&all);
-    pm_set_done(&all);
+    if (!stays_here && served)
+        stays_here = pm_set_count(&served->ranks_of_node[served->node]) == served->nranks;
     return stays_here ? PMIX_OPERATION_SUCCEEDED : PMIX_ERR_NOT_SUPPORTED;
 }
 
