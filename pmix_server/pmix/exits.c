@@ -3,6 +3,7 @@
 // See exits.h for the contract.
 #include "pmix_server/pmix/exits.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -48,6 +49,8 @@ void pm_exits_watch(uint32_t rank, uint32_t pid)
         close(process->statm_fd);
     // If it is gone already, DIED says so.
     process->statm_fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (process->statm_fd < 0 && errno != ENOENT && errno != ESRCH)
+        pm_stream_fail("cannot watch the process of rank %u: %s", rank, strerror(errno));
     pthread_mutex_unlock(&watched.mutex);
 }
 
@@ -57,7 +60,10 @@ void pm_exits_watch(uint32_t rank, uint32_t pid)
 static bool is_exiting(int statm_fd)
 {
     char text[2];
-    return pread(statm_fd, text, sizeof(text), 0) != sizeof(text)  // reaped
+    ssize_t len = pread(statm_fd, text, sizeof(text), 0);
+    if (len < 0 && errno != ESRCH)
+        pm_stream_fail("cannot tell whether a rank is ending: %s", strerror(errno));
+    return len != sizeof(text)  // reaped
            || !memcmp(text, "0 ", sizeof(text));
 }
 
