@@ -68,6 +68,16 @@ static void fail(struct build *b, pmix_status_t error)
         b->keys->error = error;
 }
 
+static void add_text(struct build *b, const char *key, struct pm_writer *w)
+{
+    char *text = take_text(w);
+    if (text)
+        pm_infos_add_str(b->keys, key, text);
+    else
+        fail(b, PMIX_ERR_NOMEM);
+    free(text);
+}
+
 // Calls PMIx_generate_regex or _ppn on the text in *w and adds the result.
 static void add_map(struct build *b, const char *key, struct pm_writer *w,
                     pmix_status_t (*generate)(const char *, char **))
@@ -148,10 +158,9 @@ static void add_anl_map(struct build *b)
     free(blocks);
     bool fits = w.len < ANL_MAP_MAX;
     write_text(&w, ")");
-    char *text = take_text(&w);
-    if (text && fits)
-        pm_infos_add_str(b->keys, PMIX_ANL_MAP, text);
-    free(text);
+    if (fits)
+        add_text(b, PMIX_ANL_MAP, &w);
+    pm_writer_done(&w);
 }
 
 static void add_node_list(struct build *b)
@@ -162,10 +171,9 @@ static void add_node_list(struct build *b)
         write_text(&w, b->names[i]);
     }
     bool fits = w.len < ANL_MAP_MAX;
-    char *text = take_text(&w);
-    if (text && fits)
-        pm_infos_add_str(b->keys, PMIX_ALLOCATED_NODELIST, text);
-    free(text);
+    if (fits)
+        add_text(b, PMIX_ALLOCATED_NODELIST, &w);
+    pm_writer_done(&w);
 }
 
 static void add_job(struct build *b)
