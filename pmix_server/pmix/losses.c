@@ -40,15 +40,20 @@ pmix_status_t pm_losses_watch(void)
     return rc < 0 ? rc : PMIX_SUCCESS;
 }
 
-// Our own clean environment (hygiene.h), to which libpmix adds the rank's. NULL without memory.
+// Our own clean environment (hygiene.h), to which libpmix adds the rank's.
 static char **copy_environment(void)
 {
     size_t n = 0;
     while (environ[n])
         n++;
     char **env = calloc(n + 1, sizeof(*env));
-    for (size_t i = 0; env && i < n; i++)
+    if (!env)
+        pm_stream_fail("out of memory");
+    for (size_t i = 0; i < n; i++) {
         env[i] = strdup(environ[i]);
+        if (!env[i])
+            pm_stream_fail("out of memory");
+    }
     return env;
 }
 
@@ -64,9 +69,9 @@ static void spawn_obituary(const char *nspace, uint32_t rank)
     // The child is never waited for: SIGCHLD is ignored.
     if (PMIx_server_setup_fork(&proc, &env) != PMIX_SUCCESS
         || posix_spawn(&pid, self, NULL, NULL, argv, env) != 0)
-        pm_stream_say("PMIx collectives with rank %u, which ended without taking part, will wait "
-                      "for ever on this node: cannot start a process to say so", rank);
-    for (char **at = env; at && *at; at++)
+        pm_stream_fail("PMIx collectives with rank %u, which ended without taking part, would wait "
+                       "for ever on this node: cannot start a process to say so", rank);
+    for (char **at = env; *at; at++)
         free(*at);
     free(env);
 }
