@@ -106,6 +106,8 @@ void pm_notify_death(const struct pm_death *death)
     PMIX_LOAD_PROCID(&notice->source, death->nspace, death->rank);
     fill_infos(notice, death);
     pmix_status_t rc = notice->infos.error;
+    if (rc == PMIX_ERR_NOMEM)
+        pm_stream_fail("out of memory");
     if (rc == PMIX_SUCCESS)
         rc = PMIx_Notify_event(pm_codes_of_cause(death->cause), &notice->source, PMIX_RANGE_CUSTOM,
                                notice->infos.list, notice->infos.n, raised, notice);
