@@ -7,7 +7,6 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -79,19 +78,23 @@ int pm_hygiene_process(const char *dir)
     return 0;
 }
 
-static bool munge_is_usable(void)
+// 1, 0, or a negative errno: not knowing must not lead to the weaker one.
+static int munge_is_usable(void)
 {
     for (size_t i = 0; i < sizeof(munge_sockets) / sizeof(munge_sockets[0]); i++) {
         struct sockaddr_un address = {.sun_family = AF_UNIX};
         strncpy(address.sun_path, munge_sockets[i], sizeof(address.sun_path) - 1);
         int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        bool usable = fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof(address));
-        if (fd >= 0)
-            close(fd);
-        if (usable)
-            return true;
+        if (fd < 0)
+            return -errno;
+        int error = connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ? errno : 0;
+        close(fd);
+        if (!error || error == EAGAIN)  // munged has more to do than its queue holds
+            return 1;
+        if (error != ENOENT && error != ECONNREFUSED && error != EACCES)
+            return -error;
     }
-    return false;
+    return 0;
 }
 
 // The environment is emptied and then gets back what is on the list.
@@ -126,7 +129,10 @@ int pm_hygiene_environment(const char *dir, uint16_t port)
             return -errno;
     // psec/native believes the uid that a client states; munge proves it. Pinned, because a client
     // names the module it wants, and without a pin would get the weaker one.
-    if (setenv("PMIX_MCA_psec", munge_is_usable() ? "munge" : "native", 1) < 0)
+    int munge = munge_is_usable();
+    if (munge < 0)
+        return munge;
+    if (setenv("PMIX_MCA_psec", munge ? "munge" : "native", 1) < 0)
         return -errno;
     char number[8];
     snprintf(number, sizeof(number), "%u", port);
