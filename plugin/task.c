@@ -73,12 +73,14 @@ static char *local_ranks(const struct task *t)
     (void)spank_get_item(t->spank, S_JOB_LOCAL_TASK_COUNT, &tasks);
     char *text = malloc((size_t)tasks * 11 + 1);
     char *at = text;
-    for (uint32_t i = 0; text && i < tasks; i++) {
+    if (!text)
+        give_up(t, "out of memory");
+    for (uint32_t i = 0; i < tasks; i++) {
         if (spank_get_item(t->spank, S_JOB_LOCAL_TO_GLOBAL_ID, i, &rank) != ESPANK_SUCCESS)
             give_up(t, "slurmstepd does not tell the ranks of its tasks");
         at += sprintf(at, "%s%u", i ? "," : "", rank);
     }
-    if (!text || at == text)
+    if (at == text)
         give_up(t, "slurmstepd does not tell how many tasks it has");
     return text;
 }
@@ -253,9 +255,11 @@ int pm_task_init(spank_t spank, struct pm_step *step)
         spank_get_item(spank, S_TASK_GLOBAL_ID, &t.rank) != ESPANK_SUCCESS ||
         spank_get_item(spank, S_JOB_ENV, &t.env) != ESPANK_SUCCESS)
         _exit(PM_SHIM_EXIT_CANNOT_START);
-    t.node = strdup(variable(&t, "SLURMD_NODENAME"));
-    if (!t.node)
-        _exit(PM_SHIM_EXIT_CANNOT_START);
+    t.node = variable(&t, "SLURMD_NODENAME");
+    char *copy = strdup(t.node);
+    if (!copy)
+        give_up(&t, "out of memory");
+    t.node = copy;
     if (t.local != 0)
         pm_stepd_forget(step);
     if (strcmp(step->version, PM_VERSION) != 0) {
