@@ -217,6 +217,8 @@ static void on_failed(struct server *s, struct pm_reader *r)
     if (text)
         snprintf(s->why, sizeof(s->why), "%s", text);
     free(text);
+    if (s->state == SERVER_READY)  // what it lacks may be what telling of a connection takes
+        lose_unheard(s, s->why);
 }
 
 static void (*const messages[PM_SERVER_MAX])(struct server *s, struct pm_reader *r) = {
