@@ -119,8 +119,12 @@ static bool place_fds(const struct pm_agent_start *start, int error)
     int listener = fcntl(start->listener, F_DUPFD_CLOEXEC, PM_FD_FLOOR);
     int key = fcntl(start->key, F_DUPFD_CLOEXEC, PM_FD_FLOOR);
     error = fcntl(error, F_DUPFD_CLOEXEC, PM_FD_FLOOR);
-    int null = fcntl(open("/dev/null", O_RDWR | O_CLOEXEC), F_DUPFD_CLOEXEC, PM_FD_FLOOR);
-    if (listener < 0 || key < 0 || error < 0 || null < 0)
+    if (listener < 0 || key < 0 || error < 0)
+        return false;
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null >= 0)
+        null = fcntl(null, F_DUPFD_CLOEXEC, PM_FD_FLOOR);
+    if (null < 0)
         return false;
     for (int fd = 0; fd <= 2; fd++)
         if (dup2(null, fd) < 0)
