@@ -141,14 +141,16 @@ static void forget_old_signals(void)
             (void)kill(getpid(), signal);
 }
 
-void pm_heir_wait(struct pm_heir *heir, struct pm_shim_start *ret)
+int pm_heir_wait(struct pm_heir *heir, struct pm_shim_start *ret)
 {
     ssize_t len;
     while ((len = recv(heir->fd, packet, sizeof packet, 0)) < 0 && errno == EINTR)
         ;
     struct pm_reader r = pm_reader_of(packet, len > 0 ? (size_t)len : 0);
-    if (pm_start_read(&r, ret) < 0)
+    int rc = pm_start_read(&r, ret);
+    if (rc == -EBADMSG)
         _exit(PM_SHIM_EXIT_AGENT_GONE);
     close(heir->fd);
     forget_old_signals();
+    return rc;
 }

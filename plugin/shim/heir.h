@@ -25,9 +25,9 @@ struct pm_heir {
 // Forks it. 0 in the heir, which then has to let go of the shim's fds, and to wait; negative errno
 // if there is none.
 pid_t pm_heir_fork(struct pm_heir *heir, int oom_fd);
-// In the heir: returns when it is called, with what START brought, else never. Only signals that the
+// In the heir: returns when it is called, with what START brought, or -ENOMEM; else never. Only signals that the
 // shim has sent are pending then.
-void pm_heir_wait(struct pm_heir *heir, struct pm_shim_start *ret);
+int pm_heir_wait(struct pm_heir *heir, struct pm_shim_start *ret);
 
 // In the shim: hands `start` over. True: heir->pid was it, and *ret_pid is the rank's process now. False:
 // there is no heir any more.

@@ -66,7 +66,10 @@ static bool make_heir(struct shim *s)
     close_own(s);
     s->config->prepare(s->config->prepare_context, &s->heir.likely);
     pm_start_free(&s->current);
-    pm_heir_wait(&s->heir, &s->current);
+    if (pm_heir_wait(&s->heir, &s->current) < 0) {
+        pm_shim_complain(s->config->node, "cannot start the program: ", "out of memory");
+        _exit(PM_SHIM_EXIT_CANNOT_START);
+    }
     return leave_shim(s);
 }
 
