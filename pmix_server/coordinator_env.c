@@ -88,7 +88,7 @@ static void add_number(struct list *l, const char *name, long value)
 
 static void add_own(struct list *l, const struct coordinator *c, int report_fd)
 {
-    char hex[2 * PM_KEY_LEN + 1], conf[4 * PM_PATH_CAP];
+    char hex[2 * PM_KEY_LEN + 1], conf[PM_OPTIONS_TEXT_CAP];
     if (pm_options_encode(&c->options, conf, sizeof(conf)) < 0)
         l->failed = true;
     sodium_bin2hex(hex, sizeof(hex), c->key, PM_KEY_LEN);

@@ -112,11 +112,14 @@ static int parse_number(const struct pm_option_spec *spec, const char *text, uin
     return 0;
 }
 
-static int parse_path(const char *text, char *path, char *error)
+// A program of the site's is run by the coordinator, whose folder is the user's: "x" and "./x" say nothing.
+static int parse_path(const struct pm_option_spec *spec, const char *text, char *path, size_t cap,
+                      char *error)
 {
     size_t len = strlen(text);
-    if (len >= PM_PATH_CAP)
-        return refuse(error, "takes a path of at most %d bytes", PM_PATH_CAP - 1);
+    if (len >= cap || (spec->site && len && *text != '/'))
+        return refuse(error, "takes %s path of at most %zu bytes", spec->site ? "an absolute" : "a",
+                      cap - 1);
     for (size_t i = 0; i < len; i++)
         if ((unsigned char)text[i] < ' ' || text[i] == 127)
             return refuse(error, "takes a path without control characters");
@@ -313,19 +316,26 @@ PARSE_WITH(orphan_timeout_ms, parse_duration)
 PARSE_WITH(start_timeout_ms, parse_duration)
 PARSE_WITH(join_window_ms, parse_duration)
 PARSE_WITH(fanout, parse_number)
+PARSE_WITH(fence_timeout_ms, parse_duration)
 
-static int parse_log(const struct pm_option_spec *spec, const char *text, struct pm_options *o,
-                     char *error)
-{
-    (void)spec;
-    return parse_path(text, o->log, error);
-}
+#define PARSE_PATH(field)                                                                          \
+    static int parse_##field(const struct pm_option_spec *spec, const char *text,                  \
+                             struct pm_options *o, char *error)                                    \
+    {                                                                                              \
+        return parse_path(spec, text, o->field, sizeof o->field, error);                           \
+    }
+PARSE_PATH(log)
+PARSE_PATH(log_nodes)
+PARSE_PATH(on_node_loss)
+PARSE_PATH(fence)
 
-static int parse_log_nodes(const struct pm_option_spec *spec, const char *text,
-                           struct pm_options *o, char *error)
+static int parse_fence_required(const struct pm_option_spec *spec, const char *text,
+                                struct pm_options *o, char *error)
 {
-    (void)spec;
-    return parse_path(text, o->log_nodes, error);
+    if (text && *text)
+        return parse_number(spec, text, &o->fence_required, error);
+    o->fence_required = 1;
+    return 0;
 }
 
 const struct pm_option_spec pm_option_specs[] = {
@@ -375,6 +385,19 @@ const struct pm_option_spec pm_option_specs[] = {
     {"log-nodes", "DIR",
      "each agent writes start, stop, kill and reap of its ranks to a file in DIR", "", 0, 0, false,
      parse_log_nodes},
+    {"on-node-loss", "PATH",
+     "a program of the site's that the coordinator runs, as the user, for each node it has declared lost",
+     "", 0, 0, false, parse_on_node_loss, .site = true},
+    {"fence", "PATH",
+     "a program of the site's that makes sure that a lost node does no more harm (power-off, unmount); run "
+     "before its ranks are started elsewhere and before the step ends", "", 0, 0, false, parse_fence,
+     .site = true},
+    {"fence-required", "0|1",
+     "a lost node that fence could not make sure of stops the step", "0", 0, 1, true,
+     parse_fence_required, .site = true},
+    {"fence-timeout", "DURATION",
+     "how long fence may take before it is killed and counts as failed", "30s", SECOND, HOUR, false,
+     parse_fence_timeout_ms, .site = true},
     {0},
 };
 
@@ -437,6 +460,8 @@ int pm_options_check(const struct pm_options *o, char *error)
     if (o->log[0] && strcmp(o->log, o->log_nodes) == 0)
         return refuse(error, "--pm-log and --pm-log-nodes name the same path; the first takes a "
                              "file, the second a folder");
+    if (o->fence_required && !o->fence[0])
+        return refuse(error, "plugstack.conf: fence-required needs fence=PATH");
     if (o->restart_window_ms && o->restart_window_ms < o->min_uptime_ms)
         return refuse(error, "the window of --pm-max-restarts is shorter than --pm-min-uptime, so "
                              "no two restarts would ever count together; make it longer");

@@ -93,6 +93,10 @@ int pm_options_encode(const struct pm_options *o, char *buf, size_t cap)
     line_add(&l, " fanout=%" PRIu32 " verbose=%" PRIu32, o->fanout, o->verbose);
     line_add_path(&l, "log", o->log);
     line_add_path(&l, "log-nodes", o->log_nodes);
+    line_add_path(&l, "on-node-loss", o->on_node_loss);
+    line_add_path(&l, "fence", o->fence);
+    line_add(&l, " fence-required=%" PRIu32 " fence-timeout=%" PRIu64 "ms", o->fence_required,
+             o->fence_timeout_ms);
     return l.len < cap ? 0 : -E2BIG;
 }
 
