@@ -210,6 +210,7 @@ static void stop(struct coordinator *c)
     if (c->srun)
         kill(c->srun, SIGKILL);
     pm_job_done(c);
+    pm_output_done(c);
     pm_srun_done(c);
     c->peers = pm_peers_free(c->peers);
     c->loop = pm_loop_free(c->loop);

@@ -37,6 +37,15 @@ struct inherited {
     struct rlimit nofile;
 };
 
+// What srun is doing, as seen from outside.
+struct pm_output_look {
+    uint64_t traffic;      // bytes read and written so far
+    uint32_t connections;
+    bool unread;           // one of them has bytes
+    bool stuck;            // whoever reads stdout or stderr does not
+    bool unknown;          // /proc does not say
+};
+
 struct coordinator {
     // coordinator.c
     struct event_base *base;
@@ -75,6 +84,11 @@ struct coordinator {
     bool log_failed;
     STAILQ_HEAD(, early_log) early;
     unsigned n_early;
+    // coordinator_output.c
+    struct event *output;  // NULL: nobody asked
+    uint32_t output_lost;
+    struct pm_output_look output_look;  // the last one
+    uint64_t output_since_ns;           // when something was last seen to happen
 };
 
 // coordinator.c: the step has its verdict: end srun if it runs, then leave with `status`.
@@ -108,5 +122,10 @@ int pm_coordinator_log_check(const struct coordinator *c, char *error);
 int pm_coordinator_log_open(struct coordinator *c, char *error);
 void pm_coordinator_log(struct coordinator *c, const struct pm_log *record);
 void pm_coordinator_log_done(struct coordinator *c);
+
+// coordinator_output.c: posts PM_EVENT_OUTPUT_READ, once, when srun has passed on what it can still get while
+// `lost` nodes are lost.
+void pm_output_await(struct coordinator *c, uint32_t lost);
+void pm_output_done(struct coordinator *c);
 
 #endif

@@ -47,6 +47,7 @@ static const struct {
     [PM_EVENT_STOP] = {COORDINATOR, LOCAL},
     [PM_EVENT_SRUN_EXITED] = {COORDINATOR, LOCAL},
     [PM_EVENT_JOB_STATE] = {COORDINATOR, MEMBERSHIP},
+    [PM_EVENT_OUTPUT_READ] = {COORDINATOR, LOCAL},
 };
 
 static const char *const cause_names[PM_CAUSE_MAX] = {
@@ -270,6 +271,11 @@ enum pm_state pm_core_state(const struct pm_core *core)
 uint32_t pm_core_epoch(const struct pm_core *core)
 {
     return core->coordinator ? pm_supervisor_epoch(core->supervisor) : pm_node_epoch(core->node);
+}
+
+const char *pm_core_host(const struct pm_core *core, uint32_t node, char *buf)
+{
+    return pm_supervisor_host(core, node, buf);
 }
 
 // --- what membership.c has to tell the others ---------------------------------------------------

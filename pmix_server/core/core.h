@@ -99,6 +99,7 @@ enum pm_event_type {
                          // it was not passed on to srun, so nobody has told the ranks
     PM_EVENT_SRUN_EXITED,  // wait_status
     PM_EVENT_JOB_STATE,  // job_state: answer to PM_ACTION_ASK_JOB_STATE
+    PM_EVENT_OUTPUT_READ,  // srun has passed on what live nodes wrote: answer to PM_ACTION_AWAIT_OUTPUT, may never come
     PM_EVENT_MAX,
 };
 
@@ -175,6 +176,7 @@ enum pm_action_type {
     PM_ACTION_SAY,             // text, node (PM_NODE_COORDINATOR: ourselves): one line on srun's stderr; `verbose` only with --pm-verbose
     PM_ACTION_LOG,             // log: one record for --pm-log
     PM_ACTION_END_STEP,        // signal: end the srun child (SIGTERM first, SIGKILL after timeout_ms)
+    PM_ACTION_AWAIT_OUTPUT,    // count (nodes that srun waits for in vain): answered by OUTPUT_READ
     PM_ACTION_ASK_JOB_STATE,   // answered by JOB_STATE
     PM_ACTION_EXIT,            // status: the step's verdict; nothing follows
     PM_ACTION_MAX,
@@ -213,6 +215,7 @@ struct pm_action {
     uint32_t host;
     uint32_t epoch;
     uint32_t incarnation;
+    uint32_t count;
     int32_t wait_status;
     int32_t signal;
     int32_t status;
@@ -284,5 +287,7 @@ uint64_t pm_core_digest(const struct pm_core *core, uint64_t now_ns);
 const struct pm_world *pm_core_world(const struct pm_core *core);
 enum pm_state pm_core_state(const struct pm_core *core);  // coordinator
 uint32_t pm_core_epoch(const struct pm_core *core);
+// Coordinator: the name of a node, "node #3" while it is not known. buf: PM_TEXT_CAP bytes; returns it.
+const char *pm_core_host(const struct pm_core *core, uint32_t node, char *buf);
 
 #endif

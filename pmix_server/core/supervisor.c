@@ -390,6 +390,9 @@ void pm_supervisor_event(struct pm_core *core, const struct pm_event *event)
         s->srun_exited = true;
         s->srun_status = event->wait_status;
         break;
+    case PM_EVENT_OUTPUT_READ:
+        pm_supervisor_output_read(core);
+        break;
     case PM_EVENT_SAY:
         pm_say(core, "%s", event->text ? event->text : "");
         break;

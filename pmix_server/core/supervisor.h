@@ -23,6 +23,8 @@
 #define PM_PLACE_POLL_MS         50u
 #define PM_END_MS                10000u
 #define PM_CANNOT_END_MS         3000u
+// How long srun has to pass on what live nodes wrote, when it waits for lost ones.
+#define PM_OUTPUT_MS             5000u
 #define PM_END_STEP_KILL_MS      5000u
 #define PM_LATE_NAMES_MAX        8u
 // Decision lines of one epoch on srun's stderr; the rest is in the log.
@@ -137,8 +139,6 @@ void pm_supervisor_arm(struct pm_core *core, uint64_t ms);
 void pm_supervisor_want(struct pm_core *core, enum pm_phase phase);
 // Is every node in `set` or dead?
 bool pm_supervisor_all_in(struct pm_core *core, const struct pm_set *set);
-// Name of a node for sentences; buf of PM_TEXT_CAP.
-const char *pm_supervisor_host(const struct pm_core *core, uint32_t node, char *buf);
 // "node3, node4 and 12 more": nodes that are neither in `set` nor dead. Returns buf.
 char *pm_supervisor_missing(struct pm_core *core, const struct pm_set *set, char *buf, size_t cap);
 const char *pm_input_name(enum pm_input input);
@@ -195,5 +195,7 @@ bool pm_supervisor_quiet(struct pm_core *core);
 // The next stage of the end: its wait is over, or its time.
 void pm_supervisor_end_next(struct pm_core *core, enum pm_end_stage stage);
 void pm_supervisor_user_stop(struct pm_core *core, int32_t signal);
+// srun has passed on what live nodes wrote.
+void pm_supervisor_output_read(struct pm_core *core);
 
 #endif

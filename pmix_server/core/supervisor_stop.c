@@ -23,22 +23,40 @@ static uint64_t stop_bound_ms(const struct pm_core *core)
     return o->grace_ms + PM_REAP_MS + o->node_timeout_ms;
 }
 
+// srun never hears of the end of tasks whose slurmstepd or node is lost.
+static bool srun_waits_in_vain(const struct pm_supervisor *s)
+{
+    return !pm_set_empty(&s->wanted.lost);
+}
+
 static void end_shims(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
     pm_supervisor_want(core, PM_PHASE_END);
     pm_membership_stop(core);
-    // srun never hears of the end of tasks whose slurmstepd or node is lost.
-    bool waits_in_vain = s->status == PM_EXIT_CANNOT_SUPERVISE || !pm_set_empty(&s->wanted.lost);
-    pm_supervisor_arm(core, waits_in_vain ? PM_CANNOT_END_MS : PM_END_MS);
+    if (srun_waits_in_vain(s)) {
+        pm_emit(core, PM_ACTION_AWAIT_OUTPUT)->count = (uint32_t)pm_set_count(&s->wanted.lost);
+        pm_supervisor_arm(core, PM_OUTPUT_MS);
+    } else {
+        pm_supervisor_arm(core, s->status == PM_EXIT_CANNOT_SUPERVISE ? PM_CANNOT_END_MS : PM_END_MS);
+    }
     if (s->step_is_foreign)
         pm_supervisor_end_next(core, PM_END_STEP);
 }
 
+void pm_supervisor_output_read(struct pm_core *core)
+{
+    if (core->supervisor->end == PM_END_SHIMS)
+        pm_supervisor_end_next(core, PM_END_STEP);
+}
+
+// To SIGTERM srun answers with SIGKILL for the whole step, and then waits for the end of all tasks; whoever
+// watches srun does the same to the step when srun itself is killed, and nobody waits.
 static void end_step(struct pm_core *core)
 {
+    bool in_vain = srun_waits_in_vain(core->supervisor) && !core->supervisor->step_is_foreign;
     struct pm_action *a = pm_emit(core, PM_ACTION_END_STEP);
-    a->signal = SIGNAL_TERM;
+    a->signal = in_vain ? SIGNAL_KILL : SIGNAL_TERM;
     a->timeout_ms = PM_END_STEP_KILL_MS;
     pm_supervisor_arm(core, PM_END_STEP_KILL_MS + PM_END_MS);
 }
@@ -193,7 +211,9 @@ static int32_t users_status(const struct pm_supervisor *s)
 {
     bool interrupted = s->user_signal == SIGNAL_INT && srun_says(s) == 128 + SIGNAL_KILL;
     bool none_ran = srun_says(s) == PM_EXIT_CANNOT_SUPERVISE; // a shim's word that never had a rank
-    return s->srun_exited && !interrupted && !none_ran ? srun_says(s) : 128 + s->user_signal;
+    bool shot = s->end == PM_END_STEP && srun_waits_in_vain(s); // by us
+    bool trusted = s->srun_exited && !interrupted && !none_ran && !shot;
+    return trusted ? srun_says(s) : 128 + s->user_signal;
 }
 
 static int32_t verdict(struct pm_core *core, enum pm_state from)

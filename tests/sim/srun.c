@@ -153,6 +153,8 @@ void sim_srun_signal(struct sim *s, int32_t signal, uint64_t kill_after_ms)
         return;
     if (!s->srun.launched)
         srun_ends(s, signal); // nothing was started
+    else if (signal == 9)
+        kill_after_ms = 0;
     else
         push(s, SIM_MS, SIM_SRUN_TOLD, (uint32_t)signal, 0);
     push(s, kill_after_ms * SIM_MS, SIM_SRUN_SHOT, 0, 0);
