@@ -74,8 +74,10 @@ static const struct argp argp = {.options = argp_options, .parser = parse_option
 
 void pm_coordinator_finish(struct coordinator *c, int status)
 {
-    if (!c->has_verdict)
+    if (!c->has_verdict) {
         c->verdict = status;
+        pm_losses_ledger(c);
+    }
     c->has_verdict = true;
     if (c->srun)
         pm_srun_end(c, SIGTERM, END_TIMEOUT_MS);
@@ -211,6 +213,7 @@ static void stop(struct coordinator *c)
         kill(c->srun, SIGKILL);
     pm_job_done(c);
     pm_output_done(c);
+    pm_losses_done(c);
     pm_srun_done(c);
     c->peers = pm_peers_free(c->peers);
     c->loop = pm_loop_free(c->loop);
@@ -241,6 +244,7 @@ int main(int argc, char **argv)
     struct arguments a = {.libexec = PM_LIBEXEC_DIR};
     char error[PM_ERROR_CAP] = "";
     STAILQ_INIT(&c.early);
+    STAILQ_INIT(&c.losses);
     occupy_stdio();
     pm_srun_inherit(&c.inherited);
     prctl(PR_SET_DUMPABLE, 0);  // the key of the step is in our memory

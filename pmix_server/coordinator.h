@@ -46,6 +46,8 @@ struct pm_output_look {
     bool unknown;          // /proc does not say
 };
 
+struct loss;
+
 struct coordinator {
     // coordinator.c
     struct event_base *base;
@@ -89,6 +91,9 @@ struct coordinator {
     uint32_t output_lost;
     struct pm_output_look output_look;  // the last one
     uint64_t output_since_ns;           // when something was last seen to happen
+    // coordinator_losses.c
+    STAILQ_HEAD(, loss) losses;
+    unsigned programs;  // on-node-loss, that run now
 };
 
 // coordinator.c: the step has its verdict: end srun if it runs, then leave with `status`.
@@ -127,5 +132,12 @@ void pm_coordinator_log_done(struct coordinator *c);
 // `lost` nodes are lost.
 void pm_output_await(struct coordinator *c, uint32_t lost);
 void pm_output_done(struct coordinator *c);
+
+// coordinator_losses.c
+// A record of the core on its way to the log.
+void pm_losses_note(struct coordinator *c, const struct pm_log *record);
+// The step has its verdict: a line and a record for each lost node.
+void pm_losses_ledger(struct coordinator *c);
+void pm_losses_done(struct coordinator *c);
 
 #endif

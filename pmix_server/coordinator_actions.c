@@ -48,8 +48,10 @@ static void do_say(struct pm_action *a, void *arg)
 
 static void do_log(struct pm_action *a, void *arg)
 {
-    if (a->log)
-        pm_coordinator_log(arg, a->log);
+    if (!a->log)
+        return;
+    pm_losses_note(arg, a->log);
+    pm_coordinator_log(arg, a->log);
 }
 
 static void do_end_step(struct pm_action *a, void *arg)

@@ -201,6 +201,7 @@ struct pm_log {
     uint32_t restarts;   // restarts so far
     uint64_t lease_end_ns;           // "pause": which lease had ended
     uint64_t silent_ms, timeout_ms;  // "lost" for silence: how long, and the limit
+    uint64_t lost_ms;                // "ledger": from the last that was heard of the node until the step ran again, or ended
     bool has_fence;                  // "fence" (a node's): `fence` names it, `digest` hashes its result
     uint64_t fence, digest;
 };

@@ -295,16 +295,6 @@ void pm_judge_restart(struct pm_core *core)
 
 // --- death -------------------------------------------------------------------------------------
 
-// How long nothing was heard of `node`, ms; 0 if it was not lost for silence.
-static uint64_t silent_ms(struct pm_core *core, uint32_t node, enum pm_cause cause)
-{
-    const struct pm_judge *j = &core->membership->judge;
-    for (uint32_t i = 0; cause == PM_CAUSE_NODE_LOST && i < j->n; i++)
-        if (pm_set_has(&j->list[i].pending, node))
-            return (core->now_ns - j->list[i].since_ns) / PM_MS;
-    return 0;
-}
-
 static void remember_dead(struct pm_core *core, const struct pm_dead *dead)
 {
     struct pm_judge *j = &core->membership->judge;
@@ -321,23 +311,12 @@ static void remember_dead(struct pm_core *core, const struct pm_dead *dead)
     j->dead[j->n_dead++] = *dead;
 }
 
-static void log_lost(struct pm_core *core, const struct pm_dead *dead, enum pm_cause cause)
-{
-    struct pm_log *log = pm_log_record(core, "lost");
-    log->epoch = pm_supervisor_epoch(core->supervisor);
-    log->node = dead->node;
-    log->cause = cause;
-    log->silent_ms = dead->silent_ms;
-    log->timeout_ms = dead->silent_ms ? core->membership->t_ns / PM_MS : 0;
-}
-
 static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause, uint64_t over_ns)
 {
     struct pm_membership *m = core->membership;
     if (pm_set_has(&m->dead, node))
         return;
-    const struct pm_dead dead = {node, over_ns, silent_ms(core, node, cause)};
-    log_lost(core, &dead, cause);
+    const struct pm_dead dead = {node, over_ns, pm_evidence_log(core, node, cause)};
     if (pm_set_add(&m->dead, node) < 0)
         pm_out_of_memory(core);
     remember_dead(core, &dead);

@@ -131,7 +131,8 @@ static void add_rest(struct line *l, const struct pm_log *record)
                      {"restarts", record->restarts},
                      {"lease_end_ns", record->lease_end_ns},
                      {"silent_ms", record->silent_ms},
-                     {"timeout_ms", record->timeout_ms}};
+                     {"timeout_ms", record->timeout_ms},
+                     {"lost_ms", record->lost_ms}};
     add_text(l, "action", record->action);
     add_text(l, "from", record->from);
     add_text(l, "to", record->to);
