@@ -256,12 +256,6 @@ test_bad_values_are_refused_before_anything_is_allocated() {
     [[ $status != 0 ]] || fail "sbatch accepted a bad value"
     assert_err '^pm-supervise: --pm-grace=5parsecs: takes a duration'
 }
-# with_site_defaults NAME=VALUE...: the login host's plugstack.conf has them until the case ends.
-with_site_defaults() {
-    cluster exec login cat /etc/slurm/plugstack.conf | sed "s|pm_supervise.so.*|& $*|" >plugstack
-    trap 'cluster exec login umount /etc/slurm/plugstack.conf' EXIT
-    cluster exec login mount --bind "$case_dir/plugstack" /etc/slurm/plugstack.conf
-}
 test_site_defaults_yield_to_the_environment_and_that_to_the_command_line() {
     with_site_defaults max-restarts=1 min-uptime=0 grace=7s
     local dies=(-N1 -n1 "$programs/fault" --lives all --exit 9)
