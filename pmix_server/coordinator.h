@@ -13,6 +13,7 @@
 #include <sys/queue.h>
 #include <sys/resource.h>
 #include <sys/types.h>
+#include <termios.h>
 
 #include "pmix_server/coordinator_argv.h"
 #include "pmix_server/core/core.h"
@@ -74,6 +75,8 @@ struct coordinator {
     bool stop_wanted;  // TERM or HUP came, QUIT, or INT twice
     uint64_t interrupted_ns;  // the last SIGINT; 0: none
     int srun_status;
+    bool has_terminal;  // --pty: srun makes it raw
+    struct termios terminal;  // as it was before
     int report_fd;
     struct event *report;
     struct event *kill_timer;
