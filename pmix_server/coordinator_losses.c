@@ -15,7 +15,7 @@
 #include "pmix_server/io/util.h"
 
 #define PROGRAMS_MAX 16       // at once
-#define PROGRAM_LIMIT_MS 30000
+#define PROGRAM_LIMIT_MS 10000
 #define LEDGER_LINES_MAX 100  // on stderr; --pm-log has them all
 #define NS_PER_MS 1000000u
 

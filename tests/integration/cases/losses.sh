@@ -112,3 +112,89 @@ test_output_that_nobody_reads_does_not_hold_the_step() {
     step_has_ended
     kill "$reader"
 }
+
+# --- who else is told -----------------------------------------------------------------------------------
+
+# The login host's /dev with a /dev/log behind which somebody listens, for one command.
+readonly with_syslog='
+    dev=$1 lines=$2; shift 2
+    mkdir -p "$dev" && mount -t tmpfs tmpfs "$dev"
+    for name in null zero full random urandom tty; do touch "$dev/$name"; mount --bind "/dev/$name" "$dev/$name"; done
+    mkdir "$dev/shm" && mount --bind /dev/shm "$dev/shm"
+    /usr/bin/python3 -c "
+import os, socket, sys
+os.chdir(sys.argv[1])  # the whole path may be too long for a socket
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.bind(\"log\")
+while True:
+    print(s.recv(65536).decode(), flush=True)" "$dev" >"$lines" &
+    listener=$!
+    mount --rbind "$dev" /dev
+    status=0; "$@" || status=$?
+    kill "$listener"; exit "$status"'
+test_each_declared_node_is_a_line_for_syslog() {
+    mkdir -p nodes && chmod 1777 nodes
+    timeout 40 "$dc" --dir "$pm_cluster" run unshare -m sh -c "$with_syslog" sh "$case_dir/dev" "$case_dir/syslog" \
+        srun "${log_options[@]}" --pm-supervise --pm-node-timeout=2s -N3 -n6 bash -c "$last_words" >out 2>err </dev/null &
+    step_pid=$! step_began=$SECONDS
+    lose off
+    wait_step
+    assert_status 1
+    [[ $(wc -l <syslog) == 1 ]] || fail "syslog has $(wc -l <syslog) lines"
+    grep -qE "^<12>[A-Z][a-z]{2} [ 0-9]{2} [0-9:]{8} pm-coordinator\[[0-9]+\]: job [0-9]+ step 0: $lost is declared lost \(node-lost\): nothing was heard of it for [0-9.]+ s\$" syslog ||
+        fail "syslog: $(<syslog)"
+    assert_log_count 1 '.kind == "lost"'
+}
+
+site_program() { printf '#!/bin/sh\n%s\n' "$1" >program && chmod 755 program && with_site_defaults "on-node-loss=$case_dir/program"; }
+three_of_alice() {
+    mkdir -p nodes && chmod 1777 nodes
+    timeout 40 "$dc" --dir "$pm_cluster" run --user alice srun "${log_options[@]}" --pm-supervise --pm-node-timeout=2s -N3 -n6 \
+        bash -c "$last_words" >out 2>err </dev/null &
+    step_pid=$! step_began=$SECONDS
+}
+test_the_sites_program_hears_of_each_node_as_the_user() {
+    site_program '{ id -un; echo "$@"; env | grep ^PM_LOSS_ | sort; ps -o pid= -o pgid= -p $$; } >$(dirname "$0")/told.tmp; mv $(dirname "$0")/told.tmp $(dirname "$0")/told; echo noise; echo noise >&2'
+    three_of_alice
+    lose off
+    wait_step
+    assert_status 1
+    all_is_written
+    local job
+    job=$(log_select '.kind == "lost"' | jq -r .job)
+    head -n 2 told | diff - <(printf 'alice\n%s node-lost %s\n' "$lost" "$job") || fail "it was told otherwise"
+    for line in CAUSE=node-lost "EVIDENCE=nothing was heard of it for [0-9.]+ s" EPOCH=0 "JOB=$job" "NODE=$lost" \
+        'SILENT_MS=[12][0-9]{3}' STEP=0 'TIME=20[0-9T:.-]+Z'; do
+        grep -qxE "PM_LOSS_$line" told || fail "it was not told $line: $(<told)"
+    done
+    tail -n 1 told | awk '{ exit $1 != $2 }' || fail "it has no process group of its own"
+    ! grep -q noise out err || fail "its output is in ours"
+}
+# Nobody waits for it, and it ends at its limit although we are gone by then.
+test_a_program_that_hangs_holds_nobody() {
+    site_program 'touch $(dirname "$0")/begun; sleep 1000 & echo $! $$ >$(dirname "$0")/pids; wait'
+    three_of_alice
+    lose off
+    wait_step
+    ended_soon_after_the_verdict
+    assert_status 1
+    [[ -e begun ]] || fail "it was not run"
+    # shellcheck disable=SC2046  # pids are words
+    wait_until 12 "it to be killed" sh -c "! '$dc' --dir '$pm_cluster' exec login ps -o pid= -p $(tr ' ' , <pids)"
+}
+test_a_program_that_fails_is_said() {
+    site_program 'exit 3'
+    three_of_alice
+    lose off
+    wait_step
+    assert_status 1
+    assert_err "^pm-supervise: on-node-loss for $lost ended with exit code 3\$"
+}
+test_a_program_that_is_not_there_is_said() {
+    with_site_defaults "on-node-loss=$case_dir/none"
+    three_of_alice
+    lose off
+    wait_step
+    assert_status 1
+    assert_err "^pm-supervise: on-node-loss for $lost could not be run \\(exit code 127\\)\$"
+}
