@@ -22,23 +22,36 @@ int pm_spares_world(const struct pm_map *tasks, uint32_t first_spare, struct pm_
     return rc;
 }
 
-int pm_spares_too_small(const struct pm_map *tasks, uint32_t first_spare, uint32_t nnodes,
+static uint32_t tasks_of(const struct pm_map *tasks, uint32_t node)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < tasks->n; i++)
+        n += tasks->runs[i].node == node ? tasks->runs[i].n : 0;
+    return n;
+}
+
+int pm_spares_too_small(const struct pm_map *tasks, uint32_t first_spare, const struct pm_set *spares,
                         struct pm_small_spare *ret)
 {
-    uint32_t *counts = calloc(nnodes, sizeof(*counts));
+    uint32_t *counts = calloc(first_spare, sizeof(*counts));
     if (!counts)
         return -ENOMEM;
-    for (uint32_t i = 0; i < tasks->n; i++)
-        counts[tasks->runs[i].node] += tasks->runs[i].n;
-    uint32_t largest = 0, smallest = first_spare;
-    for (uint32_t node = 0; node < nnodes; node++) {
-        if (node < first_spare && counts[node] > counts[largest])
-            largest = node;
-        if (node > first_spare && counts[node] < counts[smallest])
-            smallest = node;
+    *ret = (struct pm_small_spare){.offers = UINT32_MAX};
+    for (uint32_t i = 0; i < tasks->n; i++) {
+        const struct pm_run *run = &tasks->runs[i];
+        if (run->node >= first_spare || (counts[run->node] += run->n) <= ret->needs)
+            continue;
+        ret->node = run->node;
+        ret->needs = counts[run->node];
     }
-    *ret = (struct pm_small_spare){smallest, counts[smallest], largest, counts[largest]};
     free(counts);
+    for (uint32_t spare = pm_set_next(spares, 0); spare != UINT32_MAX; spare = pm_set_next(spares, spare + 1)) {
+        uint32_t offers = tasks_of(tasks, spare);
+        if (offers < ret->offers) {
+            ret->spare = spare;
+            ret->offers = offers;
+        }
+    }
     return ret->offers < ret->needs;
 }
 

@@ -27,9 +27,9 @@ struct pm_small_spare {
 // first_spare have, numbered anew. *ret_map is zeroed before, *ret_nranks counts its ranks. 0 or -ENOMEM.
 int pm_spares_world(const struct pm_map *tasks, uint32_t first_spare, struct pm_map *ret_map,
                     uint32_t *ret_nranks);
-// Is there a spare (first_spare..nnodes-1) with fewer tasks than some other node? 1: *ret says which; 0: no;
+// Is there a spare (of `spares`) with fewer tasks than some node before first_spare? 1: *ret says which; 0: no;
 // -ENOMEM.
-int pm_spares_too_small(const struct pm_map *tasks, uint32_t first_spare, uint32_t nnodes,
+int pm_spares_too_small(const struct pm_map *tasks, uint32_t first_spare, const struct pm_set *spares,
                         struct pm_small_spare *ret);
 // One of `ready` for each of `lost`, in order of ids; those that do not stand below the switch that all the lost
 // ones share come first. *ret_moves is malloc'd, with *ret_n <= count(lost) entries. 0 or -ENOMEM.

@@ -15,6 +15,7 @@
 
 #define PM_PATH_CAP 4096
 #define PM_ERROR_CAP 512
+#define PM_UNLIMITED UINT32_MAX
 #define PM_OPTIONS_TEXT_CAP 20480  // enough for any pm_options_encode
 
 // What a failed rank leads to.
@@ -43,7 +44,9 @@ struct pm_options {
     uint64_t backoff_max_ms;
     struct pm_fatal fatal;
     uint64_t grace_ms;
-    uint32_t spares;  // only 0 until spares are built
+    uint32_t spares;             // the last nodes of the step wait
+    uint32_t max_node_losses;    // PM_UNLIMITED: as long as spares last
+    uint64_t node_loss_window_ms;  // 0: the whole step
     uint64_t node_timeout_ms;
     uint64_t orphan_timeout_ms;
     uint64_t start_timeout_ms;
@@ -79,7 +82,7 @@ const struct pm_option_spec *pm_option_find(const char *name, size_t len);
 // "SLURM_PM_GRACE", "plugstack.conf: grace"). Unknown name or bad value: -EINVAL and a sentence.
 int pm_options_set(struct pm_options *o, const char *source, const char *name, const char *text,
                    char *error);
-// Contradictions between options (min-uptime above start timeout, ...), unbuilt ones (spares).
+// Contradictions between options: spares where nothing ever starts again, ...
 int pm_options_check(const struct pm_options *o, char *error);
 // One line of text "max-restarts=3 grace=5000ms ..." that pm_options_decode reads back exactly;
 // for SLURM_PM_STEP_CONF and agents. 0 or -E2BIG.

@@ -26,6 +26,7 @@ void sim_params_calm(struct sim_params *p)
     p->options = (struct pm_options){
         .mode = PM_MODE_WORLD,
         .max_restarts = 3,
+        .max_node_losses = PM_UNLIMITED,
         .min_uptime_ms = 5000,
         .grace_ms = 5000,
         .node_timeout_ms = 2000,

@@ -82,12 +82,15 @@ Test(spares, the_world_of_a_block_step_is_the_first_nodes)
 Test(spares, one_that_offers_too_few_tasks_is_named)
 {
     struct pm_small_spare small;
+    struct pm_set spares = SET(2, 3), one = SET(2);
     struct pm_map even = block((const uint32_t[]){2, 2, 2, 2}, 4);
-    cr_assert_eq(pm_spares_too_small(&even, 2, 4, &small), 0);
+    cr_assert_eq(pm_spares_too_small(&even, 2, &spares, &small), 0);
     struct pm_map more = block((const uint32_t[]){2, 1, 2, 3}, 4);
-    cr_assert_eq(pm_spares_too_small(&more, 2, 4, &small), 0);
+    cr_assert_eq(pm_spares_too_small(&more, 2, &spares, &small), 0);
     struct pm_map less = block((const uint32_t[]){2, 3, 3, 2}, 4);
-    cr_assert_eq(pm_spares_too_small(&less, 2, 4, &small), 1);
+    cr_assert_eq(pm_spares_too_small(&less, 2, &one, &small), 0); // 3 is gone
+    cr_assert_eq(pm_spares_too_small(&less, 2, &(struct pm_set){0}, &small), 0);
+    cr_assert_eq(pm_spares_too_small(&less, 2, &spares, &small), 1);
     cr_assert_eq(small.spare, 3);
     cr_assert_eq(small.offers, 2);
     cr_assert_eq(small.node, 1);
@@ -95,6 +98,8 @@ Test(spares, one_that_offers_too_few_tasks_is_named)
     pm_map_done(&even);
     pm_map_done(&more);
     pm_map_done(&less);
+    pm_set_done(&spares);
+    pm_set_done(&one);
 }
 
 Test(spares, ranks_of_lost_nodes_move_and_keep_their_numbers)
