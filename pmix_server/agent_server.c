@@ -43,7 +43,8 @@ static void server_free(struct server *s)
     pm_writer_done(&s->out);
     if (s->folder[0] && !s->keep_folder)
         pm_folder_remove(s->folder);
-    if (s->dropped && s->has_epoch)
+    // One that was made ready for a world that never was has left nothing; another one serves that epoch.
+    if (s->dropped && s->has_epoch && !pm_server_find(a, true, s->epoch))
         pm_folder_sweep_epochs(a->config.job, a->config.step, s->epoch, 1);
     LIST_REMOVE(s, entry);
     free(s);

@@ -175,9 +175,9 @@ static const struct rule {
     bool escalated;
 } rules[] = {
     {user_stops, PM_VERDICT_IGNORE, false},
+    {spare_is_lost, PM_VERDICT_IGNORE, false},
     {ended_well, PM_VERDICT_IGNORE, false},
     {world_is_over, PM_VERDICT_IGNORE, false},
-    {spare_is_lost, PM_VERDICT_IGNORE, false},
     {place_is_lost, PM_VERDICT_STOP, false},
     {losses_are_used, PM_VERDICT_STOP, false},
     {node_is_lost, PM_VERDICT_MOVE_TO_SPARE, false},

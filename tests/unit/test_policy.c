@@ -197,7 +197,7 @@ Test(policy, a_lost_spare_is_only_reported)
     struct pm_verdict v = pm_policy(&f, &(struct pm_history){.no_ranks = true, .spares = 1}, &o);
     cr_assert_eq(v.action, I);
     cr_assert_str_eq(v.why, "it waited as a spare, 1 is left");
-    v = pm_policy(&f, &(struct pm_history){.no_ranks = true}, &o);
+    v = pm_policy(&f, &(struct pm_history){.no_ranks = true, .world_over = true}, &o);
     cr_assert_eq(v.action, I);
     cr_assert_str_eq(v.why, "it waited as a spare, 0 are left");
 }
