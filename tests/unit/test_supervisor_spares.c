@@ -449,6 +449,15 @@ Test(supervisor_spares, a_new_host_of_rank_0_offers_its_own_port)
     cr_assert_eq(stand.wanted.host, 3);
 }
 
+// Shims of spares have never had a rank, and say so by the code with which they end when their node is given up.
+Test(supervisor_spares, the_end_of_all_nodes_of_a_world_that_ran_is_a_loss)
+{
+    running();
+    stand_event(&(struct pm_event){.type = PM_EVENT_SRUN_EXITED, .wait_status = 125 << 8});
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand.exit_status, PM_EXIT_LOST);
+}
+
 Test(supervisor_spares, a_copy_has_the_same_hash_and_a_life_of_its_own)
 {
     running();
