@@ -12,6 +12,7 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
+#include "pmix_server/agent_world.h"
 #include "pmix_server/core/core.h"
 #include "pmix_server/io/children.h"
 #include "pmix_server/io/event_log.h"
@@ -32,6 +33,7 @@ struct pm_agent_config {
     char *node_name;
     char *libexec;
     char *tmpdir;
+    char *place;  // switches above this node, "spine.leaf"; "": not known
     struct pm_options options;
     uint32_t launch;
     uint32_t job;
@@ -138,6 +140,8 @@ struct agent {
     struct pm_agent_legacy *legacy;
     int folder_lock;
     unsigned n_folders;
+    // agent_world.c
+    struct pm_agent_world world;
     // agent_port.c
     uint16_t last_port;
     // agent_log.c
@@ -149,6 +153,8 @@ struct agent {
 // Leaves when everything that is queued for shims is out, or after `ms`.
 void pm_agent_leave(struct agent *a, uint64_t ms);
 void pm_agent_say(struct agent *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
+// How many ranks of the world are on this node now.
+uint32_t pm_agent_n_ranks(const struct agent *a);
 // This agent cannot work: shims that are there and those that come are told why, then it ends.
 void pm_agent_refuse(struct agent *a, const char *why);
 

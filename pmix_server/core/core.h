@@ -199,6 +199,8 @@ struct pm_log {
     char reason[PM_TEXT_CAP];
     uint64_t halt_ms, place_ms, start_ms, wireup_ms;
     uint32_t restarts;   // restarts so far
+    uint32_t spare;      // "move": who takes the node's place; UINT32_MAX: none
+    uint32_t spares_left;  // of those that wait, then
     uint64_t lease_end_ns;           // "pause": which lease had ended
     uint64_t silent_ms, timeout_ms;  // "lost" for silence: how long, and the limit
     uint64_t lost_ms;                // "ledger": from the last that was heard of the node until the step ran again, or ended
@@ -268,6 +270,7 @@ struct pm_core_config {
     const char *addresses;        // copied; own "addr:port,..." for others to dial (coordinator: "login1:40123",
                                   // the address that a sentence tells a person to try; NULL: not named)
     const char *nodelist;         // copied; Slurm's step host list
+    const char *place;            // copied; path of switches above this node ("spine.leaf"); NULL: not known
     // Coordinator only:
     uint64_t wait_ms;  // srun's --wait=N, 0: none
     uint32_t isolation_floor; // nodes that may fall silent together before we doubt ourselves; 0: default (2)
@@ -290,5 +293,7 @@ enum pm_state pm_core_state(const struct pm_core *core);  // coordinator
 uint32_t pm_core_epoch(const struct pm_core *core);
 // Coordinator: the name of a node, "node #3" while it is not known. buf: PM_TEXT_CAP bytes; returns it.
 const char *pm_core_host(const struct pm_core *core, uint32_t node, char *buf);
+// Agent: the rank that local task `local` has in the world of pm_core_world(), PM_RANK_NONE: none (a spare's).
+uint32_t pm_core_rank_of(const struct pm_core *core, uint32_t local);
 
 #endif

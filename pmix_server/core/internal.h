@@ -61,6 +61,9 @@ void pm_digest_age(struct pm_digest *d, uint64_t t_ns, uint64_t now_ns, uint64_t
 // --- tree.c: the numbered tree, pure arithmetic --------------------------------------------------
 // Coordinator is the root; its children are nodes 0..F-1, those of node i are F*(i+1)..F*(i+1)+F-1.
 uint32_t pm_tree_parent(uint32_t node, uint32_t fanout);  // PM_NODE_COORDINATOR for the first F
+// Where a node hangs when nothing is lost: spares (first_spare and up) are leaves, so the nearest ancestor that is
+// none.
+uint32_t pm_tree_home(uint32_t node, uint32_t fanout, uint32_t first_spare);
 uint32_t pm_tree_ancestor(uint32_t node, uint32_t fanout, uint32_t steps);
 bool pm_tree_is_ancestor(uint32_t ancestor, uint32_t node, uint32_t fanout);
 // The child of `from` under which `node` hangs; UINT32_MAX - 1 if it does not hang there.
@@ -144,6 +147,7 @@ const char *pm_supervisor_host(const struct pm_core *core, uint32_t node, char *
 enum pm_state pm_supervisor_state(const struct pm_supervisor *s);
 uint32_t pm_supervisor_epoch(const struct pm_supervisor *s);
 uint32_t pm_node_epoch(const struct pm_node *n);
+uint32_t pm_node_rank_of(const struct pm_node *n, uint32_t local);
 // Agent: a line for srun's stderr, on its way up (bounded, rate-limited, drops are counted). What pm_say calls.
 void pm_node_say(struct pm_core *core, bool verbose, const char *text);
 // A local rank whose fence failed for lack of a rank that left without finalize etc.: collective.c tells

@@ -181,7 +181,7 @@ static int32_t over_while_forming(struct pm_core *core)
 }
 
 // 124 is no rank's code but that of shims which lost their agent: on the whole step at once, when we
-// were stopped for longer than the orphan timeout.
+// were stopped for longer than the orphan timeout. Nor is 125, of shims that never had a rank, once a world ran.
 static int32_t over_unexpectedly(struct pm_core *core, enum pm_state from)
 {
     struct pm_supervisor *s = core->supervisor;
@@ -194,7 +194,9 @@ static int32_t over_unexpectedly(struct pm_core *core, enum pm_state from)
                    "pm-supervise: srun ended by itself (exit code %d) in epoch %u; stopping", code,
                    s->wanted.epoch);
     tell_stop(core);
-    return code && code != PM_SHIM_EXIT_AGENT_GONE ? code : PM_EXIT_LOST;
+    bool none_ran = from == PM_STATE_STARTING && s->wanted.epoch == 0;
+    bool of_shims = code == PM_SHIM_EXIT_AGENT_GONE || (code == PM_EXIT_CANNOT_SUPERVISE && !none_ran);
+    return code && !of_shims ? code : PM_EXIT_LOST;
 }
 
 // Somebody killed all of the step at once (scancel of a step does): the shim or agent that seemed to be lost

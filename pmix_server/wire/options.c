@@ -216,20 +216,38 @@ static int parse_supervise(const struct pm_option_spec *spec, const char *text,
     return refuse(error, "takes world, rank, notify or off");
 }
 
-static int parse_max_restarts(const struct pm_option_spec *spec, const char *text,
-                              struct pm_options *o, char *error)
+// N or N/DURATION: so many of something, in all or within a sliding window.
+static int parse_budget(const struct pm_option_spec *spec, const char *text, uint32_t *ret_n,
+                        uint64_t *ret_window_ms, char *error)
 {
     uint64_t n, window_ms = 0;
     if (!take_number(&text, spec->max, &n) || (*text && *text != '/'))
-        return refuse(error, "takes N or N/DURATION with N from 0 to %" PRIu64, spec->max);
+        return refuse(error, "takes %s with N from %" PRIu64 " to %" PRIu64, spec->arginfo, spec->min,
+                      spec->max);
     if (*text) {
         text++;
         // 0 is what "no window" is written as by pm_options_encode.
         if (!take_duration(&text, '\0', &window_ms) || window_ms > 8760 * HOUR)
-            return refuse(error, "takes N or N/DURATION with a DURATION of at most 8760h");
+            return refuse(error, "takes %s with a DURATION of at most 8760h", spec->arginfo);
     }
-    o->max_restarts = (uint32_t)n;
-    o->restart_window_ms = window_ms;
+    *ret_n = (uint32_t)n;
+    *ret_window_ms = window_ms;
+    return 0;
+}
+
+static int parse_max_restarts(const struct pm_option_spec *spec, const char *text,
+                              struct pm_options *o, char *error)
+{
+    return parse_budget(spec, text, &o->max_restarts, &o->restart_window_ms, error);
+}
+
+static int parse_max_node_losses(const struct pm_option_spec *spec, const char *text,
+                                 struct pm_options *o, char *error)
+{
+    if (strcmp(text, "unlimited") != 0)
+        return parse_budget(spec, text, &o->max_node_losses, &o->node_loss_window_ms, error);
+    o->max_node_losses = PM_UNLIMITED;
+    o->node_loss_window_ms = 0;
     return 0;
 }
 
@@ -270,19 +288,6 @@ static int parse_port_range(const struct pm_option_spec *spec, const char *text,
     return 0;
 }
 
-static int parse_spares(const struct pm_option_spec *spec, const char *text, struct pm_options *o,
-                        char *error)
-{
-    uint32_t spares = 0;
-    int rc = parse_number(spec, text, &spares, error);
-    if (rc < 0)
-        return rc;
-    if (spares > 0)
-        return refuse(error, "spare nodes are not built yet; takes 0 only");
-    o->spares = spares;
-    return 0;
-}
-
 static int parse_bind(const struct pm_option_spec *spec, const char *text, struct pm_options *o,
                       char *error)
 {
@@ -317,6 +322,7 @@ PARSE_WITH(start_timeout_ms, parse_duration)
 PARSE_WITH(join_window_ms, parse_duration)
 PARSE_WITH(fanout, parse_number)
 PARSE_WITH(fence_timeout_ms, parse_duration)
+PARSE_WITH(spares, parse_number)
 
 #define PARSE_PATH(field)                                                                          \
     static int parse_##field(const struct pm_option_spec *spec, const char *text,                  \
@@ -356,8 +362,11 @@ const struct pm_option_spec pm_option_specs[] = {
     {"grace", "DURATION",
      "between SIGTERM and SIGKILL for survivors", "5s", 0, HOUR, false, parse_grace_ms},
     {"spares", "NODES",
-     "the last NODES nodes of the step wait as spares (not built yet: 0 only)", "0", 0, 65536, false,
-     parse_spares},
+     "the last NODES nodes of the step wait as spares: a lost node's ranks move there", "0", 0, 65536,
+     false, parse_spares},
+    {"max-node-losses", "N[/DURATION]|unlimited",
+     "how many lost nodes may be replaced by spares, in all or in a sliding window", "unlimited", 0,
+     65536, false, parse_max_node_losses},
     {"node-timeout", "DURATION",
      "silence after which a node is declared dead", "10s", SECOND, 10 * MINUTE, false,
      parse_node_timeout_ms},
@@ -465,5 +474,9 @@ int pm_options_check(const struct pm_options *o, char *error)
     if (o->restart_window_ms && o->restart_window_ms < o->min_uptime_ms)
         return refuse(error, "the window of --pm-max-restarts is shorter than --pm-min-uptime, so "
                              "no two restarts would ever count together; make it longer");
+    if (o->spares && o->mode == PM_MODE_NOTIFY)
+        return refuse(error, "--pm-spares=%" PRIu32 " with --pm-supervise=notify: nothing starts again "
+                             "there, so spares would wait for nothing; leave one of them out",
+                      o->spares);
     return 0;
 }

@@ -16,6 +16,7 @@
 #define PM_PATH_CAP 4096
 #define PM_SITE_PATH_CAP 512
 #define PM_ERROR_CAP 512
+#define PM_UNLIMITED UINT32_MAX
 #define PM_OPTIONS_TEXT_CAP 20480  // enough for any pm_options_encode
 
 // What a failed rank leads to.
@@ -44,7 +45,9 @@ struct pm_options {
     uint64_t backoff_max_ms;
     struct pm_fatal fatal;
     uint64_t grace_ms;
-    uint32_t spares;  // only 0 until spares are built
+    uint32_t spares;             // the last nodes of the step wait
+    uint32_t max_node_losses;    // PM_UNLIMITED: as long as spares last
+    uint64_t node_loss_window_ms;  // 0: the whole step
     uint64_t node_timeout_ms;
     uint64_t orphan_timeout_ms;
     uint64_t start_timeout_ms;
@@ -86,7 +89,7 @@ const struct pm_option_spec *pm_option_find(const char *name, size_t len);
 // "SLURM_PM_GRACE", "plugstack.conf: grace"). Unknown name or bad value: -EINVAL and a sentence.
 int pm_options_set(struct pm_options *o, const char *source, const char *name, const char *text,
                    char *error);
-// Contradictions between options (min-uptime above start timeout, ...), unbuilt ones (spares).
+// Contradictions between options: spares where nothing ever starts again, ...
 int pm_options_check(const struct pm_options *o, char *error);
 // One line of text "max-restarts=3 grace=5000ms ..." that pm_options_decode reads back exactly;
 // for SLURM_PM_STEP_CONF and agents. 0 or -E2BIG.
@@ -96,14 +99,14 @@ int pm_options_decode(struct pm_options *o, const char *text, char *error);
 // --- a site's bounds: options_bounds.c ----------------------------------------------------------
 
 // "NAME:min=VALUE" or "NAME:max=VALUE" in plugstack.conf: what users may ask for. Under a
-// max-restarts:max without a window nobody may ask for one, as N comes back with each; under one with a window
-// only for one that is as long or longer.
+// max of a budget (max-restarts:max=N) without a window nobody may ask for one, as N comes back with each; under
+// one with a window only for one that is as long or longer.
 struct pm_bound {
     const struct pm_option_spec *spec;
     const struct pm_bound_value *value;  // where it is in struct pm_options
     bool is_max;
     uint64_t limit;      // a number, or ms
-    uint64_t window_ms;  // max-restarts:max=N/DURATION; 0: none
+    uint64_t window_ms;  // of a budget N/DURATION; 0: none
     const char *text;    // the limit as it is written; borrowed from pm_bound_parse()'s argument
 };
 

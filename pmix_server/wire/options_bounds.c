@@ -17,6 +17,7 @@ struct pm_bound_value {
     const char *name;
     size_t size;       // of the field: 4 or 8
     size_t low, high;  // where; two for a value with two ends
+    size_t window;     // of a budget, uint64_t; 0: it is none
 };
 
 #define ENDS(low, high) sizeof(((struct pm_options *)0)->low), offsetof(struct pm_options, low), \
@@ -24,11 +25,12 @@ struct pm_bound_value {
 #define FIELD(field) ENDS(field, field)
 
 static const struct pm_bound_value values[] = {
-    {"max-restarts", FIELD(max_restarts)},
+    {"max-restarts", FIELD(max_restarts), offsetof(struct pm_options, restart_window_ms)},
     {"min-uptime", FIELD(min_uptime_ms)},
     {"backoff", ENDS(backoff_ms, backoff_max_ms)},
     {"grace", FIELD(grace_ms)},
     {"spares", FIELD(spares)},
+    {"max-node-losses", FIELD(max_node_losses), offsetof(struct pm_options, node_loss_window_ms)},
     {"node-timeout", FIELD(node_timeout_ms)},
     {"orphan-timeout", FIELD(orphan_timeout_ms)},
     {"start-timeout", FIELD(start_timeout_ms)},
@@ -63,6 +65,11 @@ static void put(const struct pm_bound_value *v, struct pm_options *o, size_t off
         *(uint32_t *)(void *)at = (uint32_t)value;
 }
 
+static uint64_t *window_of(const struct pm_bound_value *v, struct pm_options *o)
+{
+    return v->window ? (uint64_t *)(void *)((char *)o + v->window) : NULL;
+}
+
 static const struct pm_bound_value *value_of(const char *name)
 {
     for (size_t i = 0; i < sizeof values / sizeof values[0]; i++)
@@ -94,7 +101,8 @@ static int read_limit(struct pm_bound *b, const char *text, char *detail)
     if (rc < 0)
         return rc;
     b->limit = get(b->value, &scratch, b->value->low);
-    b->window_ms = is_named(b, "max-restarts") ? scratch.restart_window_ms : 0;
+    const uint64_t *window_ms = window_of(b->value, &scratch);
+    b->window_ms = window_ms ? *window_ms : 0;
     return 0;
 }
 
@@ -117,12 +125,11 @@ int pm_bound_parse(struct pm_bound *ret, const char *arg, char *error)
     return 0;
 }
 
-// N in every window of W is more than N once, and not more than M in every window that is no longer.
+// N in every window of W is more than N once, and not more than N in every shorter one.
 static bool window_allowed(const struct pm_bound *b, const struct pm_options *o)
 {
-    if (!b->is_max || !is_named(b, "max-restarts") || o->restart_window_ms == 0)
-        return true;
-    return b->window_ms != 0 && o->restart_window_ms >= b->window_ms;
+    uint64_t window_ms = b->value->window ? *window_of(b->value, (struct pm_options *)(uintptr_t)o) : 0;
+    return !b->is_max || window_ms == 0 || (b->window_ms != 0 && window_ms >= b->window_ms);
 }
 
 bool pm_bound_allows(const struct pm_bound *b, const struct pm_options *o, const char *text)
@@ -150,7 +157,7 @@ void pm_bound_clamp(const struct pm_bound *b, struct pm_options *o)
             put(b->value, o, ends[i], b->limit);
     }
     if (!window_allowed(b, o))
-        o->restart_window_ms = b->window_ms;
+        *window_of(b->value, o) = b->window_ms;
 }
 
 char *pm_bound_sentence(const struct pm_bound *b, char *buf, size_t cap)

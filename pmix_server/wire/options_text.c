@@ -84,6 +84,9 @@ int pm_options_encode(const struct pm_options *o, char *buf, size_t cap)
     line_add_fatal(&l, &o->fatal);
     line_add(&l, " grace=%" PRIu64 "ms", o->grace_ms);
     line_add(&l, " spares=%" PRIu32, o->spares);
+    if (o->max_node_losses != PM_UNLIMITED)
+        line_add(&l, " max-node-losses=%" PRIu32 "/%" PRIu64 "ms", o->max_node_losses,
+                 o->node_loss_window_ms);
     line_add(&l, " node-timeout=%" PRIu64 "ms", o->node_timeout_ms);
     line_add(&l, " orphan-timeout=%" PRIu64 "ms", o->orphan_timeout_ms);
     line_add(&l, " start-timeout=%" PRIu64 "ms", o->start_timeout_ms);

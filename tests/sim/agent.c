@@ -351,7 +351,7 @@ static void tell_died(struct sim *s, uint32_t node, uint32_t local, uint32_t epo
     if (!v || (!(v->asked >> local & 1) && s->p.options.mode == PM_MODE_RANK))
         return;
     (void)tell(s, node, &a, (struct sim_msg){.type = SIM_MSG_DIED,
-                                             .rank = s->nodes[node].first_rank + local});
+                                             .rank = shim_of(s, node, local)->held_start.rank});
 }
 
 static void hear_exited(struct sim *s, uint32_t node, uint32_t local, const struct sim_msg *msg)

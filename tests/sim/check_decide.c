@@ -63,11 +63,13 @@ void sim_check_again(struct sim *s, const struct pm_log *log)
 void sim_check_decision(struct sim *s, const struct pm_log *log)
 {
     struct sim_check *c = s->check;
-    if (!strcmp(log->action, "restart-world")) {
+    bool moved = !strcmp(log->action, "move-to-spare") && c->world_started;
+    if (moved || !strcmp(log->action, "restart-world")) {
         if (c->last_world_epoch == log->epoch)
             sim_violate(s, "1: two decisions to restart the world of epoch %u", log->epoch);
         c->last_world_epoch = log->epoch;
-        c->worlds_restarted++;
+        c->worlds_moved += moved;
+        c->worlds_restarted += !moved;
         c->world_decided_ns = s->now_ns;
         pm_set_clear(&c->on_their_way);
         c->rank_decision_ns = 0;

@@ -15,7 +15,7 @@ static void launched(struct sim *s)
         return;
     s->srun.launched = true;
     sim_proc_post(s, s->p.nnodes, (struct pm_event){.type = PM_EVENT_LAUNCHED, .job = 7,
-                                                    .nnodes = s->p.nnodes, .ntasks = s->nranks});
+                                                    .nnodes = s->p.nnodes, .ntasks = s->ntasks});
 }
 
 void sim_coord_due(struct sim *s, uint32_t what)

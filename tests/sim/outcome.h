@@ -12,6 +12,7 @@ struct sim_outcome {
     bool allowed[256];
     bool any;            // whatever the real srun says
     bool lost;           // a node, agent or shim is gone
+    struct pm_set nodes_lost; // where
     bool user;           // the user, or Slurm, stops the step
     bool slurm_killed;   // slurmstepd killed the step somewhere
     int32_t user_signal;

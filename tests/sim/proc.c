@@ -159,10 +159,10 @@ static void agent_config(struct sim *s, uint32_t node, struct pm_core_config *c,
 {
     const struct sim_node *n = &s->nodes[node];
     for (uint32_t i = 0; i < n->n_local; i++)
-        ranks[i] = n->first_rank + i;
+        ranks[i] = n->first_task + i;
     snprintf(addresses, 32, "10.0.0.%u:4000", node);
     c->nnodes = s->p.nnodes;
-    c->ntasks = s->nranks;
+    c->ntasks = s->ntasks;
     c->n_local = n->n_local;
     c->local_ranks = ranks;
     c->addresses = addresses;

@@ -127,7 +127,7 @@ enum sim_plant {
 // --- parameters (params.c) -----------------------------------------------------------------------
 struct sim_params {
     uint64_t seed;
-    uint32_t nnodes;
+    uint32_t nnodes; // options.spares of them wait
     uint32_t per_node;
     bool uneven;   // some nodes have fewer ranks
     bool cipher;   // every frame through wire/secure.c
@@ -319,6 +319,7 @@ struct sim_rank { // user's code of one task: the process that the shim forked
     uint32_t stamp;   // of its next step
     uint64_t unreapable_ns; // SIGKILL works only from then on
     int32_t end_status; // with which it ends when its step says so
+    uint32_t life; // 1 + index among the checkers' lives, 0: none yet
     uint64_t stop_due_ns; // has to stand still from then on (check_lease.c), SIM_NEVER: no
 };
 
@@ -379,6 +380,7 @@ struct sim_server {
     bool stuck;
     uint32_t epoch;
     uint32_t stamp; // grows with each process in this place
+    uint32_t map_version; // of the world it was made for
     uint64_t next_id;
     uint64_t lost;  // bits of local tasks that are gone for it
     uint64_t connected;
@@ -391,7 +393,7 @@ struct sim_server {
 };
 
 struct sim_node {
-    uint32_t first_rank;
+    uint32_t first_task; // Slurm's number; the rank, where there are no spares
     uint32_t n_local;
     struct sim_shim *shims;
     struct sim_server servers[SIM_SERVERS];
@@ -451,8 +453,8 @@ struct sim {
     struct sim_link *links;
     uint32_t n_links, cap_links;
     struct sim_srun srun;
-    uint32_t nranks;
-    uint32_t *node_of_rank;
+    uint32_t ntasks; // of the step
+    uint32_t nranks; // of the world
     char *nodelist;
     uint32_t next_pid;
     enum pm_job_state job_state;
@@ -490,6 +492,12 @@ uint32_t sim_slot(const struct sim *s, uint32_t node);
 uint32_t sim_node_of(const struct sim *s, uint32_t slot); // PM_NODE_COORDINATOR for the last
 enum pm_state sim_state(const struct sim *s);             // DONE when the coordinator is gone
 uint64_t sim_local_ns(const struct sim *s, uint32_t slot);
+// What the node's agent knows of the world; NULL: nothing (yet).
+const struct pm_world *sim_world_of(const struct sim *s, uint32_t node);
+// The rank of a local task for its agent, PM_RANK_NONE: none.
+uint32_t sim_rank_of(const struct sim *s, uint32_t node, uint32_t local);
+// The local task of a rank for the agent, SIM_NONE: it is not there.
+uint32_t sim_local_of(const struct sim *s, uint32_t node, uint32_t rank);
 
 enum sim_event_kind {
     SIM_EVENT_TIMER = 1, // slot, life
@@ -587,6 +595,7 @@ uint8_t sim_rank_group(const struct sim *s, uint32_t rank, uint32_t fences_left)
 void sim_server_prepare(struct sim *s, uint32_t node, uint32_t epoch);
 void sim_server_standby(struct sim *s, uint32_t node, uint64_t delay_ns); // start one then
 uint64_t sim_group_locals(const struct sim *s, uint32_t node, uint8_t group); // bits of tasks
+bool sim_group_on(const struct sim *s, uint32_t node, uint32_t other, uint8_t group); // by what `node` knows
 void sim_server_drop(struct sim *s, uint32_t node, uint32_t epoch);
 void sim_server_kill_all(struct sim *s, uint32_t node);
 void sim_server_die(struct sim *s, uint32_t node, uint32_t index); // by a fault

@@ -104,7 +104,8 @@ static void task_over(struct sim *s, uint32_t arg, int32_t status)
         r->worst = code_of(status);
     if (!r->first_ns) {
         r->first_ns = s->now_ns;
-        push(s, WAIT_NS, SIM_SRUN_WAIT, 0, 0);
+        if (!s->p.options.spares) // SLURM_WAIT=0: the step goes on without a lost node's tasks
+            push(s, WAIT_NS, SIM_SRUN_WAIT, 0, 0);
     }
     if (r->n_over == r->n_tasks)
         srun_ends(s, r->worst << 8);

@@ -467,6 +467,7 @@ void harness_default_options(struct pm_options *o)
     *o = (struct pm_options){
         .mode = PM_MODE_WORLD,
         .max_restarts = 3,
+        .max_node_losses = PM_UNLIMITED,
         .min_uptime_ms = 5000,
         .grace_ms = 5000,
         .node_timeout_ms = 10000,

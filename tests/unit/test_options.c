@@ -49,7 +49,8 @@ Test(options, defaults_are_those_of_the_table)
     cr_expect(o.node_timeout_ms == 10000 && o.orphan_timeout_ms == 60000);
     cr_expect(o.start_timeout_ms == 120000 && o.join_window_ms == 15000);
     cr_expect(o.port_min == 0 && o.fanout == 32 && o.verbose == 0);
-    cr_expect(o.log[0] == '\0' && o.log_nodes[0] == '\0' && o.spares == 0);
+    cr_expect(o.log[0] == '\0' && o.log_nodes[0] == '\0');
+    cr_expect(o.spares == 0 && o.max_node_losses == PM_UNLIMITED && o.node_loss_window_ms == 0);
     cr_expect(pm_options_check(&o, error) == 0, "%s", error);
 }
 
@@ -78,7 +79,8 @@ static const struct {
     {"fatal-exit", {"93", "1-255", "1,2,3", "SIGSEGV", "segv,SIG34,64", "none", "SIG64"},
      {"", "0", "256", "5-3", "1,", ",1", "SIG0", "SIG65", "SIGNOPE", "1 2"}},
     {"grace", {"0", "1h", "5s"}, {"", "3601s"}},
-    {"spares", {"0"}, {"", "1", "-1"}},
+    {"spares", {"0", "1", "65536"}, {"", "-1", "65537", "2/1h", "all"}},
+    {"max-node-losses", {"0", "2", "65536", "3/1h", "unlimited"}, {"", "-1", "65537", "3/", "3/x", "Unlimited"}},
     {"node-timeout", {"1s", "10m", "1000ms"}, {"0", "999ms", "601s"}},
     {"orphan-timeout", {"0", "168h"}, {"169h"}},
     {"start-timeout", {"1s", "24h"}, {"0", "25h"}},
@@ -107,8 +109,6 @@ Test(options, values_at_the_limits_are_taken_and_beyond_refused)
 
 Test(options, what_is_not_built_says_so)
 {
-    refuses("spares", "2");
-    cr_expect(strstr(error, "not built yet") != NULL, "%s", error);
     refuses("bind", "numa");
     cr_expect(strstr(error, "not built yet") != NULL, "%s", error);
 }
@@ -148,6 +148,17 @@ Test(options, contradictions_are_refused)
     takes("max-restarts", "3/2s");
     cr_expect(pm_options_check(&o, error) < 0);
     takes("min-uptime", "0");
+    cr_expect(pm_options_check(&o, error) == 0);
+}
+
+Test(options, spares_need_a_world_that_starts_again)
+{
+    takes("supervise", "notify");
+    cr_expect(pm_options_check(&o, error) == 0);
+    takes("spares", "1");
+    cr_expect(pm_options_check(&o, error) < 0);
+    cr_expect(strstr(error, "--pm-spares=1 with --pm-supervise=notify"), "%s", error);
+    takes("supervise", "rank");
     cr_expect(pm_options_check(&o, error) == 0);
 }
 
@@ -208,6 +219,10 @@ Test(options, bounds_let_the_limit_pass_and_nothing_beyond)
         {"port-range:min=60001", "60001-60002", "60000-60002"},
         {"port-range:max=61000", "60000-61000", "60000-61001"},
         {"port-range:max=61000", "5-6", "any"},
+        {"spares:max=4", "4", "5"},
+        {"max-node-losses:max=4", "4", "unlimited"},
+        {"max-node-losses:max=4", "0", "1/1h"},
+        {"max-node-losses:max=4/1h", "4/1h", "4/59m"},
         {"fanout:max=64", "64", "65"},
         {"verbose:max=1", "1", "2"},
     };

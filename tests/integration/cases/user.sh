@@ -246,7 +246,9 @@ test_bad_values_are_refused_before_anything_is_allocated() {
     refused 'pm-max-restarts' --pm-max-restarts=-1
     refused 'pm-max-restarts' --pm-max-restarts=1000001
     refused 'pm-node-timeout' --pm-node-timeout=11m
-    refused 'pm-spares' --pm-spares=1
+    refused 'pm-spares' --pm-spares=2
+    refused 'pm-spares' --pm-spares=many
+    refused 'pm-max-node-losses' --pm-max-node-losses=-1
     refused 'pm-port-range' --pm-port-range=5-4
     refused 'mpi' --mpi=pmi2
     refused 'pm-log' --pm-log="$case_dir/no/such/folder/log"
