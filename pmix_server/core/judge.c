@@ -305,6 +305,15 @@ static uint64_t silent_ms(struct pm_core *core, uint32_t node, enum pm_cause cau
     return 0;
 }
 
+static const char *proof_of(struct pm_core *core, uint32_t node, enum pm_cause cause)
+{
+    const struct pm_suspect *s = suspect_find(&core->membership->judge, node);
+    if (cause != PM_CAUSE_AGENT_LOST || !s)
+        return "";
+    return s->dead_ns ? "its port refused the connection twice"
+                      : "it accepts connections, but does not answer (stuck)";
+}
+
 static void remember_dead(struct pm_core *core, const struct pm_dead *dead)
 {
     struct pm_judge *j = &core->membership->judge;
@@ -336,7 +345,7 @@ static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause, ui
     struct pm_membership *m = core->membership;
     if (pm_set_has(&m->dead, node))
         return;
-    const struct pm_dead dead = {node, over_ns, silent_ms(core, node, cause)};
+    const struct pm_dead dead = {node, over_ns, silent_ms(core, node, cause), proof_of(core, node, cause)};
     log_lost(core, &dead, cause);
     if (pm_set_add(&m->dead, node) < 0)
         pm_out_of_memory(core);
@@ -451,44 +460,4 @@ void pm_membership_declare(struct pm_core *core, uint32_t node, enum pm_cause ca
     struct pm_edge edge;
     bool joined = pm_edges_get(&m->edges, node, m->fanout, &edge);
     declare(core, node, cause, core->now_ns + (joined ? m->t_ns : 0));
-}
-
-// --- questions ---------------------------------------------------------------------------------
-
-const struct pm_set *pm_suspect_nodes(const struct pm_core *core)
-{
-    struct pm_judge *j = &core->membership->judge;
-    if (j->nodes_valid)
-        return &j->nodes;
-    pm_set_clear(&j->nodes);
-    j->nodes_valid = true;
-    for (uint32_t i = 0; i < j->n; i++)
-        if (pm_set_union(&j->nodes, &j->list[i].pending) < 0) {
-            j->nodes_valid = false;
-            pm_out_of_memory(core);
-        }
-    return &j->nodes;
-}
-
-bool pm_judge_is_suspect(const struct pm_core *core, uint32_t node)
-{
-    return pm_set_has(pm_suspect_nodes(core), node);
-}
-
-uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)
-{
-    const struct pm_judge *j = &core->membership->judge;
-    for (uint32_t i = 0; i < j->n_dead; i++)
-        if (j->dead[i].node == node)
-            return j->dead[i].silent_ms;
-    return 0;
-}
-
-bool pm_lease_over(const struct pm_core *core, uint32_t node)
-{
-    const struct pm_judge *j = &core->membership->judge;
-    for (uint32_t i = 0; i < j->n_dead; i++)
-        if (j->dead[i].node == node)
-            return core->now_ns >= j->dead[i].over_ns;
-    return false;
 }

@@ -178,6 +178,7 @@ struct pm_dead {
     uint32_t node;
     uint64_t over_ns;   // its last lease is over
     uint64_t silent_ms; // 0: it was not declared for silence
+    const char *proof;  // static; "": nobody has answered for it
 };
 
 struct pm_judge {
