@@ -313,7 +313,7 @@ static void do_move(struct pm_core *core, struct pm_story *story, const struct p
     s->told_spare = pm_supervisor_likely_spare(core, node);
     story->spare = s->told_spare == UINT32_MAX ? NULL : pm_supervisor_host(core, s->told_spare, spare);
     story->spares_left = history->spares - history->homeless;
-    if (core->world_known)
+    if (s->state != PM_STATE_FORMING)
         story->n_moving = (uint32_t)pm_set_count(&core->world.ranks_of_node[node]);
     s->decision = *history;
     s->cause = *story->failure;
