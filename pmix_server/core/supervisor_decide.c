@@ -197,7 +197,8 @@ static void log_failure(struct pm_core *core, const char *kind, const struct pm_
                         const char *action, const char *reason)
 {
     struct pm_log *log = pm_log_record(core, kind);
-    log->epoch = failure->epoch;
+    // What is lost is lost to the epoch of now, though its last rank was of an older one.
+    log->epoch = pm_cause_is_loss(failure->cause) ? core->supervisor->wanted.epoch : failure->epoch;
     log->rank = failure->rank;
     log->incarnation = failure->incarnation;
     log->node = failure->node;

@@ -399,6 +399,20 @@ Test(supervisor_spares, a_window_forgets_losses)
     expect_state(PM_STATE_HALTING);
 }
 
+// Its last rank was of the epoch before, and it was not heard of since.
+Test(supervisor_spares, a_loss_that_is_heard_of_late_is_one_of_now)
+{
+    running();
+    node_dies(1);
+    stand_mark(PM_MARK_HALTED, 0, 0, 4);
+    expect_state(PM_STATE_STARTING);
+    struct pm_failure failure = stand_failure(0, PM_CAUSE_SHIM_LOST, 0);
+    failure.epoch = 0;
+    stand_fail(&failure);
+    expect_state(PM_STATE_HALTING);
+    cr_assert_eq(last_log("decision")->epoch, 1);
+}
+
 // --- together with failures of ranks -------------------------------------------------------------
 
 Test(supervisor_spares, a_node_lost_in_a_restart_joins_it)
