@@ -442,7 +442,8 @@ void pm_judge_tick(struct pm_core *core)
     declare_all(core, &nodes, PM_CAUSE_NODE_LOST);
     pm_set_done(&agents);
     pm_set_done(&nodes);
-    j->next_ns = j->n ? core->now_ns + m->t_ns / 8 : UINT64_MAX;
+    // Where all that were silent are declared, nobody is left to be heard again: the next look ends the doubt.
+    j->next_ns = j->n || j->isolated ? core->now_ns + m->t_ns / 8 : UINT64_MAX;
     for (uint32_t i = 0; i < j->n; i++) {
         const struct pm_suspect *s = &j->list[i];
         if (s->dead_ns > core->now_ns)
