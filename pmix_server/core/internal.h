@@ -109,6 +109,8 @@ const struct pm_set *pm_subtree(const struct pm_core *core, uint32_t child);
 bool pm_lease_over(const struct pm_core *core, uint32_t node);
 // Coordinator: how long a declared dead node had been silent, ms; 0 if that was not the reason.
 uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node);
+// Coordinator: what proved that the agent of a declared dead node is gone or stuck; "": its silence, or nothing did.
+const char *pm_death_proof(const struct pm_core *core, uint32_t node);
 // Agent: when the lease it has, or had last, ends; CLOCK_BOOTTIME ns, 0 before the first.
 uint64_t pm_lease_end_ns(const struct pm_core *core);
 // Coordinator: stop granting and judging (STOPPING/DONE), so that a stop is not taken for a loss.

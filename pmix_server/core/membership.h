@@ -178,6 +178,7 @@ struct pm_dead {
     uint32_t node;
     uint64_t over_ns;   // its last lease is over
     uint64_t silent_ms; // 0: it was not declared for silence
+    const char *proof;  // static; "": nobody has answered for it
 };
 
 struct pm_judge {
@@ -366,9 +367,6 @@ void pm_judge_edge(struct pm_core *core, const struct pm_edge *edge); // changed
 void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_t target,
                      uint8_t end);
 void pm_judge_asked(struct pm_core *core, uint32_t node); // for a place, and was sent elsewhere
-// evidence.c: logs that `node` is declared, with what speaks for it; returns how long it was silent, ms, or 0 if it was
-// not lost for silence.
-uint64_t pm_evidence_log(struct pm_core *core, uint32_t node, enum pm_cause cause);
 // doubt.c: may nodes be declared lost for silence now?
 bool pm_judge_trust(struct pm_core *core);
 void pm_judge_job_state(struct pm_core *core, enum pm_job_state state);

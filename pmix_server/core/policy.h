@@ -61,7 +61,7 @@ struct pm_story {
     uint32_t restart; // number of the restart that follows, from 1
     uint64_t backoff_ms;
     const char *spare;    // who will most likely take the ranks; NULL: nobody can be named yet
-    uint32_t n_moving;    // ranks of the lost node
+    uint32_t n_moving;    // ranks of the lost node; 0: none has started yet
     uint32_t spares_left; // then
 };
 // "rank 17 (node042, pid 8123) killed by signal 9 after 12m04s". Returns buf.

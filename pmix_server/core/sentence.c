@@ -153,6 +153,11 @@ static void put_budget(struct line *line, const struct pm_story *story,
 
 static void put_move(struct line *line, const struct pm_story *story)
 {
+    if (!story->n_moving) {
+        put(line, "%s%s takes its place (%u spare%s left)", story->spare ? "spare " : "a spare",
+            story->spare ? story->spare : "", story->spares_left, plural(story->spares_left));
+        return;
+    }
     put(line, "the %u rank%s of %s move%s to %s%s (", story->n_moving, plural(story->n_moving), story->host,
         story->n_moving == 1 ? "s" : "", story->spare ? "spare " : "a spare",
         story->spare ? story->spare : "");

@@ -453,6 +453,7 @@ void pm_supervisor_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cau
     char time[32];
     if (s->state == PM_STATE_DONE)
         return;
+    pm_text_copy(failure.text, sizeof(failure.text), pm_death_proof(core, node));
     if (silent_ms)
         (void)snprintf(failure.text, sizeof(failure.text), "nothing was heard of it for %s",
                        pm_duration_format(silent_ms, time, sizeof(time)));

@@ -197,7 +197,8 @@ static void log_failure(struct pm_core *core, const char *kind, const struct pm_
                         const char *action, const char *reason)
 {
     struct pm_log *log = pm_log_record(core, kind);
-    log->epoch = failure->epoch;
+    // What is lost is lost to the epoch of now, though its last rank was of an older one.
+    log->epoch = pm_cause_is_loss(failure->cause) ? core->supervisor->wanted.epoch : failure->epoch;
     log->rank = failure->rank;
     log->incarnation = failure->incarnation;
     log->node = failure->node;
@@ -313,7 +314,7 @@ static void do_move(struct pm_core *core, struct pm_story *story, const struct p
     s->told_spare = pm_supervisor_likely_spare(core, node);
     story->spare = s->told_spare == UINT32_MAX ? NULL : pm_supervisor_host(core, s->told_spare, spare);
     story->spares_left = history->spares - history->homeless;
-    if (core->world_known)
+    if (s->state != PM_STATE_FORMING)
         story->n_moving = (uint32_t)pm_set_count(&core->world.ranks_of_node[node]);
     s->decision = *history;
     s->cause = *story->failure;

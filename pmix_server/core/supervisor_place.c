@@ -284,8 +284,8 @@ static void tell_moves(struct pm_core *core, const struct pm_set *lost, const st
     for (uint32_t i = 0; i < n; i++)
         log_move(core, &moves[i], why, left);
     if (n > 1 || moves[0].to != s->told_spare)
-        pm_say(core, "pm-supervise: %s (%s): their ranks move to %s (%u spare%s left)", why,
-               pm_supervisor_names(core, lost, names, sizeof(names)),
+        pm_say(core, "pm-supervise: %s (%s): %s ranks move to %s (%u spare%s left)", why,
+               pm_supervisor_names(core, lost, names, sizeof(names)), n == 1 ? "its" : "their",
                pm_supervisor_names(core, &to, spares, sizeof(spares)), left, left == 1 ? "" : "s");
     need(core, pm_set_union(&s->movers, &to));
     s->told_spare = UINT32_MAX;

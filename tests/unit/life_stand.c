@@ -101,6 +101,13 @@ uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)
     return 0;
 }
 
+const char *pm_death_proof(const struct pm_core *core, uint32_t node)
+{
+    (void)core;
+    (void)node;
+    return "";
+}
+
 bool pm_lease_over(const struct pm_core *core, uint32_t node)
 {
     (void)core;

@@ -144,7 +144,7 @@ Test(supervisor_spares, a_node_lost_while_others_join_is_replaced)
     stand_join(0, 2);
     node_dies(1);
     expect_state(PM_STATE_FORMING);
-    expect_said("node1 is lost (node-lost)");
+    expect_said("node1 is lost (node-lost); spare node3 takes its place (1 spare left)");
     stand_join(3, 4);
     expect_state(PM_STATE_STARTING);
     cr_assert_eq(node_of(2), 3);
@@ -327,7 +327,7 @@ Test(supervisor_spares, nobody_suspected_takes_over_while_there_is_another)
     stand_mark(PM_MARK_HALTED, 0, 0, 4);
     expect_state(PM_STATE_STARTING);
     cr_assert_eq(node_of(2), 4);
-    expect_said("1 node lost (node1): their ranks move to node4 (1 spare left)"); // the line before said node3
+    expect_said("1 node lost (node1): its ranks move to node4 (1 spare left)"); // the line before said node3
 }
 
 Test(supervisor_spares, one_that_dies_while_places_are_made_is_replaced)
@@ -397,6 +397,20 @@ Test(supervisor_spares, a_window_forgets_losses)
     stand_run_ms(60000);
     node_dies(2);
     expect_state(PM_STATE_HALTING);
+}
+
+// Its last rank was of the epoch before, and it was not heard of since.
+Test(supervisor_spares, a_loss_that_is_heard_of_late_is_one_of_now)
+{
+    running();
+    node_dies(1);
+    stand_mark(PM_MARK_HALTED, 0, 0, 4);
+    expect_state(PM_STATE_STARTING);
+    struct pm_failure failure = stand_failure(0, PM_CAUSE_SHIM_LOST, 0);
+    failure.epoch = 0;
+    stand_fail(&failure);
+    expect_state(PM_STATE_HALTING);
+    cr_assert_eq(last_log("decision")->epoch, 1);
 }
 
 // --- together with failures of ranks -------------------------------------------------------------

@@ -61,7 +61,7 @@ in_ledger() {
 }
 
 test_end_after_a_power_off() { ends off; in_ledger node-lost 'nothing was heard of it for [0-9.]+ s'; }
-test_end_after_a_reset() { ends reset; in_ledger agent-lost "its agent's port refused two connections"; }
+test_end_after_a_reset() { ends reset; in_ledger agent-lost "its port refused the connection twice"; }
 test_end_after_a_cut() {
     ends cut
     in_ledger node-lost 'nothing was heard of it for [0-9.]+ s'
