@@ -203,6 +203,14 @@ int pm_plugin_options_resolve(struct pm_options *ret, int ac, char **av, char *e
     return rc ? rc : pm_options_check(ret, error);
 }
 
+bool pm_plugin_options_given(void)
+{
+    for (int i = 0; i < MAX_OPTIONS; i++)
+        if (entries[i].given)
+            return true;
+    return false;
+}
+
 const char *pm_plugin_libexec(int ac, char **av)
 {
     const char *libexec = PM_LIBEXEC_DIR;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cluster: site 8
+# cluster: site 14
 #
 # The end after a node is lost, with Slurm's own timeout (SlurmdTimeout=300) far away: soon, with the right status,
 # with all that live nodes wrote, with a ledger; and who else is told. Each case takes nodes that are idle and leaves
@@ -197,4 +197,43 @@ test_a_program_that_is_not_there_is_said() {
     wait_step
     assert_status 1
     assert_err "^pm-supervise: on-node-loss for $lost could not be run \\(exit code 127\\)\$"
+}
+
+# --- what Slurm itself would do ------------------------------------------------------------------------------
+
+readonly at_submission='^pm-supervise: without --no-kill Slurm ends or requeues the job' at_start='^pm-supervise: job [0-9]+ does not seem to be submitted with --no-kill'
+submit() { run sbatch -W -o "$case_dir/job" "$@" && assert_status 0; }
+says() { grep -qE "$2" "$1" || fail "$1 does not say $2"; }
+says_not() { ! grep -qE 'no-kill' "$1" || fail "$1 says: $(grep no-kill "$1")"; }
+readonly step='srun --pm-supervise --pm-spares=1 -N2 --ntasks-per-node=1 true'
+test_who_asks_for_spares_is_told_what_a_loss_means_without_no_kill() {
+    submit --pm-supervise --pm-spares=1 -N2 --ntasks-per-node=1 --wrap "$step"
+    says err "$at_submission"
+    says job "$at_start"
+    [[ $(grep -c no-kill job) == 1 ]] || fail "said more than once"
+    # Only the srun inside asks.
+    submit -N2 --ntasks-per-node=1 --wrap "$step"
+    says_not err
+    says job "$at_start"
+}
+test_nobody_is_told_who_gave_no_kill() {
+    submit --no-kill --pm-supervise --pm-spares=1 -N2 --ntasks-per-node=1 --wrap "$step"
+    says_not err
+    says_not job
+    printf '%s\n' '#!/bin/sh' '#SBATCH --no-kill' "$step" >script
+    submit --pm-spares=1 -N2 --ntasks-per-node=1 script
+    says_not err
+    says_not job
+    # A job inside it has an answer of its own.
+    submit --no-kill -N2 --ntasks-per-node=1 --wrap "sbatch -W -o $case_dir/inner -N2 --ntasks-per-node=1 --wrap '$step'"
+    says inner "$at_start"
+}
+test_nobody_else_is_told() {
+    submit --pm-supervise -N2 --ntasks-per-node=1 --wrap 'srun -N2 true; ! env | grep NO_KILL'
+    says_not err
+    says_not job
+    # A job that srun makes itself.
+    run srun --pm-supervise --pm-spares=1 -N2 --ntasks-per-node=1 true
+    assert_status 0
+    says_not err
 }
