@@ -420,6 +420,23 @@ static int sentence_silent(struct pm_core *core, struct pm_suspect *s, struct pm
     return r;
 }
 
+// A parent goes on granting to a child that is only quiet, and it may have been cut off before it could say more:
+// then its lease says how long the child's may last, and that is over when its own time is.
+static uint64_t hold_for_parents_ns(struct pm_core *core, const struct pm_suspect *s)
+{
+    struct pm_membership *m = core->membership;
+    struct pm_edge edge = {.node = s->node};
+    uint64_t hold_ns = 0;
+    for (uint32_t node = s->node; s->kind == PM_REPORT_QUIET && node != PM_NODE_COORDINATOR; node = edge.parent) {
+        const struct pm_suspect *above = node == s->node ? NULL : suspect_find(&m->judge, node);
+        if (above && above->deadline_ns > hold_ns)
+            hold_ns = above->deadline_ns;
+        if (!pm_edges_get(&m->edges, node, m->fanout, &edge))
+            break;
+    }
+    return hold_ns;
+}
+
 // Sorts the suspect into those to declare now, if it is time.
 static void sentence(struct pm_core *core, struct pm_suspect *s, bool trust, struct pm_set *agents,
                      struct pm_set *nodes)
@@ -428,7 +445,11 @@ static void sentence(struct pm_core *core, struct pm_suspect *s, bool trust, str
     if (!s->root_dead && s->dead_ns != 0 && core->now_ns >= s->dead_ns) {
         r = pm_set_add(agents, s->node);
     } else if (core->now_ns >= s->deadline_ns && trust) {
-        r = sentence_silent(core, s, agents, nodes);
+        uint64_t hold_ns = hold_for_parents_ns(core, s);
+        if (hold_ns > core->now_ns)
+            s->deadline_ns = hold_ns;
+        else
+            r = sentence_silent(core, s, agents, nodes);
     } else if (core->now_ns >= s->probe_ns && !s->root_dead) {
         probe(core, s);
     }

@@ -157,7 +157,7 @@ static void allow_all(struct sim *s, uint32_t epoch)
     // that its first news is srun's end.
     if (o->orphan)
         allow(s, CANNOT_SUPERVISE);
-    if (loss_counts(s)) // srun ends as soon as all shims are gone with their agents
+    if (loss_counts(s) || (o->lost && o->orphan)) // srun ends as soon as all shims are gone with their agents
         allow(s, 128 + 9);
     if (s->p.wait_ms)
         allow(s, 128 + 9);

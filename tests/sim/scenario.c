@@ -302,7 +302,7 @@ const struct scenario scenarios[] = {
     {"starting-spare-lost", "STARTING, the spare that takes over is lost: the next one, in the same decision",
      .nodes = 5, .spares = 2, .losses = 1,
      .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1)),
-                IN(STARTING, 1, 0, FAULT(HOST_LOST, .node = 3))}},
+                IN(STARTING, 1, 0, FAULT(HOST_LOST, .node = 4))}},
     {"running-move-to-spare", "RUNNING, a node is lost: its ranks move to a spare, none of the restarts is spent",
      .nodes = 4, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
     {"running-move-of-rank-0", "RUNNING, rank 0's node is lost: the spare offers a port of its own",

@@ -570,8 +570,9 @@ void harness_start_agent(struct harness *h, uint32_t node)
     s->n_ranks = per_node;
     for (uint32_t i = 0; i < per_node; i++)
         ranks[i] = node * per_node + i;
-    char addresses[32];
+    char addresses[32], place[32];
     snprintf(addresses, sizeof(addresses), "node%u:4000", node);
+    snprintf(place, sizeof(place), "top.leaf%u", node / 2);
     struct pm_core_config c = {
         .node = node,
         .launch = 1,
@@ -581,6 +582,7 @@ void harness_start_agent(struct harness *h, uint32_t node)
         .n_local = per_node,
         .local_ranks = ranks,
         .addresses = addresses,
+        .place = h->options.spares ? place : NULL,
     };
     CHECK(pm_core_new(&c, h->now_ns, &s->core) == 0);
     free(ranks);
