@@ -144,6 +144,8 @@ static int read_input(struct coordinator *c, const struct arguments *a, char *er
     if (!c->argv.wait_given && wait && pm_srun_wait_parse(wait, &c->argv.wait_s) < 0)
         c->argv.wait_s = 0;  // srun ignores it, too
     r = check_spares(c, error);
+    if (r == 0)
+        r = pm_fence_check(c, error);
     return r < 0 ? r : pm_coordinator_log_check(c, error);
 }
 

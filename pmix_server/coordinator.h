@@ -136,6 +136,12 @@ void pm_coordinator_log_done(struct coordinator *c);
 void pm_output_await(struct coordinator *c, uint32_t lost);
 void pm_output_done(struct coordinator *c);
 
+// coordinator_fence.c
+// Before anything starts: can a program that is required be run here? 0, or -EINVAL with a sentence (PM_ERROR_CAP).
+int pm_fence_check(const struct coordinator *c, char *error);
+// Runs it for `node`; answered by PM_EVENT_FENCED_OFF.
+void pm_fence_off(struct coordinator *c, uint32_t node, enum pm_cause cause);
+
 // coordinator_losses.c
 // A record of the core on its way to the log.
 void pm_losses_note(struct coordinator *c, const struct pm_log *record);

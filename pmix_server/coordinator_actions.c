@@ -61,6 +61,8 @@ static void do_end_step(struct pm_action *a, void *arg)
 
 static void do_await_output(struct pm_action *a, void *arg) { pm_output_await(arg, a->count); }
 
+static void do_fence_off(struct pm_action *a, void *arg) { pm_fence_off(arg, a->node, a->cause); }
+
 static void do_ask(struct pm_action *a, void *arg) { pm_job_ask(arg); }
 
 static void do_exit(struct pm_action *a, void *arg) { pm_coordinator_finish(arg, a->status); }
@@ -69,6 +71,6 @@ const pm_action_f pm_coordinator_handlers[PM_ACTION_MAX] = {
     [PM_ACTION_DIAL] = do_dial,   [PM_ACTION_SEND] = do_send,
     [PM_ACTION_CLOSE] = do_close, [PM_ACTION_SAY] = do_say,
     [PM_ACTION_LOG] = do_log,     [PM_ACTION_END_STEP] = do_end_step,
-    [PM_ACTION_AWAIT_OUTPUT] = do_await_output,
+    [PM_ACTION_AWAIT_OUTPUT] = do_await_output, [PM_ACTION_FENCE_OFF] = do_fence_off,
     [PM_ACTION_ASK_JOB_STATE] = do_ask, [PM_ACTION_EXIT] = do_exit,
 };

@@ -99,6 +99,7 @@ enum pm_event_type {
                          // it was not passed on to srun, so nobody has told the ranks
     PM_EVENT_SRUN_EXITED,  // wait_status
     PM_EVENT_JOB_STATE,  // job_state: answer to PM_ACTION_ASK_JOB_STATE
+    PM_EVENT_FENCED_OFF,   // node, flag_failed, text (how long it took, or "ended with exit code 3"): answer to PM_ACTION_FENCE_OFF
     PM_EVENT_OUTPUT_READ,  // srun has passed on what live nodes wrote: answer to PM_ACTION_AWAIT_OUTPUT, may never come
     PM_EVENT_MAX,
 };
@@ -176,6 +177,7 @@ enum pm_action_type {
     PM_ACTION_SAY,             // text, node (PM_NODE_COORDINATOR: ourselves): one line on srun's stderr; `verbose` only with --pm-verbose
     PM_ACTION_LOG,             // log: one record for --pm-log
     PM_ACTION_END_STEP,        // signal: end the srun child (SIGTERM first, SIGKILL after timeout_ms)
+    PM_ACTION_FENCE_OFF,       // node, cause: run the site's fence program; always answered by FENCED_OFF
     PM_ACTION_AWAIT_OUTPUT,    // count (nodes that srun waits for in vain): answered by OUTPUT_READ
     PM_ACTION_ASK_JOB_STATE,   // answered by JOB_STATE
     PM_ACTION_EXIT,            // status: the step's verdict; nothing follows

@@ -102,6 +102,7 @@ struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s)
     pm_report_done(&s->seen);
     pm_set_done(&s->bad_servers);
     pm_set_done(&s->condemned);
+    pm_set_done(&s->fencing);
     pm_set_done(&s->deciding);
     pm_set_done(&s->movers);
     pm_places_done(&s->places);
@@ -126,7 +127,7 @@ static void clone_unshare(struct pm_supervisor *c)
 {
     c->wanted = (struct pm_wanted){0};
     c->seen = (struct pm_report){0};
-    c->bad_servers = c->condemned = c->deciding = c->movers = (struct pm_set){0};
+    c->bad_servers = c->condemned = c->deciding = c->movers = c->fencing = (struct pm_set){0};
     c->places = (struct pm_places){0};
     c->loss_ns = NULL;
     c->map_frame = NULL;
@@ -153,6 +154,7 @@ struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s)
               pm_wanted_copy(&c->wanted, &s->wanted) == 0 &&
               pm_report_copy(&c->seen, &s->seen) == 0 &&
               pm_set_copy(&c->condemned, &s->condemned) == 0 &&
+              pm_set_copy(&c->fencing, &s->fencing) == 0 &&
               pm_set_copy(&c->deciding, &s->deciding) == 0 &&
               pm_set_copy(&c->bad_servers, &s->bad_servers) == 0;
     return ok ? c : pm_supervisor_free(c);
@@ -410,6 +412,9 @@ void pm_supervisor_event(struct pm_core *core, const struct pm_event *event)
         s->srun_exited = true;
         s->srun_status = event->wait_status;
         break;
+    case PM_EVENT_FENCED_OFF:
+        pm_supervisor_fenced_off(core, event);
+        break;
     case PM_EVENT_OUTPUT_READ:
         pm_supervisor_output_read(core);
         break;
@@ -457,6 +462,7 @@ void pm_supervisor_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cau
     if (silent_ms)
         (void)snprintf(failure.text, sizeof(failure.text), "nothing was heard of it for %s",
                        pm_duration_format(silent_ms, time, sizeof(time)));
+    pm_supervisor_fence_off(core, node, cause);
     if (!pm_supervisor_knows(core, &failure))
         pm_supervisor_failure(core, &failure, 0);
     pm_supervisor_settle(core);

@@ -114,6 +114,7 @@ struct pm_supervisor {
     struct pm_failure cause;    // first failure of it
     struct pm_set
         condemned; // nodes that have to be declared dead when the step of the core is over
+    struct pm_set fencing; // lost nodes that the site's fence program runs for
     struct pm_set bad_servers; // nodes whose server failure of this epoch is known
     struct pm_pending *pending;
     uint32_t n_pending;
@@ -218,6 +219,13 @@ void pm_supervisor_again_forget(struct pm_core *core);
 void pm_supervisor_again_heard(struct pm_core *core);
 uint64_t pm_supervisor_again_deadline_ns(const struct pm_supervisor *s);
 void pm_supervisor_again_due(struct pm_core *core);
+
+// --- supervisor_fence_off.c ----------------------------------------------------------------------
+// A node is declared lost: the site's program is asked for, if there is one and the node has ranks.
+void pm_supervisor_fence_off(struct pm_core *core, uint32_t node, enum pm_cause cause);
+void pm_supervisor_fenced_off(struct pm_core *core, const struct pm_event *event);
+// How much longer a state may take for the programs that are waited for, ms.
+uint64_t pm_supervisor_fence_off_ms(const struct pm_core *core);
 
 // --- supervisor_stop.c -------------------------------------------------------------------------
 void pm_supervisor_enter_finishing(struct pm_core *core, enum pm_state from);

@@ -261,7 +261,7 @@ static uint64_t place_bound_ms(const struct pm_core *core)
 {
     const struct pm_options *o = core->config.options;
     return core->supervisor->backoff_ms + PM_PORT_WAIT_MS + 2 * o->node_timeout_ms +
-           o->orphan_timeout_ms;
+           o->orphan_timeout_ms + pm_supervisor_fence_off_ms(core);
 }
 
 static void enter_placing(struct pm_core *core, enum pm_state from)
@@ -286,6 +286,8 @@ void pm_supervisor_more_time(struct pm_core *core)
 static enum pm_input placing(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
+    if (!pm_set_empty(&s->fencing))
+        return PM_IN_NONE;
     enum pm_input input = pm_supervisor_rehouse(core);
     if (input != PM_IN_NONE || pm_supervisor_homeless(core, UINT32_MAX))
         return input;

@@ -20,7 +20,7 @@
 static uint64_t stop_bound_ms(const struct pm_core *core)
 {
     const struct pm_options *o = core->config.options;
-    return o->grace_ms + PM_REAP_MS + o->node_timeout_ms;
+    return o->grace_ms + PM_REAP_MS + o->node_timeout_ms + pm_supervisor_fence_off_ms(core);
 }
 
 // srun never hears of the end of tasks whose slurmstepd or node is lost.
@@ -92,7 +92,7 @@ bool pm_supervisor_quiet(struct pm_core *core)
     if (s->end != PM_END_WAIT && s->end != PM_END_KILL)
         return false;
     enum pm_mark mark = s->wanted.phase == PM_PHASE_DRAIN ? PM_MARK_ENDED : PM_MARK_HALTED;
-    return pm_supervisor_all_in(core, &s->seen.marks[mark]);
+    return pm_set_empty(&s->fencing) && pm_supervisor_all_in(core, &s->seen.marks[mark]);
 }
 
 void pm_supervisor_enter_finishing(struct pm_core *core, enum pm_state from)
@@ -134,9 +134,10 @@ void pm_supervisor_enter_stopping(struct pm_core *core, enum pm_state from)
         s->wanted.end_status = PM_EXIT_CANNOT_SUPERVISE << 8;
         s->step_is_foreign |= s->user_stop;
     }
-    if (from == PM_STATE_FORMING || from == PM_STATE_PLACING) {
+    bool none_runs = from == PM_STATE_FORMING || from == PM_STATE_PLACING;
+    if (none_runs && pm_set_empty(&s->fencing)) {
         pm_supervisor_end_next(core, PM_END_SHIMS);
-    } else if (s->user_stop && !s->ranks_untold && from != PM_STATE_HALTING) {
+    } else if (s->user_stop && !s->ranks_untold && from != PM_STATE_HALTING && !none_runs) {
         wait_for_ranks(core, PM_PHASE_DRAIN, PM_USER_STOP_MS + core->config.options->grace_ms);
     } else {
         pm_collective_epoch_over(core, s->wanted.epoch);

@@ -83,7 +83,8 @@ static bool loss_counts(const struct sim *s)
 {
     const struct pm_options *o = &s->p.options;
     uint64_t n = pm_set_count(&s->outcome->nodes_lost);
-    return s->outcome->lost && (n > o->spares || n > o->max_node_losses || !s->check->world_started);
+    return s->outcome->lost && (n > o->spares || n > o->max_node_losses || !s->check->world_started ||
+                                s->outcome->unfenced);
 }
 
 // Every rank ended with 0 in the last epoch, by itself.

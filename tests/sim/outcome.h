@@ -16,6 +16,7 @@ struct sim_outcome {
     bool user;           // the user, or Slurm, stops the step
     bool slurm_killed;   // slurmstepd killed the step somewhere
     int32_t user_signal;
+    bool unfenced;       // a lost node could not be fenced off, and the site requires it
     bool orphan;         // an agent has given up for the orphan timeout
 };
 

@@ -77,6 +77,16 @@ static uint32_t draw_piece(uint64_t seed)
 // The same: with this one the seeds of `regressions` have none.
 #define SPARES_STREAM 5592
 
+// The site's fence program, in a quarter of the worlds with spares. Not drawn, so that the others keep their numbers.
+static void give_fence(struct sim_params *p)
+{
+    if (p->options.spares == 0 || p->seed % 4 != 1)
+        return;
+    strcpy(p->options.fence, "/site/fence");
+    p->options.fence_timeout_ms = 5000;
+    p->options.fence_required = p->seed % 8 == 5;
+}
+
 // Nodes that wait come on top, and now and then so many are lost that they are used up.
 static void draw_spares(struct sim_params *p)
 {
@@ -155,6 +165,7 @@ void sim_params_of_seed(struct sim_params *p, uint64_t seed)
     // Mostly the world still lives when the last fault strikes.
     p->life_ms = p->chaos_ms * ONE_OF(&r, 2, 8, 8, 16) / 8;
     draw_spares(p);
+    give_fence(p);
     p->fence_timeout_ms = sim_rng_one_in(&r, 3) ? (uint32_t)(2 * p->life_ms + 30000) : 0;
 }
 

@@ -308,8 +308,8 @@ static const char *const action_names[PM_ACTION_MAX] = {
     "start-rank", "signal-rank",  "kill-rank",   "pause",      "resume",
     "set-lease",  "notify",       "drop-server", "fence-done", "modex-done",
     "fetch",      "fetch-cancel", "end-shim",    "end-agent",  "die",
-    "node-log",   "say",          "log",         "end-step",   "await-output",
-    "ask-job-state", "exit",
+    "node-log",   "say",          "log",         "end-step",   "fence-off",
+    "await-output", "ask-job-state", "exit",
 };
 
 static void trace(struct harness *h, uint32_t slot, const struct pm_action *a)

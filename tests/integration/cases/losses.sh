@@ -199,6 +199,63 @@ test_a_program_that_is_not_there_is_said() {
     assert_err "^pm-supervise: on-node-loss for $lost could not be run \\(exit code 127\\)\$"
 }
 
+# --- fencing ----------------------------------------------------------------------------------------
+
+# fenced_by PROGRAM [NAME=VALUE...]: the site's fence program, a shell script in the case's folder.
+fenced_by() {
+    printf '#!/bin/sh\ncd "$(dirname "$0")"\n%s\n' "$1" >program && chmod 755 program
+    with_site_defaults "fence=$case_dir/program" "${@:2}"
+}
+with_a_spare() {
+    mkdir -p nodes && chmod 1777 nodes
+    timeout 40 "$dc" --dir "$pm_cluster" run srun "${log_options[@]}" --pm-supervise --pm-spares=1 --pm-node-timeout=2s -N3 \
+        --ntasks-per-node=2 sh -c 'echo up; [ $PM_EPOCH = 1 ] || sleep 100' >out 2>err </dev/null &
+    step_pid=$! step_began=$SECONDS
+    wait_until 20 "4 ranks" sh -c "[ \$(grep -c '^up' '$case_dir/out') = 4 ]"
+    wait_running
+    lost=$(rank_host 3) skip_clean=$lost
+    cluster kill-node "$lost"
+    wait_step
+}
+readonly boottime='/usr/bin/python3 -c "import time; print(time.clock_gettime(time.CLOCK_BOOTTIME))"'
+test_ranks_start_elsewhere_when_their_node_is_fenced_off() {
+    fenced_by "echo \"\$@\" >args; sleep 1; $boottime >done"
+    with_a_spare
+    assert_status 0
+    assert_err "^pm-supervise: $lost is fenced off \\(1(\.[0-9])? s\\)\$"
+    grep -qxE "$lost node-lost [0-9]+" args || fail "it was called with: $(<args)"
+    cat nodes/* | jq -se --argjson done "$(<done)" '[.[] | select(.kind == "start" and .epoch == 1) | .t_ns / 1e9] | length == 4 and min > $done' >/dev/null ||
+        fail "a rank was started before the node was fenced off"
+    assert_log '.kind == "fenced-off"'
+    assert_err "^pm-supervise: lost in epoch 0: $lost .*; [0-9.]+ s until epoch 1 ran\$"
+}
+test_a_fence_that_fails_is_said_and_the_step_goes_on() {
+    fenced_by 'exit 3'
+    with_a_spare
+    assert_status 0
+    assert_err "^pm-supervise: $lost could not be fenced off: fence ended with exit code 3; going on\$"
+}
+test_a_fence_that_is_required_and_takes_too_long_stops_the_step() {
+    fenced_by 'exec sleep 100' fence-required fence-timeout=1s
+    with_a_spare
+    assert_status 1
+    assert_err "^pm-supervise: $lost could not be fenced off: fence took longer than 1 s and was killed; stopping, as this site has set fence-required\$"
+    assert_out_count 4 '^up'  # nobody started elsewhere
+    assert_log '.kind == "fence-off-failed"'
+}
+test_a_fence_that_is_required_is_looked_for_before_anything_starts() {
+    with_site_defaults "fence=$case_dir/none" fence-required
+    run srun --pm-supervise -N1 true
+    assert_status 125
+    assert_err "^pm-supervise: plugstack.conf: fence=.*/none, which this site requires, cannot be run on this host: No such file or directory\$"
+}
+test_a_step_ends_after_its_lost_node_is_fenced_off() {
+    fenced_by "sleep 3; $boottime >done"
+    ends off
+    [[ -e done ]] || fail "the step did not wait"
+    assert_err "^pm-supervise: $lost is fenced off \\(3(\.[0-9])? s\\)\$"
+}
+
 # --- what Slurm itself would do ------------------------------------------------------------------------------
 
 readonly at_submission='^pm-supervise: without --no-kill Slurm ends or requeues the job' at_start='^pm-supervise: job [0-9]+ does not seem to be submitted with --no-kill'
