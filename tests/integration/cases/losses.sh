@@ -113,6 +113,22 @@ test_output_that_nobody_reads_does_not_hold_the_step() {
     kill "$reader"
 }
 
+# srun makes a terminal raw for --pty, and cannot undo that when it is killed.
+test_terminal_is_given_back() {
+    mkdir -p nodes && chmod 1777 nodes
+    timeout 40 "$pm_root/tests/integration/at_terminal" -- "$dc" --dir "$pm_cluster" run sh -c '"$@"; stty -a' sh \
+        srun "${log_options[@]}" --pm-supervise --pm-node-timeout=2s --pty -N3 -n6 sh -c 'echo up; sleep 100' >out 2>err </dev/null &
+    step_pid=$! step_began=$SECONDS
+    wait_running
+    wait_until 10 "rank 5" sh -c "cat '$case_dir'/nodes/* | grep -q '\"rank\":5'"
+    lost=$(rank_host 5) skip_clean=$lost
+    cluster kill-node "$lost"
+    wait_step
+    ended_soon_after_the_verdict
+    assert_out '[ ;]icanon'
+    assert_out '[ ;]echo '
+}
+
 # --- who else is told -----------------------------------------------------------------------------------
 
 # The login host's /dev with a /dev/log behind which somebody listens, for one command.
