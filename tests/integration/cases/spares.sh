@@ -59,9 +59,10 @@ test_power_off_of_the_first_node_moves_rank_0() {
 
 test_a_lost_spare_restarts_nothing() {
     skip_clean=node4 skip_drain=yes
-    spares --pm-spares=1 -N4 --ntasks-per-node=2 "$programs/fault" --run 8000
+    spares --pm-spares=1 -N4 --ntasks-per-node=2 "$programs/fault" --run 10000
     wait_until 15 "6 ranks" ranks_started '' 6
     wait_running
+    wait_until 8 "a server on the spare" sh -c "'$dc' --dir '$pm_cluster' exec node4 ps -eo comm= | grep -qx pm-pmix-server"
     cluster kill-node node4
     wait_err 'node4 is lost \(node-lost\): nothing was heard of it for [0-9.]+ s; going on: it waited as a spare, 0 are left$'
     wait_step
