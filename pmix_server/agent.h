@@ -180,9 +180,11 @@ void pm_shims_refuse(struct agent *a);
 void pm_shims_set_lease(struct agent *a, uint64_t end_ns, uint32_t epoch);
 void pm_shims_drain(struct agent *a);
 
-// --- agent_tree.c: a rank whose shim is gone ------------------------------------------------------------
+// --- agent_tree.c: a rank whose shim is gone, or does not obey ------------------------------------------------------------
 // SIGKILLs the rank and whatever carries its step, rank and incarnation in its environment.
 void pm_tree_kill(const struct shim *s);
+// Signals the rank's own process, if there is one.
+void pm_tree_signal(const struct shim *s, int signal);
 uint64_t pm_tree_start_time(uint32_t pid);  // 0: no such process
 
 // --- agent_server.c ---------------------------------------------------------------------------------------

@@ -190,9 +190,17 @@ static void to_all(struct agent *ag, enum pm_shim_msg type)
         pm_shim_send_type(&ag->shims[i], type);
 }
 
-static void do_pause(struct pm_action *a, void *arg) { to_all(arg, PM_SHIM_PAUSE); }
+// A shim that is stopped itself does not hear it, and its rank may soon be started elsewhere.
+static void stand(struct agent *ag, enum pm_shim_msg type, int signal)
+{
+    for (uint32_t i = 0; i < ag->config.n_local; i++)
+        pm_tree_signal(&ag->shims[i], signal);
+    to_all(ag, type);
+}
 
-static void do_resume(struct pm_action *a, void *arg) { to_all(arg, PM_SHIM_RESUME); }
+static void do_pause(struct pm_action *a, void *arg) { stand(arg, PM_SHIM_PAUSE, SIGSTOP); }
+
+static void do_resume(struct pm_action *a, void *arg) { stand(arg, PM_SHIM_RESUME, SIGCONT); }
 
 static void do_lease(struct pm_action *a, void *arg)
 {

@@ -89,12 +89,17 @@ static unsigned kill_pass(const struct shim *s, char *env)
     return killed;
 }
 
+void pm_tree_signal(const struct shim *s, int signal)
+{
+    if (s->rank_pid && pm_tree_start_time(s->rank_pid) == s->rank_start)
+        kill((pid_t)s->rank_pid, signal);
+}
+
 void pm_tree_kill(const struct shim *s)
 {
     if (!s->rank_pid)
         return;
-    if (pm_tree_start_time(s->rank_pid) == s->rank_start)
-        kill((pid_t)s->rank_pid, SIGKILL);
+    pm_tree_signal(s, SIGKILL);
     PM_CLEANUP_FREE char *env = malloc(ENVIRON_MAX);
     for (int i = 0; env && i < PASSES; i++) {
         if (!kill_pass(s, env))

@@ -133,7 +133,8 @@ void sim_check_decisions(struct sim *s)
         const struct sim_life *life = &c->lives[i - 1];
         uint64_t since_ns = life->ended_ns > c->troubled_ns ? life->ended_ns : c->troubled_ns;
         bool left = life->ended && life->status == 0; // without finalize: may be nothing
-        if (!life->ended || life->decided || left || !sim_life_failed(life) ||
+        bool untold = s->hosts[life->node].off || !s->procs[life->node].core; // the node's loss is decided instead
+        if (!life->ended || life->decided || untold || left || !sim_life_failed(life) ||
             s->now_ns - since_ns <= bound_ns(s))
             continue;
         sim_violate(s, "3: rank %u of epoch %u failed %llu ms ago and nothing was decided",

@@ -19,6 +19,11 @@ test_world_of_a_step_with_spares_is_the_other_nodes() {
     assert_out_count 6 '^[0-5]/6 [0-5]/6 [0-2]/3 node\[1-3\] 2\(x3\) '
     assert_out '^3/6 3/6 1/3 node\[1-3\] 2\(x3\) 2,3 1 1 node2$'
     [[ ! -s err ]] || fail "something was said: $(<err)"
+    # Of a cyclic step the world is cyclic, too.
+    run srun --pm-supervise --pm-spares=2 -N4 --ntasks-per-node=2 -m cyclic sh -c 'echo "$RANK on $(hostname) of $SLURM_STEP_NODELIST: $SLURM_GTIDS"'
+    assert_status 0
+    assert_out_count 4 ' of node\[1-2\]: '
+    assert_out '^2 on node1 of node\[1-2\]: 0,2$'
 }
 
 # The main promise: a real MPI program loses a node, and finishes on the spare with the right result.
@@ -59,9 +64,10 @@ test_power_off_of_the_first_node_moves_rank_0() {
 
 test_a_lost_spare_restarts_nothing() {
     skip_clean=node4 skip_drain=yes
-    spares --pm-spares=1 -N4 --ntasks-per-node=2 "$programs/fault" --run 8000
+    spares --pm-spares=1 -N4 --ntasks-per-node=2 "$programs/fault" --run 10000
     wait_until 15 "6 ranks" ranks_started '' 6
     wait_running
+    wait_until 8 "a server on the spare" sh -c "'$dc' --dir '$pm_cluster' exec node4 ps -eo comm= | grep -qx pm-pmix-server"
     cluster kill-node node4
     wait_err 'node4 is lost \(node-lost\): nothing was heard of it for [0-9.]+ s; going on: it waited as a spare, 0 are left$'
     wait_step
@@ -69,6 +75,41 @@ test_a_lost_spare_restarts_nothing() {
     assert_out_count 6 '^fault: start'
     assert_log_count 0 '.kind == "decision" and .action != "ignore"'
     back node4
+}
+
+test_two_nodes_powered_off_at_once_are_one_restart() {
+    skip_clean='node1 node2' skip_drain=yes
+    spares --pm-spares=2 -N4 --ntasks-per-node=2 "$programs/fault" --run 8000
+    wait_until 15 "4 ranks" ranks_started '' 4
+    wait_running
+    cluster kill-node node1
+    cluster kill-node node2
+    wait_step
+    assert_status 0
+    assert_err '^pm-supervise: 2 nodes lost \(node1, node2\): their ranks move to node3, node4 \(0 spares left\)$'
+    assert_log_count 1 '.kind == "decision" and .action != "ignore"'
+    assert_log '.kind == "exit" and .epoch == 1'
+    assert_out_count 8 '^fault: start'
+    back node1
+    back node2
+}
+
+# It was given up while it ran: what comes back is refused, and its ranks die.
+test_a_cut_node_that_returns_has_no_rank_left() {
+    skip_drain=yes
+    spares --pm-spares=1 -N4 --ntasks-per-node=2 "$programs/fault" --run 9000
+    wait_until 15 "6 ranks" ranks_started '' 6
+    wait_running
+    cluster cut node2
+    wait_err 'node2 is lost \(node-lost\).*move to spare node4'
+    wait_err 'epoch 1 running'
+    cluster exec node2 ps -eo stat=,comm= | awk '$2 == "fault" && $1 !~ /^T/' >awake
+    [[ ! -s awake ]] || fail "ranks of node2 run without a lease: $(<awake)"
+    cluster heal node2
+    wait_until 5 "ranks of node2 to die" sh -c "[ -z \"\$('$dc' --dir '$pm_cluster' exec node2 ps -eo comm= | grep -x fault)\" ]"
+    wait_step
+    assert_status 0
+    assert_out_count 12 '^fault: start'
 }
 
 test_an_agent_that_is_lost_takes_its_node_out() {
