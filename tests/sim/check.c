@@ -20,6 +20,7 @@ struct sim_check *sim_check_new(struct sim *s)
 void sim_check_free(struct sim_check *c)
 {
     pm_set_done(&c->deciding);
+    pm_set_done(&c->fencing);
     pm_set_done(&c->on_their_way);
     for (uint32_t i = 0; i < c->n; i++) {
         pm_set_done(&c->watch[i].dead);
@@ -194,6 +195,9 @@ static void check_start(struct sim *s, uint32_t node, const struct pm_action *a)
     if (a->epoch < seen)
         sim_violate(s, "1: node %u starts rank %u of epoch %u when it has seen epoch %u", node,
                     a->rank, a->epoch, seen);
+    if (!pm_set_empty(&s->check->fencing) && a->epoch > s->check->fencing_epoch)
+        sim_violate(s, "2: node %u starts rank %u of epoch %u while node %u is being fenced off", node, a->rank,
+                    a->epoch, pm_set_next(&s->check->fencing, 0));
 }
 
 static void check_state(struct sim *s, const char *to)
@@ -215,6 +219,16 @@ static void check_log(struct sim *s, const struct pm_log *log)
         sim_check_lost(s, log);
     else if (!strcmp(log->kind, "state") && log->to)
         check_state(s, log->to);
+}
+
+// What the site's program is for: until it has ended no rank starts elsewhere.
+void sim_check_fencing(struct sim *s, uint32_t node, bool begins)
+{
+    struct sim_check *c = s->check;
+    int rc = begins ? pm_set_add(&c->fencing, node) : pm_set_remove(&c->fencing, node);
+    SIM_ASSERT(rc >= 0);
+    if (begins)
+        c->fencing_epoch = pm_core_epoch(s->procs[s->p.nnodes].core);
 }
 
 void sim_check_action(struct sim *s, uint32_t slot, const struct pm_action *a)

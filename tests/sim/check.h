@@ -61,6 +61,8 @@ struct sim_check {
     uint64_t rank_decision_ns; // on the coordinator's clock
     uint64_t world_decided_ns; // 0: no restart is under way
     uint32_t last_world_epoch; // that was decided to end, SIM_NONE: none
+    struct pm_set fencing;     // nodes that the site's program is at
+    uint32_t fencing_epoch;    // of the coordinator, when it asked for the last of them
     bool job_suspended;
     uint64_t next_full;
     uint32_t n_troubled;  // slots that are disturbed now
@@ -92,6 +94,7 @@ void sim_check_shim_killed(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_shim_paused(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_host_off(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_host_suspended(struct sim *s, uint32_t node);
+void sim_check_fencing(struct sim *s, uint32_t node, bool begins);
 // Something that a node is not to blame for begins or ends: paused, cut, slow.
 void sim_check_disturbed(struct sim *s, uint32_t slot, bool begins);
 void sim_check_cut(struct sim *s, uint32_t from, uint32_t to, bool is_cut);

@@ -21,6 +21,7 @@ static void launched(struct sim *s)
 // The site's program succeeds four times of five. Drawn as in await_output().
 static void fenced_off(struct sim *s, uint32_t node)
 {
+    sim_check_fencing(s, node, false);
     bool failed = (s->now_ns / 1000 + node) % 5 == 0;
     if (failed && s->p.options.fence_required)
         s->outcome->unfenced = true;
@@ -78,6 +79,7 @@ void sim_coord_act(struct sim *s, struct pm_action *a)
         await_output(s);
         break;
     case PM_ACTION_FENCE_OFF:
+        sim_check_fencing(s, a->node, true);
         sim_push(s, s->now_ns + s->now_ns / 1000 % 3000 * SIM_MS, SIM_EVENT_COORD, DUE_FENCED_OFF + a->node, 0, 0);
         break;
     case PM_ACTION_ASK_JOB_STATE:

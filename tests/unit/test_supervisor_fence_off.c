@@ -83,6 +83,18 @@ Test(supervisor_fence_off, a_spare_does_no_harm)
     cr_assert_eq(asked(), 0);
 }
 
+Test(supervisor_fence_off, a_node_that_never_had_ranks_does_no_harm)
+{
+    stand_options(&options);
+    options.spares = 1;
+    strcpy(options.fence, "/site/fence");
+    stand_coordinator(4, 2, &options);
+    stand_join(0, 2);
+    node_dies(1);
+    expect_state(PM_STATE_FORMING);
+    cr_assert_eq(asked(), 0);
+}
+
 Test(supervisor_fence_off, ranks_move_when_their_node_is_fenced_off)
 {
     placing();
