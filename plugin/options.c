@@ -14,7 +14,7 @@
 #include "plugin/plugin.h"
 #include "pm_config.h"
 
-#define MAX_OPTIONS 32
+#define MAX_OPTIONS 48
 #define NAME_CAP (SPANK_OPTION_MAXLEN + 1)
 #define SOURCE_CAP (NAME_CAP + 32)
 #define USAGE_CAP 256
@@ -28,6 +28,35 @@ static struct {
 } entries[MAX_OPTIONS];
 
 static bool is_inert;
+static struct {
+    int n;
+    char **args;  // of plugstack.conf: Slurm keeps them as long as the plugin
+} site;
+
+// Is the value that `text` has set within what the site allows? 0, or -EINVAL with a sentence.
+static int check_bounds(const struct pm_options *o, const char *source, const char *name,
+                        const char *text, char *error)
+{
+    struct pm_bound b;
+    char limit[PM_ERROR_CAP / 2];
+    for (int i = 0; i < site.n; i++) {
+        if (!pm_bound_is(site.args[i]) || pm_bound_parse(&b, site.args[i], error) < 0 ||
+            strcmp(b.spec->name, name) != 0 || pm_bound_allows(&b, o, text))
+            continue;
+        snprintf(error, PM_ERROR_CAP, "%.64s=%.64s: %s", source, text ? text : "",
+                 pm_bound_sentence(&b, limit, sizeof limit));
+        return -EINVAL;
+    }
+    return 0;
+}
+
+// One option as a user has said it.
+static int set_from_user(struct pm_options *o, const char *source, const char *name,
+                         const char *text, char *error)
+{
+    int rc = pm_options_set(o, source, name, text, error);
+    return rc < 0 ? rc : check_bounds(o, source, name, text, error);
+}
 
 // Slurm's callback. `val` is the row of the table.
 static int take_option(int val, const char *text, int remote)
@@ -42,7 +71,7 @@ static int take_option(int val, const char *text, int remote)
         text = NULL;
     snprintf(source, sizeof source, "--pm-%s", spec->name);
     pm_options_default(&scratch);
-    if (pm_options_set(&scratch, source, spec->name, text, error) < 0) {
+    if (set_from_user(&scratch, source, spec->name, text, error) < 0) {
         if (spank_context() == S_CTX_LOCAL)
             pm_srun_refuse(error);
         slurm_spank_log("pm-supervise: %s", error);
@@ -68,8 +97,12 @@ static const char *default_of(const struct pm_option_spec *spec, int ac, char **
 int pm_plugin_options_register(spank_t spank, bool inert, int ac, char **av)
 {
     is_inert = inert;
+    site.n = ac;
+    site.args = av;
     for (int i = 0; i < MAX_OPTIONS && pm_option_specs[i].name; i++) {
         const struct pm_option_spec *spec = &pm_option_specs[i];
+        if (spec->site)
+            continue;
         snprintf(entries[i].name, NAME_CAP, "pm-%s", spec->name);
         const char *text = default_of(spec, ac, av);
         snprintf(entries[i].usage, USAGE_CAP, "%s%s%s%s", spec->help, *text ? " (default " : "",
@@ -100,7 +133,7 @@ static int set_from_plugstack(struct pm_options *o, const char *arg, char *error
 {
     char name[NAME_CAP], source[SOURCE_CAP];
     size_t len = strcspn(arg, "=");
-    if (strncmp(arg, "libexec=", 8) == 0)
+    if (strncmp(arg, "libexec=", 8) == 0 || pm_bound_is(arg))
         return 0;
     snprintf(name, sizeof name, "%.*s", (int)len, arg);
     snprintf(source, sizeof source, "plugstack.conf: %s", name);
@@ -112,7 +145,7 @@ static int set_from_environment(struct pm_options *o, const char *name, char *er
     char variable[SOURCE_CAP];
     variable_of(name, variable, sizeof variable);
     const char *text = getenv(variable);
-    int rc = text && *text ? pm_options_set(o, variable, name, text, error) : 0;
+    int rc = text && *text ? set_from_user(o, variable, name, text, error) : 0;
     // Who sets it wants supervision: a step must not run without it for a typing error.
     if (rc < 0 && strcmp(name, "supervise") == 0)
         o->mode = PM_MODE_WORLD;
@@ -123,7 +156,27 @@ static int set_from_command_line(struct pm_options *o, int i, char *error)
 {
     char source[SOURCE_CAP];
     snprintf(source, sizeof source, "--pm-%s", pm_option_specs[i].name);
-    return pm_options_set(o, source, pm_option_specs[i].name, entries[i].text, error);
+    return set_from_user(o, source, pm_option_specs[i].name, entries[i].text, error);
+}
+
+// What nobody has said comes within the site's bounds by itself.
+static int clamp(struct pm_options *o, char *error)
+{
+    struct pm_bound b;
+    int rc = 0;
+    for (int i = 0; i < site.n && rc == 0; i++) {
+        rc = pm_bound_is(site.args[i]) ? pm_bound_parse(&b, site.args[i], error) : 0;
+        if (rc == 0 && pm_bound_is(site.args[i]))
+            pm_bound_clamp(&b, o);
+    }
+    for (int i = 0; i < site.n && rc == 0; i++)
+        if (pm_bound_is(site.args[i]) && pm_bound_parse(&b, site.args[i], error) == 0 &&
+            !pm_bound_allows(&b, o, NULL)) {
+            snprintf(error, PM_ERROR_CAP, "plugstack.conf: %.128s contradicts its other bound",
+                     site.args[i]);
+            rc = -EINVAL;
+        }
+    return rc;
 }
 
 int pm_plugin_options_resolve(struct pm_options *ret, int ac, char **av, char *error)
@@ -137,13 +190,25 @@ int pm_plugin_options_resolve(struct pm_options *ret, int ac, char **av, char *e
         int bad = set_from_plugstack(ret, av[i], rc ? further : error);
         rc = rc ? rc : bad;
     }
+    int unclear = clamp(ret, rc ? further : error);
+    rc = rc ? rc : unclear;
     for (int i = 0; i < MAX_OPTIONS && pm_option_specs[i].name; i++) {
+        if (pm_option_specs[i].site)
+            continue;
         int bad = set_from_environment(ret, pm_option_specs[i].name, rc ? further : error);
         rc = rc ? rc : bad;
         bad = entries[i].given ? set_from_command_line(ret, i, rc ? further : error) : 0;
         rc = rc ? rc : bad;
     }
     return rc ? rc : pm_options_check(ret, error);
+}
+
+bool pm_plugin_options_given(void)
+{
+    for (int i = 0; i < MAX_OPTIONS; i++)
+        if (entries[i].given)
+            return true;
+    return false;
 }
 
 const char *pm_plugin_libexec(int ac, char **av)

@@ -21,6 +21,8 @@ int pm_plugin_options_register(spank_t spank, bool inert, int ac, char **av);
 // Command line, then SLURM_PM_*, then plugstack.conf, then the defaults. 0, or -EINVAL with a
 // sentence; in both cases ret->mode tells whether supervision was asked for.
 int pm_plugin_options_resolve(struct pm_options *ret, int ac, char **av, char *error);
+// Has an option of ours been given on the command line?
+bool pm_plugin_options_given(void);
 // The folder of our programs: libexec=DIR of plugstack.conf, else the built-in one. Borrowed.
 const char *pm_plugin_libexec(int ac, char **av);
 
@@ -39,6 +41,13 @@ int pm_srun_user_init(spank_t spank);
 
 // SrunPortRange of slurm.conf; false if it is not set or cannot be read.
 bool pm_srun_port_range(uint32_t *ret_min, uint32_t *ret_max);
+
+// no_kill.c -------------------------------------------------------------------------------------
+
+// In sbatch and salloc, when all options are known; `asked`: the user has said something about supervision.
+void pm_no_kill_at_submission(const struct pm_options *o, bool asked);
+// In srun, before it becomes the coordinator.
+void pm_no_kill_at_start(const struct pm_options *o);
 
 // stepd.c: as root ------------------------------------------------------------------------------
 

@@ -24,11 +24,23 @@ int slurm_spank_init(spank_t spank, int ac, char **av)
     }
 }
 
+// A bad default of the site is srun's to tell, in the job.
+static int submission(int ac, char **av)
+{
+    struct pm_options o;
+    char error[PM_ERROR_CAP];
+    int rc = pm_plugin_options_resolve(&o, ac, av, error);
+    pm_no_kill_at_submission(&o, rc == 0 && (o.mode != PM_MODE_OFF || pm_plugin_options_given()));
+    return 0;
+}
+
 int slurm_spank_init_post_opt(spank_t spank, int ac, char **av)
 {
     switch (spank_context()) {
     case S_CTX_LOCAL:
         return pm_srun_post_opt(ac, av);
+    case S_CTX_ALLOCATOR:
+        return submission(ac, av);
     case S_CTX_REMOTE:
         return pm_stepd_post_opt(spank, ac, av);
     default:

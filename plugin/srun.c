@@ -260,6 +260,7 @@ int pm_srun_post_opt(int ac, char **av)
                         "supervised");
         return 0;
     }
+    pm_no_kill_at_start(&o);
     export_options(&o);
     become_coordinator(&line, pm_plugin_libexec(ac, av));
 }

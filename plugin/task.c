@@ -99,6 +99,14 @@ static const char *variable(const struct task *t, const char *name)
     return value ? value : "";
 }
 
+// The switches above this node, as Slurm's topology names them: "spine.leaf.node" without the node.
+static int place_len(const struct task *t, const char *address)
+{
+    size_t len = strlen(address), node = strlen(t->node);
+    bool named = len > node + 1 && address[len - node - 1] == '.' && !strcmp(address + len - node, t->node);
+    return named ? (int)(len - node - 1) : 0;
+}
+
 // The whole environment of the agent; `option` is put before each ("--env=" for pm-shim).
 static void add_agent_env(const struct task *t, struct list *l, const char *option)
 {
@@ -118,6 +126,8 @@ static void add_agent_env(const struct task *t, struct list *l, const char *opti
     add(t, l, "%sPM_AGENT_NODENAME=%s", option, t->node);
     add(t, l, "%sPM_AGENT_LIBEXEC=%s", option, t->step->libexec);
     add(t, l, "%sPM_AGENT_UID=%u", option, (unsigned)getuid());
+    const char *address = variable(t, "SLURM_TOPOLOGY_ADDR");
+    add(t, l, "%sPM_AGENT_PLACE=%.*s", option, place_len(t, address), address);
     for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
         if (pm_env_find(t->env, kept[i]))
             add(t, l, "%s%s=%s", option, kept[i], variable(t, kept[i]));

@@ -61,6 +61,12 @@ void pm_agent_refuse(struct agent *a, const char *why)
     pm_agent_leave(a, !a->shims ? 0 : all_told ? 100 : REFUSE_MS);
 }
 
+uint32_t pm_agent_n_ranks(const struct agent *a)
+{
+    const struct pm_world *world = pm_core_world(a->core);
+    return world->map_version ? (uint32_t)pm_set_count(&world->ranks_of_node[a->config.node]) : 0;
+}
+
 static void on_core_failed(int error, void *arg)
 {
     struct agent *a = arg;
@@ -144,7 +150,7 @@ static int core_open(struct agent *a)
     struct pm_core_config config = {
         .node = c->node, .launch = c->launch, .options = &c->options, .nnodes = c->nnodes,
         .ntasks = c->ntasks, .n_local = c->n_local, .local_ranks = c->local_ranks,
-        .addresses = pm_peers_addresses(a->peers), .nodelist = c->nodelist,
+        .addresses = pm_peers_addresses(a->peers), .nodelist = c->nodelist, .place = c->place,
     };
     int r = pm_core_new(&config, pm_clock_ns(), &a->core);
     if (r < 0)
@@ -193,6 +199,7 @@ static void stop(struct agent *a)
     pm_shims_done(a);
     a->peers = pm_peers_free(a->peers);
     a->loop = pm_loop_free(a->loop);
+    pm_agent_world_done(a);
     a->core = pm_core_free(a->core);
     a->log = pm_event_log_free(a->log);
     a->signals = pm_signals_free(a->signals);

@@ -12,6 +12,7 @@
 #include <sys/queue.h>
 #include <sys/types.h>
 
+#include "pmix_server/agent_world.h"
 #include "pmix_server/core/core.h"
 #include "pmix_server/io/children.h"
 #include "pmix_server/io/event_log.h"
@@ -33,6 +34,7 @@ struct pm_agent_config {
     char *node_name;
     char *libexec;
     char *tmpdir;
+    char *place;  // switches above this node, "spine.leaf"; "": not known
     struct pm_options options;
     uint32_t launch;
     uint32_t job;
@@ -139,6 +141,8 @@ struct agent {
     struct pm_agent_legacy *legacy;
     int folder_lock;
     unsigned n_folders;
+    // agent_world.c
+    struct pm_agent_world world;
     // agent_port.c
     uint16_t last_port;
     // agent_log.c
@@ -150,6 +154,8 @@ struct agent {
 // Leaves when everything that is queued for shims is out, or after `ms`.
 void pm_agent_leave(struct agent *a, uint64_t ms);
 void pm_agent_say(struct agent *a, const char *format, ...) __attribute__((format(printf, 2, 3)));
+// How many ranks of the world are on this node now.
+uint32_t pm_agent_n_ranks(const struct agent *a);
 // This agent cannot work: shims that are there and those that come are told why, then it ends.
 void pm_agent_refuse(struct agent *a, const char *why);
 
@@ -175,9 +181,11 @@ void pm_shims_refuse(struct agent *a);
 void pm_shims_set_lease(struct agent *a, uint64_t end_ns, uint32_t epoch);
 void pm_shims_drain(struct agent *a);
 
-// --- agent_tree.c: a rank whose shim is gone ------------------------------------------------------------
+// --- agent_tree.c: a rank whose shim is gone, or does not obey ------------------------------------------------------------
 // SIGKILLs the rank and whatever carries its step, rank and incarnation in its environment.
 void pm_tree_kill(const struct shim *s);
+// Signals the rank's own process, if there is one.
+void pm_tree_signal(const struct shim *s, int signal);
 uint64_t pm_tree_start_time(uint32_t pid);  // 0: no such process
 
 // --- agent_server.c ---------------------------------------------------------------------------------------

@@ -53,21 +53,36 @@ static uint32_t node_rank_of(const struct pm_world *world, uint32_t node)
     return rank;
 }
 
+static uint32_t local_rank_of(const struct pm_world *world, uint32_t node, uint32_t rank)
+{
+    uint32_t before = 0;
+    const struct pm_set *ranks = &world->ranks_of_node[node];
+    for (uint32_t i = 0; i < ranks->n && ranks->spans[i].first < rank; i++)
+        before += (ranks->spans[i].last < rank ? ranks->spans[i].last + 1 : rank) - ranks->spans[i].first;
+    return before;
+}
+
 static void write_start(struct agent *ag, const struct pm_action *a, const struct server *server,
                         struct pm_writer *w)
 {
     const struct pm_agent_config *c = &ag->config;
     const struct pm_world *world = pm_core_world(ag->core);
+    const struct pm_agent_world *seen = pm_agent_world(ag);
+    struct pm_rank_slurm slurm = {0};
     char host[256];
     if (pm_hostlist_nth(c->nodelist, a->host, host, sizeof(host)) < 0)
         snprintf(host, sizeof(host), "localhost");
     struct pm_rank_env env = {
         .job = c->job, .step = c->step, .epoch = a->epoch, .incarnation = a->incarnation,
-        .rank = a->rank, .nranks = world->nranks, .local_rank = a->local,
-        .local_size = c->n_local, .node_rank = node_rank_of(world, c->node),
+        .rank = a->rank, .nranks = world->nranks, .local_rank = local_rank_of(world, c->node, a->rank),
+        .local_size = pm_agent_n_ranks(ag), .node_rank = seen ? seen->own : node_rank_of(world, c->node),
         .max_restarts = c->options.max_restarts, .master_host = host, .master_port = a->port,
         .cause = a->cause ? pm_cause_name(a->cause) : "", .restart_rank = a->peer_rank,
     };
+    if (seen) {
+        slurm = (struct pm_rank_slurm){seen->n, seen->nodelist, seen->tasks_per_node, seen->gtids};
+        env.slurm = &slurm;
+    }
     env.server_env = pm_server_env(server, a->local, &env.n_server_env);
     pm_write_u32(w, a->epoch);
     pm_write_u32(w, a->incarnation);
@@ -175,9 +190,17 @@ static void to_all(struct agent *ag, enum pm_shim_msg type)
         pm_shim_send_type(&ag->shims[i], type);
 }
 
-static void do_pause(struct pm_action *a, void *arg) { to_all(arg, PM_SHIM_PAUSE); }
+// A shim that is stopped itself does not hear it, and its rank may soon be started elsewhere.
+static void stand(struct agent *ag, enum pm_shim_msg type, int signal)
+{
+    for (uint32_t i = 0; i < ag->config.n_local; i++)
+        pm_tree_signal(&ag->shims[i], signal);
+    to_all(ag, type);
+}
 
-static void do_resume(struct pm_action *a, void *arg) { to_all(arg, PM_SHIM_RESUME); }
+static void do_pause(struct pm_action *a, void *arg) { stand(arg, PM_SHIM_PAUSE, SIGSTOP); }
+
+static void do_resume(struct pm_action *a, void *arg) { stand(arg, PM_SHIM_RESUME, SIGCONT); }
 
 static void do_lease(struct pm_action *a, void *arg)
 {

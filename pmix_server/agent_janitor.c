@@ -14,25 +14,14 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "pmix_server/agent.h"
+#include "pmix_server/io/util.h"
 
 #define FIRST_FD 3
 #define EXIT_BROKEN 125
-
-static void close_others(int first)
-{
-#ifdef SYS_close_range
-    if (syscall(SYS_close_range, first, ~0u, 0) == 0)
-        return;
-#endif
-    long limit = sysconf(_SC_OPEN_MAX);
-    for (int fd = first; fd < (limit > 0 ? limit : 1024); fd++)
-        close(fd);
-}
 
 // Until the agent and every server that outlived it for a moment are reaped. Returns the agent's status.
 static int await(pid_t agent)
@@ -58,7 +47,7 @@ static void clean(const struct pm_agent_legacy *legacy)
 
 __attribute__((noreturn)) static void be_janitor(pid_t agent, const struct pm_agent_legacy *legacy)
 {
-    close_others(FIRST_FD);  // the listener must not outlive the agent
+    pm_fd_close_from(FIRST_FD);  // the listener must not outlive the agent
     prctl(PR_SET_NAME, "pm-janitor");
     int status = await(agent);
     clean(legacy);

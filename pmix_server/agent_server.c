@@ -3,11 +3,7 @@
 // The pm-pmix-server processes of this node: one per epoch, one more on standby for the next.
 //
 // A server is started, given a namespace, watched, and killed; never finalized and never waited for.
-// The standby one is started when the node has nothing better to do, at the lowest priority if that can
-// be undone: after the first fence that all local ranks can have been in, since ranks of other nodes may
-// still be on their way to it; else a second after they have connected, or two after their start.
-// It is given its namespace as well: epochs are numbered and the world is fixed, so a restart finds
-// it ready.
+// When the standby one is started says agent_server_standby.c.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -22,10 +18,6 @@
 #include "pmix_server/io/util.h"
 
 #define START_MS 30000       // exec to READY, or to INITED on standby
-#define STANDBY_MS 2000
-#define CONNECTED_MS 1000    // after the last local rank has connected
-#define FENCED_MS 100        // and a fence has ended: first its ranks go on
-#define STANDBY_TRIES 3
 #define WATCH_MIN_MS 2000
 #define PROVE_MS 1000  // promotion to PONG
 #define BURY_MS 250    // from the end of its epoch to its own: first the ranks of the next one start
@@ -51,7 +43,8 @@ static void server_free(struct server *s)
     pm_writer_done(&s->out);
     if (s->folder[0] && !s->keep_folder)
         pm_folder_remove(s->folder);
-    if (s->dropped && s->has_epoch)
+    // One that was made ready for a world that never was has left nothing; another one serves that epoch.
+    if (s->dropped && s->has_epoch && !pm_server_find(a, true, s->epoch))
         pm_folder_sweep_epochs(a->config.job, a->config.step, s->epoch, 1);
     LIST_REMOVE(s, entry);
     free(s);
@@ -171,8 +164,7 @@ static int server_fork(struct server *s, uint16_t port)
     return r;
 }
 
-// `standby`: `epoch` is still to come. `old`: the lost server whose place it takes.
-static int server_start(struct agent *a, uint32_t epoch, bool standby, struct server *old)
+int pm_server_start(struct agent *a, uint32_t epoch, bool standby, struct server *old)
 {
     struct server *s = server_alloc(a);
     if (!s)
@@ -196,7 +188,7 @@ static int server_start(struct agent *a, uint32_t epoch, bool standby, struct se
     return r;
 }
 
-static struct server *find(struct agent *a, bool has_epoch, uint32_t epoch)
+struct server *pm_server_find(struct agent *a, bool has_epoch, uint32_t epoch)
 {
     struct server *s;
     LIST_FOREACH(s, &a->servers, entry) {
@@ -227,6 +219,8 @@ static void promote(struct server *s, uint64_t now)
     if (s->idle_priority && s->pid)
         pm_server_raise_priority(s->pid);
     evtimer_add(s->start_timer, &tv);
+    if (s->state == SERVER_INITED)
+        pm_server_send_nspace(s);
     if (!is_ready)
         return;
     s->state = SERVER_PROVING;
@@ -247,24 +241,35 @@ static void drop(struct server *s, uint64_t bury_ms)
         bury(s);
 }
 
+// Is it of no use for `epoch`: made for another one, or for a world in which ranks were elsewhere?
+static bool is_stale(struct agent *a, const struct server *standby, uint32_t epoch)
+{
+    if (standby->blank)
+        return false;
+    return standby->epoch != epoch ||
+           (standby->map_version && standby->map_version != pm_core_world(a->core)->map_version);
+}
+
 void pm_server_prepare(struct agent *a, uint32_t epoch)
 {
-    struct server *old = find(a, true, epoch), *standby = find(a, false, 0);
+    struct server *old = pm_server_find(a, true, epoch), *standby = pm_server_find(a, false, 0);
     int r = 0;
-    if (standby && standby->epoch != epoch) {
+    if (standby && is_stale(a, standby, epoch)) {
         drop(standby, 0);
         standby = NULL;
     }
+    if (standby)
+        standby->epoch = epoch;
     a->legacy->epoch = epoch;
     a->legacy->n_epochs++;
     if (old && old->state == SERVER_DEAD) {
         bool same_place = old->port && old->n_connected == 0;
-        r = server_start(a, epoch, false, same_place ? old : NULL);
+        r = pm_server_start(a, epoch, false, same_place ? old : NULL);
         server_free(old);
     } else if (!old && standby && standby->state != SERVER_DEAD) {
         promote(standby, pm_clock_ns());
     } else if (!old) {
-        r = server_start(a, epoch, false, NULL);
+        r = pm_server_start(a, epoch, false, NULL);
     }
     if (r < 0) {
         char text[PM_TEXT_CAP];
@@ -276,62 +281,11 @@ void pm_server_prepare(struct agent *a, uint32_t epoch)
 
 void pm_server_drop(struct agent *a, uint32_t epoch)
 {
-    struct server *s = find(a, true, epoch);
+    struct server *s = pm_server_find(a, true, epoch);
     if (s)
         drop(s, BURY_MS);
     else
         pm_folder_sweep_epochs(a->config.job, a->config.step, epoch, 1);
-}
-
-// --- standby -----------------------------------------------------------------------------------------
-
-static struct server *serving(struct agent *a)
-{
-    struct server *s, *newest = NULL;
-    LIST_FOREACH(s, &a->servers, entry) {
-        if (s->has_epoch && s->state == SERVER_READY && (!newest || s->epoch > newest->epoch))
-            newest = s;
-    }
-    return newest;
-}
-
-static bool wanted(const struct agent *a)
-{
-    const struct pm_options *o = &a->config.options;
-    return o->max_restarts > 0 && o->mode != PM_MODE_NOTIFY && !a->ending &&
-           a->standby_failures < STANDBY_TRIES;
-}
-
-static void standby_start(struct agent *a)
-{
-    const struct server *now = serving(a);
-    if (!wanted(a) || find(a, false, 0) || !now)
-        return;
-    if (server_start(a, now->epoch + 1, true, NULL) < 0)
-        a->standby_failures++;
-}
-
-static void on_standby_timer(evutil_socket_t fd, short what, void *arg) { standby_start(arg); }
-
-void pm_server_ranks_connected(struct agent *a)
-{
-    struct timeval tv = pm_timeval_of_ms(CONNECTED_MS);
-    evtimer_add(a->standby_timer, &tv);
-}
-
-void pm_server_fenced(struct agent *a)
-{
-    const struct server *s = serving(a);
-    struct timeval tv = pm_timeval_of_ms(FENCED_MS);
-    if (s && s->n_connected == a->config.n_local && !find(a, false, 0))
-        evtimer_add(a->standby_timer, &tv);
-}
-
-void pm_server_rank_started(struct agent *a)
-{
-    struct timeval tv = pm_timeval_of_ms(STANDBY_MS);
-    if (!evtimer_pending(a->standby_timer, NULL))
-        evtimer_add(a->standby_timer, &tv);
 }
 
 // --- watchdog ----------------------------------------------------------------------------------------
@@ -372,7 +326,7 @@ static void on_watchdog(evutil_socket_t fd, short what, void *arg)
 
 struct server *pm_server_of(struct agent *a, uint32_t epoch)
 {
-    struct server *s = find(a, true, epoch);
+    struct server *s = pm_server_find(a, true, epoch);
     return s && s->state == SERVER_READY ? s : NULL;
 }
 
@@ -407,7 +361,7 @@ void pm_server_rank_born(struct agent *a, const struct shim *shim)
 {
     struct pm_writer w = {0};
     pm_write_u8(&w, PM_SERVER_BORN);
-    pm_write_u32(&w, a->config.local_ranks[shim->local]);
+    pm_write_u32(&w, shim->start.rank);
     pm_write_u32(&w, shim->rank_pid);
     pm_server_send(a, shim->epoch, &w);
     pm_writer_done(&w);
@@ -417,7 +371,7 @@ void pm_server_rank_ended(struct agent *a, uint32_t epoch, uint32_t rank)
 {
     const struct server *s = pm_server_of(a, epoch);
     for (uint32_t i = 0; s && i < a->config.n_local; i++)
-        if (a->config.local_ranks[i] == rank && !s->connected[i] && a->config.options.mode == PM_MODE_RANK)
+        if (pm_core_rank_of(a->core, i) == rank && !s->connected[i] && a->config.options.mode == PM_MODE_RANK)
             return;  // it may start again, and DIED is for good
     struct pm_writer w = {0};
     pm_write_u8(&w, PM_SERVER_DIED);
@@ -448,9 +402,9 @@ int pm_servers_open(struct agent *a)
     struct timeval tv = pm_timeval_of_ms(watch_period_ms(a));
     LIST_INIT(&a->servers);
     a->last_watch_ns = pm_clock_ns();
-    a->standby_timer = evtimer_new(a->base, on_standby_timer, a);
+    bool standby = pm_server_standby_open(a);
     a->watchdog = event_new(a->base, -1, EV_PERSIST, on_watchdog, a);
-    return !a->standby_timer || !a->watchdog || event_add(a->watchdog, &tv) ? -ENOMEM : 0;
+    return !standby || !a->watchdog || event_add(a->watchdog, &tv) ? -ENOMEM : 0;
 }
 
 void pm_servers_kill(struct agent *a)

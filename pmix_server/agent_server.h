@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // One pm-pmix-server process as its agent sees it. Shared by agent_server*.c only: agent_server.c
-// owns its life, agent_server_exec.c its start, agent_server_io.c what is said.
+// owns its life, agent_server_standby.c that of the one for the next epoch, agent_server_exec.c its
+// start, agent_server_io.c what is said.
 #ifndef PM_AGENT_SERVER_H
 #define PM_AGENT_SERVER_H
 
@@ -12,6 +13,7 @@
 enum server_state {
     SERVER_NONE = 0,
     SERVER_STARTING,  // libpmix is being initialised
+    SERVER_INITED,    // on standby, and which ranks it will serve is not known
     SERVER_SERVING,   // NSPACE is out
     SERVER_READY,
     SERVER_PROVING,  // was READY on standby, its epoch has come: has to show that it lives
@@ -27,7 +29,9 @@ struct server {
     struct agent *agent;
     enum server_state state;
     bool has_epoch;  // else: on standby, and the core knows nothing of it
+    bool blank;      // on standby without a namespace: this node waits as a spare
     uint32_t epoch;
+    uint32_t map_version;  // of the world that its namespace is of, 0: it has none
     pid_t pid;  // 0: reaped
     int fd;
     struct event *readable;
@@ -58,6 +62,13 @@ struct server {
 // --- agent_server.c
 // Ends it: SIGKILL, and SERVER_LOST with `why` if an epoch depends on it.
 void pm_server_lose(struct server *s, const char *why);
+// With has_epoch the one of `epoch`, else the one on standby; NULL: there is none.
+struct server *pm_server_find(struct agent *a, bool has_epoch, uint32_t epoch);
+// `standby`: `epoch` is still to come. `old`: the lost server whose place it takes. 0 or negative errno.
+int pm_server_start(struct agent *a, uint32_t epoch, bool standby, struct server *old);
+
+// --- agent_server_standby.c
+bool pm_server_standby_open(struct agent *a);     // false: no memory
 void pm_server_ranks_connected(struct agent *a);  // all of this node's
 
 // --- agent_server_exec.c

@@ -33,11 +33,11 @@ static void post(struct server *s, struct pm_event *event)
         pm_loop_post(s->agent->loop, event);
 }
 
-// The local task of `rank`, or -1.
+// The local task of `rank` in the world of now, or -1.
 static int local_of(const struct agent *a, uint32_t rank)
 {
     for (uint32_t i = 0; i < a->config.n_local; i++) {
-        if (a->config.local_ranks[i] == rank)
+        if (rank != PM_RANK_NONE && pm_core_rank_of(a->core, i) == rank)
             return (int)i;
     }
     return -1;
@@ -54,7 +54,10 @@ static void on_inited(struct server *s, struct pm_reader *r)
     }
     if (!s->has_epoch)
         event_del(s->start_timer);
-    pm_server_send_nspace(s);
+    if (s->blank && !s->has_epoch)
+        s->state = SERVER_INITED; // what it will serve is not known yet
+    else
+        pm_server_send_nspace(s);
 }
 
 static void on_env(struct server *s, struct pm_reader *r)
@@ -101,10 +104,10 @@ static void note_connected(struct server *s, uint32_t local)
     if (!s->connected[local]) {
         s->connected[local] = true;
         s->n_connected++;
-        if (s->n_connected == s->agent->config.n_local)
+        if (s->n_connected == pm_agent_n_ranks(s->agent))
             pm_server_ranks_connected(s->agent);
     }
-    post(s, &(struct pm_event){.type = PM_EVENT_CONNECTED, .rank = s->agent->config.local_ranks[local]});
+    post(s, &(struct pm_event){.type = PM_EVENT_CONNECTED, .rank = pm_core_rank_of(s->agent->core, local)});
 }
 
 static void on_connected(struct server *s, struct pm_reader *r)
@@ -466,6 +469,14 @@ void pm_server_send_nspace(struct server *s)
     info.nnodes = world->nnodes;
     info.nranks = world->nranks;
     info.ranks_of_node = world->ranks_of_node;
+    const struct pm_agent_world *seen = pm_agent_world(s->agent);
+    if (seen && seen->own != UINT32_MAX) {
+        info.nnodes = seen->n;
+        info.node = seen->own;
+        info.nodelist = seen->nodelist;
+        info.ranks_of_node = seen->ranks;
+    }
+    s->map_version = world->map_version;
     snprintf(info.name, sizeof(info.name), "pm.%u.%u.%u", c->job, c->step, s->epoch);
     fill_cpusets(s, &info);
     struct pm_writer w = {0};

@@ -177,7 +177,7 @@ static void on_exited(struct shim *s, struct pm_reader *r)
     // What the rank told its server before it ended may still be on its way to us: FINALIZED decides
     // whether an exit with 0 was clean.
     pm_servers_drain(s->agent);
-    pm_server_rank_ended(s->agent, event.epoch, s->agent->config.local_ranks[s->local]);
+    pm_server_rank_ended(s->agent, event.epoch, s->start.rank);
     post(s, &event);
 }
 

@@ -63,7 +63,7 @@ static bool belongs(const struct shim *s, const char *env, size_t len)
     char wanted[4][64];
     snprintf(wanted[0], sizeof(wanted[0]), "SLURM_JOB_ID=%u", c->job);
     snprintf(wanted[1], sizeof(wanted[1]), "SLURM_STEP_ID=%u", c->step);
-    snprintf(wanted[2], sizeof(wanted[2]), "SLURM_PROCID=%u", c->local_ranks[s->local]);
+    snprintf(wanted[2], sizeof(wanted[2]), "SLURM_PROCID=%u", s->start.rank);
     snprintf(wanted[3], sizeof(wanted[3]), "PM_EPOCH=%u", s->epoch);
     for (int i = 0; i < 4; i++) {
         if (!has_entry(env, len, wanted[i]))
@@ -89,12 +89,17 @@ static unsigned kill_pass(const struct shim *s, char *env)
     return killed;
 }
 
+void pm_tree_signal(const struct shim *s, int signal)
+{
+    if (s->rank_pid && pm_tree_start_time(s->rank_pid) == s->rank_start)
+        kill((pid_t)s->rank_pid, signal);
+}
+
 void pm_tree_kill(const struct shim *s)
 {
     if (!s->rank_pid)
         return;
-    if (pm_tree_start_time(s->rank_pid) == s->rank_start)
-        kill((pid_t)s->rank_pid, SIGKILL);
+    pm_tree_signal(s, SIGKILL);
     PM_CLEANUP_FREE char *env = malloc(ENVIRON_MAX);
     for (int i = 0; env && i < PASSES; i++) {
         if (!kill_pass(s, env))

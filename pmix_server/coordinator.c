@@ -74,8 +74,10 @@ static const struct argp argp = {.options = argp_options, .parser = parse_option
 
 void pm_coordinator_finish(struct coordinator *c, int status)
 {
-    if (!c->has_verdict)
+    if (!c->has_verdict) {
         c->verdict = status;
+        pm_losses_ledger(c);
+    }
     c->has_verdict = true;
     if (c->srun)
         pm_srun_end(c, SIGTERM, END_TIMEOUT_MS);
@@ -110,6 +112,21 @@ static void raise_nofile(const struct coordinator *c)
         setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// Spares are nodes of the step: one at least has to be left for the ranks.
+static int check_spares(const struct coordinator *c, char *error)
+{
+    const char *given = getenv("SLURM_NNODES");
+    uint32_t nodes = c->argv.nodes ? c->argv.nodes : given ? pm_srun_nodes_parse(given) : 0;
+    if (!c->options.spares || !nodes || c->options.spares < nodes)
+        return 0;
+    snprintf(error, PM_ERROR_CAP,
+             "--pm-spares=%u leaves no node for the ranks: the step has %u node%s (%s), and the last %u of them "
+             "would wait; ask for more nodes or for fewer spares",
+             c->options.spares, nodes, nodes == 1 ? "" : "s", c->argv.nodes ? "--nodes" : "SLURM_NNODES",
+             c->options.spares);
+    return -EINVAL;
+}
+
 // Refuses what cannot work before anything else is made. 0, -EINVAL with a sentence, or -ENOMEM without.
 static int read_input(struct coordinator *c, const struct arguments *a, char *error)
 {
@@ -126,7 +143,10 @@ static int read_input(struct coordinator *c, const struct arguments *a, char *er
     const char *wait = getenv("SLURM_WAIT");
     if (!c->argv.wait_given && wait && pm_srun_wait_parse(wait, &c->argv.wait_s) < 0)
         c->argv.wait_s = 0;  // srun ignores it, too
-    return pm_coordinator_log_check(c, error);
+    r = check_spares(c, error);
+    if (r == 0)
+        r = pm_fence_check(c, error);
+    return r < 0 ? r : pm_coordinator_log_check(c, error);
 }
 
 static int open_listener(struct coordinator *c, char *error)
@@ -210,6 +230,8 @@ static void stop(struct coordinator *c)
     if (c->srun)
         kill(c->srun, SIGKILL);
     pm_job_done(c);
+    pm_output_done(c);
+    pm_losses_done(c);
     pm_srun_done(c);
     c->peers = pm_peers_free(c->peers);
     c->loop = pm_loop_free(c->loop);
@@ -240,6 +262,7 @@ int main(int argc, char **argv)
     struct arguments a = {.libexec = PM_LIBEXEC_DIR};
     char error[PM_ERROR_CAP] = "";
     STAILQ_INIT(&c.early);
+    STAILQ_INIT(&c.losses);
     occupy_stdio();
     pm_srun_inherit(&c.inherited);
     prctl(PR_SET_DUMPABLE, 0);  // the key of the step is in our memory

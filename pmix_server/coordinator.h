@@ -13,6 +13,7 @@
 #include <sys/queue.h>
 #include <sys/resource.h>
 #include <sys/types.h>
+#include <termios.h>
 
 #include "pmix_server/coordinator_argv.h"
 #include "pmix_server/core/core.h"
@@ -36,6 +37,17 @@ struct inherited {
     struct sigaction actions[PM_SIGNALS];
     struct rlimit nofile;
 };
+
+// What srun is doing, as seen from outside.
+struct pm_output_look {
+    uint64_t traffic;      // bytes read and written so far
+    uint32_t connections;
+    bool unread;           // one of them has bytes
+    bool stuck;            // whoever reads stdout or stderr does not
+    bool unknown;          // /proc does not say
+};
+
+struct loss;
 
 struct coordinator {
     // coordinator.c
@@ -63,6 +75,8 @@ struct coordinator {
     bool stop_wanted;  // TERM or HUP came, QUIT, or INT twice
     uint64_t interrupted_ns;  // the last SIGINT; 0: none
     int srun_status;
+    bool has_terminal;  // --pty: srun makes it raw
+    struct termios terminal;  // as it was before
     int report_fd;
     struct event *report;
     struct event *kill_timer;
@@ -75,6 +89,14 @@ struct coordinator {
     bool log_failed;
     STAILQ_HEAD(, early_log) early;
     unsigned n_early;
+    // coordinator_output.c
+    struct event *output;  // NULL: nobody asked
+    uint32_t output_lost;
+    struct pm_output_look output_look;  // the last one
+    uint64_t output_since_ns;           // when something was last seen to happen
+    // coordinator_losses.c
+    STAILQ_HEAD(, loss) losses;
+    unsigned programs;  // on-node-loss, that run now
 };
 
 // coordinator.c: the step has its verdict: end srun if it runs, then leave with `status`.
@@ -108,5 +130,23 @@ int pm_coordinator_log_check(const struct coordinator *c, char *error);
 int pm_coordinator_log_open(struct coordinator *c, char *error);
 void pm_coordinator_log(struct coordinator *c, const struct pm_log *record);
 void pm_coordinator_log_done(struct coordinator *c);
+
+// coordinator_output.c: posts PM_EVENT_OUTPUT_READ, once, when srun has passed on what it can still get while
+// `lost` nodes are lost.
+void pm_output_await(struct coordinator *c, uint32_t lost);
+void pm_output_done(struct coordinator *c);
+
+// coordinator_fence.c
+// Before anything starts: can a program that is required be run here? 0, or -EINVAL with a sentence (PM_ERROR_CAP).
+int pm_fence_check(const struct coordinator *c, char *error);
+// Runs it for `node`; answered by PM_EVENT_FENCED_OFF.
+void pm_fence_off(struct coordinator *c, uint32_t node, enum pm_cause cause);
+
+// coordinator_losses.c
+// A record of the core on its way to the log.
+void pm_losses_note(struct coordinator *c, const struct pm_log *record);
+// The step has its verdict: a line and a record for each lost node.
+void pm_losses_ledger(struct coordinator *c);
+void pm_losses_done(struct coordinator *c);
 
 #endif

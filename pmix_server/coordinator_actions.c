@@ -48,14 +48,20 @@ static void do_say(struct pm_action *a, void *arg)
 
 static void do_log(struct pm_action *a, void *arg)
 {
-    if (a->log)
-        pm_coordinator_log(arg, a->log);
+    if (!a->log)
+        return;
+    pm_losses_note(arg, a->log);
+    pm_coordinator_log(arg, a->log);
 }
 
 static void do_end_step(struct pm_action *a, void *arg)
 {
     pm_srun_end(arg, a->signal ? a->signal : SIGTERM, a->timeout_ms);
 }
+
+static void do_await_output(struct pm_action *a, void *arg) { pm_output_await(arg, a->count); }
+
+static void do_fence_off(struct pm_action *a, void *arg) { pm_fence_off(arg, a->node, a->cause); }
 
 static void do_ask(struct pm_action *a, void *arg) { pm_job_ask(arg); }
 
@@ -65,5 +71,6 @@ const pm_action_f pm_coordinator_handlers[PM_ACTION_MAX] = {
     [PM_ACTION_DIAL] = do_dial,   [PM_ACTION_SEND] = do_send,
     [PM_ACTION_CLOSE] = do_close, [PM_ACTION_SAY] = do_say,
     [PM_ACTION_LOG] = do_log,     [PM_ACTION_END_STEP] = do_end_step,
+    [PM_ACTION_AWAIT_OUTPUT] = do_await_output, [PM_ACTION_FENCE_OFF] = do_fence_off,
     [PM_ACTION_ASK_JOB_STATE] = do_ask, [PM_ACTION_EXIT] = do_exit,
 };

@@ -77,6 +77,26 @@ static int treat_wait(struct walk *w, const char *value)
     return 1;
 }
 
+// srun itself refuses what is neither.
+uint32_t pm_srun_nodes_parse(const char *text)
+{
+    const char *dash = strchr(text, '-');
+    char *end;
+    errno = 0;
+    unsigned long v = strtoul(dash ? dash + 1 : text, &end, 10);
+    unsigned long factor = *end == 'k' || *end == 'K' ? 1024 : *end == 'm' || *end == 'M' ? 1048576 : 1;
+    if (factor > 1)
+        end++;
+    bool good = !errno && *end == '\0' && text[0] != '-' && v <= UINT32_MAX / factor;
+    return good ? (uint32_t)(v * factor) : 0;
+}
+
+static int treat_nodes(struct walk *w, const char *value)
+{
+    w->out->nodes = pm_srun_nodes_parse(value);
+    return 0;
+}
+
 static const struct {
     const char *name;
     char letter;
@@ -85,7 +105,7 @@ static const struct {
     {"mpi", 0, treat_mpi},        {"kill-on-bad-exit", 'K', treat_drop},
     {"no-kill", 'k', treat_drop}, {"wait", 'W', treat_wait},
     {"pty", 0, treat_pty},        {"het-group", 0, treat_het},
-    {"pack-group", 0, treat_het},
+    {"pack-group", 0, treat_het}, {"nodes", 'N', treat_nodes},
 };
 
 static treat_f treatment_of(const char *name, char letter)

@@ -7,6 +7,7 @@
 //   -K, --kill-on-bad-exit,
 //   -k, --no-kill             dropped: what a bad exit leads to is our policy.
 //   -W, --wait=N              taken over.
+//   -N, --nodes=N             noted: spares need more than one.
 //   --het-group, a lone ":"   refused: heterogeneous steps are not supported.
 // Everything else, our own --pm-* options included, stays where it is.
 #ifndef PM_COORDINATOR_ARGV_H
@@ -36,12 +37,15 @@ struct pm_srun_argv {
     bool pty;          // --pty: the terminal is raw, our lines need CR LF
     bool wait_given;
     uint32_t wait_s;   // of --wait, 0: never
+    uint32_t nodes;    // the most that --nodes allows, 0: it was not given as a number
 };
 
 // `program` is the index in argv where the user's program starts, 0: there is none. 0, -ENOMEM, or
 // -EINVAL with a sentence in `error` (PM_ERROR_CAP bytes).
 int pm_srun_argv_rewrite(char *const *argv, int program, struct pm_srun_argv *ret, char *error);
 void pm_srun_argv_done(struct pm_srun_argv *a);
+// The most nodes that a value of --nodes or SLURM_NNODES allows ("4", "2-4", "1k"), 0: not a number of them.
+uint32_t pm_srun_nodes_parse(const char *text);
 // A value of --wait or SLURM_WAIT: seconds. 0 or -EINVAL.
 int pm_srun_wait_parse(const char *text, uint32_t *ret_s);
 

@@ -20,15 +20,17 @@ struct list {
 };
 
 // The shims never end before they are told to: a task that exits earlier means that our own machinery
-// failed, and srun then ends the step by itself after SLURM_WAIT seconds.
+// failed, and srun then ends the step by itself after SLURM_WAIT seconds. Not where there are spares: the step
+// goes on without a node's tasks, which may end one by one.
 static const struct {
     const char *name;
     const char *value;
+    const char *with_spares;
 } replaced[] = {
-    {"SLURM_MPI_TYPE", "none"},
-    {"SLURM_NO_KILL", "set"},
-    {"SLURM_KILL_BAD_EXIT", "0"},
-    {"SLURM_WAIT", "10"},
+    {"SLURM_MPI_TYPE", "none", "none"},
+    {"SLURM_NO_KILL", "set", "set"},
+    {"SLURM_KILL_BAD_EXIT", "0", "0"},
+    {"SLURM_WAIT", "10", "0"},
 };
 
 static const char *const outer_leftovers[] = {"PM_RESTART_CAUSE", "PM_RESTART_RANK"};
@@ -88,7 +90,7 @@ static void add_number(struct list *l, const char *name, long value)
 
 static void add_own(struct list *l, const struct coordinator *c, int report_fd)
 {
-    char hex[2 * PM_KEY_LEN + 1], conf[4 * PM_PATH_CAP];
+    char hex[2 * PM_KEY_LEN + 1], conf[PM_OPTIONS_TEXT_CAP];
     if (pm_options_encode(&c->options, conf, sizeof(conf)) < 0)
         l->failed = true;
     sodium_bin2hex(hex, sizeof(hex), c->key, PM_KEY_LEN);
@@ -101,7 +103,8 @@ static void add_own(struct list *l, const struct coordinator *c, int report_fd)
     add(l, STEP_PREFIX "LIBEXEC", c->libexec);
     add_number(l, STEP_PREFIX "REPORT_FD", report_fd);
     for (size_t i = 0; i < sizeof(replaced) / sizeof(*replaced); i++)
-        add(l, replaced[i].name, replaced[i].value);
+        add(l, replaced[i].name,
+            c->options.spares ? replaced[i].with_spares : replaced[i].value);
     sodium_memzero(hex, sizeof(hex));
 }
 

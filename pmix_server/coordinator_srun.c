@@ -149,6 +149,9 @@ static void on_srun_changed(pid_t pid, int status, void *arg)
     }
     c->srun = 0;
     c->srun_ended = true;
+    // An srun that was killed could not do so itself.
+    if (c->has_terminal && WIFSIGNALED(status))
+        tcsetattr(STDIN_FILENO, TCSADRAIN, &c->terminal);
     c->srun_status = status;
     if (!c->launched && !c->has_verdict) {
         // No step, nothing to judge: srun has said why.
@@ -268,6 +271,7 @@ int pm_srun_start(struct coordinator *c)
 {
     int fds[2];
     int r = signals_start(c);
+    c->has_terminal = c->argv.pty && tcgetattr(STDIN_FILENO, &c->terminal) == 0;
     c->kill_timer = evtimer_new(c->base, on_kill_timer, c);
     if (r == 0 && !c->kill_timer)
         r = -ENOMEM;

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "pmix_server/wire/shim_proto.h"
 
@@ -56,6 +57,43 @@ static void add_torch(struct entries *out, const struct pm_rank_env *e)
         add(out, "?MASTER_PORT=%u", e->master_port);
 }
 
+// Long ones: a node list has no limit that would suit a buffer.
+static void add_text(struct entries *out, const char *name, const char *value)
+{
+    struct pm_writer entry = {0};
+    pm_write_raw(&entry, name, strlen(name));
+    pm_write_raw(&entry, value, strlen(value));
+    if (entry.error)
+        out->text.error = entry.error;
+    else
+        pm_write_bytes(&out->text, entry.data, entry.len);
+    pm_writer_done(&entry);
+    out->n++;
+}
+
+static void add_slurm(struct entries *out, const struct pm_rank_env *e)
+{
+    const struct {
+        const char *name;
+        uint32_t value;
+    } numbers[] = {
+        {"SLURM_PROCID", e->rank},
+        {"SLURM_LOCALID", e->local_rank},
+        {"SLURM_NODEID", e->node_rank},
+        {"SLURM_NTASKS", e->nranks},
+        {"SLURM_NPROCS", e->nranks},
+        {"SLURM_NNODES", e->slurm->nnodes},
+        {"SLURM_STEP_NUM_TASKS", e->nranks},
+        {"SLURM_STEP_NUM_NODES", e->slurm->nnodes},
+    };
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
+        add(out, "%s=%u", numbers[i].name, numbers[i].value);
+    add_text(out, "SLURM_STEP_NODELIST=", e->slurm->nodelist);
+    add_text(out, "SLURM_STEP_TASKS_PER_NODE=", e->slurm->tasks_per_node);
+    add_text(out, "SLURM_TASKS_PER_NODE=", e->slurm->tasks_per_node);
+    add_text(out, "SLURM_GTIDS=", e->slurm->gtids);
+}
+
 static void add_own(struct entries *out, const struct pm_rank_env *e)
 {
     add(out, "PM_EPOCH=%u", e->epoch);
@@ -82,6 +120,8 @@ void pm_write_rank_env(struct pm_writer *w, const struct pm_rank_env *e)
     }
     add_mpi(&out, e);
     add_torch(&out, e);
+    if (e->slurm)
+        add_slurm(&out, e);
     add_own(&out, e);
     if (out.n > PM_SHIM_ENV_MAX)
         out.text.error = -E2BIG;

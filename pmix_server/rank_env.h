@@ -3,14 +3,22 @@
 // The environment that one incarnation of a rank gets on top of its task's: what PMIx needs, what
 // PyTorch, JAX and friends look for, and ours. Pure: numbers in, "NAME=value" out.
 //
-// SLURM_PROCID and the like are not written: as long as a rank stays in its task they are right as
-// slurmstepd set them.
+// SLURM_PROCID and the like are written only where some nodes wait as spares; else every rank is its task, and they
+// are right as slurmstepd set them.
 #ifndef PM_RANK_ENV_H
 #define PM_RANK_ENV_H
 
 #include <stdint.h>
 
 #include "pmix_server/wire/buf.h"
+
+// What Slurm's variables say of the world, not of the step.
+struct pm_rank_slurm {
+    uint32_t nnodes;
+    const char *nodelist;
+    const char *tasks_per_node;
+    const char *gtids;  // ranks of this node
+};
 
 struct pm_rank_env {
     uint32_t job;
@@ -27,6 +35,7 @@ struct pm_rank_env {
     uint16_t master_port;     // free there a moment ago; differs from the epoch before
     const char *cause;        // of the restart; "" in the first life
     uint32_t restart_rank;    // the rank that failed; UINT32_MAX: none
+    const struct pm_rank_slurm *slurm;  // NULL: Slurm's variables are right
     // From the PMIx server, "NAME=value".
     char *const *server_env;
     uint32_t n_server_env;

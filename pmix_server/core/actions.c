@@ -147,7 +147,7 @@ struct pm_log *pm_log_record(struct pm_core *core, const char *kind)
         core->out->error = -ENOMEM;
         log = &scratch_log;
     }
-    *log = (struct pm_log){.kind = kind, .rank = PM_RANK_NONE, .node = UINT32_MAX};
+    *log = (struct pm_log){.kind = kind, .rank = PM_RANK_NONE, .node = UINT32_MAX, .spare = UINT32_MAX};
     return log;
 }
 

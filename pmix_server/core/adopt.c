@@ -6,7 +6,7 @@
 // nearest living ancestor, and taken only if there is none. An ancestor with more than 4 x fan-out
 // children (the coordinator: 48 adopted ones) sends newcomers on to a child whose id is below
 // theirs: a parent's id stays below its children's, so no cycle can form. Without such a child it
-// takes them as long as there are links. A child that attaches again replaces its old link without
+// takes them as long as there are links. A spare takes nobody: it stays a leaf. A child that attaches again replaces its old link without
 // being lost in between.
 #include <assert.h>
 #include <errno.h>
@@ -34,7 +34,7 @@ static uint32_t deputy(struct pm_core *core, const struct attach *a)
     uint32_t last = PM_NODE_NONE;
     for (uint32_t i = 0; i < n; i++) {
         const struct pm_child *c = &m->children[(i + a->node) % n];
-        if (c->reported != PM_REPORT_FINE)
+        if (c->reported != PM_REPORT_FINE || c->node >= m->first_spare)
             continue;
         if (c->node != a->avoid)
             return c->node;
@@ -48,12 +48,12 @@ static uint32_t deputy(struct pm_core *core, const struct attach *a)
 static uint32_t living_ancestor(struct pm_core *core, const struct attach *a)
 {
     struct pm_membership *m = core->membership;
-    uint32_t node = pm_tree_parent(a->node, m->fanout);
+    uint32_t node = pm_tree_home(a->node, m->fanout, m->first_spare);
     if (a->avoid < PM_NODE_NONE && pm_tree_is_ancestor(a->avoid, a->node, m->fanout))
-        node = pm_tree_parent(a->avoid, m->fanout);
+        node = pm_tree_home(a->avoid, m->fanout, m->first_spare);
     while (node != PM_NODE_COORDINATOR &&
            (pm_next_hop(core, node) == PM_NODE_NONE || pm_judge_is_suspect(core, node)))
-        node = pm_tree_parent(node, m->fanout);
+        node = pm_tree_home(node, m->fanout, m->first_spare);
     return node;
 }
 
@@ -74,11 +74,25 @@ static bool has_room(struct pm_core *core, bool nobody_else)
     return adopted < (few ? 3 * m->fanout : ADOPTIONS_MAX);
 }
 
+static bool is_home_of(const struct pm_membership *m, uint32_t node)
+{
+    return pm_tree_home(node, m->fanout, m->first_spare) == m->self;
+}
+
+static bool is_spare(const struct pm_membership *m)
+{
+    return m->self != PM_NODE_COORDINATOR && m->self >= m->first_spare;
+}
+
 // True if somebody else shall be the parent; the link is then gone.
 static bool sent_elsewhere(struct pm_core *core, uint32_t link, const struct attach *a)
 {
     struct pm_membership *m = core->membership;
-    if (pm_child_find(m, a->node) || pm_tree_parent(a->node, m->fanout) == m->self)
+    if (is_spare(m)) {
+        pm_link_redirect(core, link, PM_NODE_NONE, "");
+        return true;
+    }
+    if (pm_child_find(m, a->node) || is_home_of(m, a->node))
         return false;
     uint32_t to = PM_NODE_COORDINATOR;
     if (core->coordinator)
@@ -132,7 +146,7 @@ static bool adopt(struct pm_core *core, uint32_t link, const struct attach *a)
     c = again ? c : pm_child_add(core, a->node);
     if (!c)
         return false;
-    bool first = a->number == 1 && pm_tree_parent(a->node, m->fanout) == m->self;
+    bool first = a->number == 1 && is_home_of(m, a->node);
     c->link = link;
     c->attach = a->number;
     c->heard_ns = core->now_ns;

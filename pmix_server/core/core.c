@@ -47,6 +47,8 @@ static const struct {
     [PM_EVENT_STOP] = {COORDINATOR, LOCAL},
     [PM_EVENT_SRUN_EXITED] = {COORDINATOR, LOCAL},
     [PM_EVENT_JOB_STATE] = {COORDINATOR, MEMBERSHIP},
+    [PM_EVENT_FENCED_OFF] = {COORDINATOR, LOCAL},
+    [PM_EVENT_OUTPUT_READ] = {COORDINATOR, LOCAL},
 };
 
 static const char *const cause_names[PM_CAUSE_MAX] = {
@@ -91,7 +93,8 @@ static int config_copy(struct pm_core_config *c, const struct pm_core_config *fr
     c->local_ranks = NULL;
     c->addresses = strdup(from->addresses ? from->addresses : "");
     c->nodelist = strdup(from->nodelist ? from->nodelist : "");
-    if (!c->addresses || !c->nodelist)
+    c->place = strdup(from->place ? from->place : "");
+    if (!c->addresses || !c->nodelist || !c->place)
         return -ENOMEM;
     if (from->n_local > 0) {
         uint32_t *ranks = reallocarray(NULL, from->n_local, sizeof(*ranks));
@@ -108,6 +111,7 @@ static void config_done(struct pm_core_config *c)
     free((void *)c->local_ranks);
     free((void *)c->addresses);
     free((void *)c->nodelist);
+    free((void *)c->place);
 }
 
 int pm_core_new(const struct pm_core_config *config, uint64_t now_ns, struct pm_core **ret)
@@ -270,6 +274,16 @@ enum pm_state pm_core_state(const struct pm_core *core)
 uint32_t pm_core_epoch(const struct pm_core *core)
 {
     return core->coordinator ? pm_supervisor_epoch(core->supervisor) : pm_node_epoch(core->node);
+}
+
+const char *pm_core_host(const struct pm_core *core, uint32_t node, char *buf)
+{
+    return pm_supervisor_host(core, node, buf);
+}
+
+uint32_t pm_core_rank_of(const struct pm_core *core, uint32_t local)
+{
+    return pm_node_rank_of(core->node, local);
 }
 
 // --- what membership.c has to tell the others ---------------------------------------------------

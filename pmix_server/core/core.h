@@ -99,6 +99,8 @@ enum pm_event_type {
                          // it was not passed on to srun, so nobody has told the ranks
     PM_EVENT_SRUN_EXITED,  // wait_status
     PM_EVENT_JOB_STATE,  // job_state: answer to PM_ACTION_ASK_JOB_STATE
+    PM_EVENT_FENCED_OFF,   // node, flag_failed, text (how long it took, or "ended with exit code 3"): answer to PM_ACTION_FENCE_OFF
+    PM_EVENT_OUTPUT_READ,  // srun has passed on what live nodes wrote: answer to PM_ACTION_AWAIT_OUTPUT, may never come
     PM_EVENT_MAX,
 };
 
@@ -175,6 +177,8 @@ enum pm_action_type {
     PM_ACTION_SAY,             // text, node (PM_NODE_COORDINATOR: ourselves): one line on srun's stderr; `verbose` only with --pm-verbose
     PM_ACTION_LOG,             // log: one record for --pm-log
     PM_ACTION_END_STEP,        // signal: end the srun child (SIGTERM first, SIGKILL after timeout_ms)
+    PM_ACTION_FENCE_OFF,       // node, cause: run the site's fence program; always answered by FENCED_OFF
+    PM_ACTION_AWAIT_OUTPUT,    // count (nodes that srun waits for in vain): answered by OUTPUT_READ
     PM_ACTION_ASK_JOB_STATE,   // answered by JOB_STATE
     PM_ACTION_EXIT,            // status: the step's verdict; nothing follows
     PM_ACTION_MAX,
@@ -197,8 +201,11 @@ struct pm_log {
     char reason[PM_TEXT_CAP];
     uint64_t halt_ms, place_ms, start_ms, wireup_ms;
     uint32_t restarts;   // restarts so far
+    uint32_t spare;      // "move": who takes the node's place; UINT32_MAX: none
+    uint32_t spares_left;  // of those that wait, then
     uint64_t lease_end_ns;           // "pause": which lease had ended
     uint64_t silent_ms, timeout_ms;  // "lost" for silence: how long, and the limit
+    uint64_t lost_ms;                // "ledger": from the last that was heard of the node until the step ran again, or ended
     bool has_fence;                  // "fence" (a node's): `fence` names it, `digest` hashes its result
     uint64_t fence, digest;
 };
@@ -213,6 +220,7 @@ struct pm_action {
     uint32_t host;
     uint32_t epoch;
     uint32_t incarnation;
+    uint32_t count;
     int32_t wait_status;
     int32_t signal;
     int32_t status;
@@ -265,6 +273,7 @@ struct pm_core_config {
                                   // the address that a sentence tells a person to try; NULL: not named)
     const char *nodelist;         // copied; Slurm's step host list
     uint32_t fence_piece;  // bytes, for tests; 0: PM_FENCE_PIECE, the most
+    const char *place;            // copied; path of switches above this node ("spine.leaf"); NULL: not known
     // Coordinator only:
     uint64_t wait_ms;  // srun's --wait=N, 0: none
     uint32_t isolation_floor; // nodes that may fall silent together before we doubt ourselves; 0: default (2)
@@ -284,5 +293,9 @@ uint64_t pm_core_digest(const struct pm_core *core, uint64_t now_ns);
 const struct pm_world *pm_core_world(const struct pm_core *core);
 enum pm_state pm_core_state(const struct pm_core *core);  // coordinator
 uint32_t pm_core_epoch(const struct pm_core *core);
+// Coordinator: the name of a node, "node #3" while it is not known. buf: PM_TEXT_CAP bytes; returns it.
+const char *pm_core_host(const struct pm_core *core, uint32_t node, char *buf);
+// Agent: the rank that local task `local` has in the world of pm_core_world(), PM_RANK_NONE: none (a spare's).
+uint32_t pm_core_rank_of(const struct pm_core *core, uint32_t local);
 
 #endif

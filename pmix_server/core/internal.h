@@ -61,6 +61,9 @@ void pm_digest_age(struct pm_digest *d, uint64_t t_ns, uint64_t now_ns, uint64_t
 // --- tree.c: the numbered tree, pure arithmetic --------------------------------------------------
 // Coordinator is the root; its children are nodes 0..F-1, those of node i are F*(i+1)..F*(i+1)+F-1.
 uint32_t pm_tree_parent(uint32_t node, uint32_t fanout);  // PM_NODE_COORDINATOR for the first F
+// Where a node hangs when nothing is lost: spares (first_spare and up) are leaves, so the nearest ancestor that is
+// none.
+uint32_t pm_tree_home(uint32_t node, uint32_t fanout, uint32_t first_spare);
 uint32_t pm_tree_ancestor(uint32_t node, uint32_t fanout, uint32_t steps);
 bool pm_tree_is_ancestor(uint32_t ancestor, uint32_t node, uint32_t fanout);
 // The child of `from` under which `node` hangs; UINT32_MAX - 1 if it does not hang there.
@@ -106,6 +109,8 @@ const struct pm_set *pm_subtree(const struct pm_core *core, uint32_t child);
 bool pm_lease_over(const struct pm_core *core, uint32_t node);
 // Coordinator: how long a declared dead node had been silent, ms; 0 if that was not the reason.
 uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node);
+// Coordinator: what proved that the agent of a declared dead node is gone or stuck; "": its silence, or nothing did.
+const char *pm_death_proof(const struct pm_core *core, uint32_t node);
 // Agent: when the lease it has, or had last, ends; CLOCK_BOOTTIME ns, 0 before the first.
 uint64_t pm_lease_end_ns(const struct pm_core *core);
 // Coordinator: stop granting and judging (STOPPING/DONE), so that a stop is not taken for a loss.
@@ -134,14 +139,17 @@ struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s);
 struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s);
 void pm_supervisor_digest(const struct pm_core *core, uint64_t now_ns, struct pm_digest *d);
 uint64_t pm_supervisor_deadline_ns(const struct pm_supervisor *s);
-void pm_supervisor_event(struct pm_core *core, const struct pm_event *event);  // LAUNCHED, STOP, SRUN_EXITED, SAY, TIMER
+void pm_supervisor_event(struct pm_core *core, const struct pm_event *event);  // LAUNCHED, STOP, SRUN_EXITED, FENCED_OFF, OUTPUT_READ, SAY, TIMER
 void pm_supervisor_frame(struct pm_core *core, uint32_t link, uint32_t from, uint8_t type, struct pm_reader *r);
 // "node3, node4, node5 and 12 more", for sentences of the coordinator. Returns buf.
 char *pm_supervisor_names(const struct pm_core *core, const struct pm_set *nodes, char *buf,
                           size_t cap);
+// Name of a node for sentences; buf of PM_TEXT_CAP.
+const char *pm_supervisor_host(const struct pm_core *core, uint32_t node, char *buf);
 enum pm_state pm_supervisor_state(const struct pm_supervisor *s);
 uint32_t pm_supervisor_epoch(const struct pm_supervisor *s);
 uint32_t pm_node_epoch(const struct pm_node *n);
+uint32_t pm_node_rank_of(const struct pm_node *n, uint32_t local);
 // Agent: a line for srun's stderr, on its way up (bounded, rate-limited, drops are counted). What pm_say calls.
 void pm_node_say(struct pm_core *core, bool verbose, const char *text);
 // A local rank whose fence failed for lack of a rank that left without finalize etc.: collective.c tells

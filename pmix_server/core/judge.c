@@ -15,6 +15,7 @@
 // declare anybody for silence.
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -306,6 +307,15 @@ static uint64_t silent_ms(struct pm_core *core, uint32_t node, enum pm_cause cau
     return 0;
 }
 
+static const char *proof_of(struct pm_core *core, uint32_t node, enum pm_cause cause)
+{
+    const struct pm_suspect *s = suspect_find(&core->membership->judge, node);
+    if (cause != PM_CAUSE_AGENT_LOST || !s)
+        return "";
+    return s->dead_ns ? "its port refused the connection twice"
+                      : "it accepts connections, but does not answer (stuck)";
+}
+
 static void remember_dead(struct pm_core *core, const struct pm_dead *dead)
 {
     struct pm_judge *j = &core->membership->judge;
@@ -322,9 +332,17 @@ static void remember_dead(struct pm_core *core, const struct pm_dead *dead)
     j->dead[j->n_dead++] = *dead;
 }
 
+// What speaks for its death goes into the record, for the ledger of the end.
 static void log_lost(struct pm_core *core, const struct pm_dead *dead, enum pm_cause cause)
 {
+    char time[32];
     struct pm_log *log = pm_log_record(core, "lost");
+    if (dead->silent_ms)
+        (void)snprintf(log->reason, sizeof(log->reason), "nothing was heard of it for %s",
+                       pm_duration_format(dead->silent_ms, time, sizeof(time)));
+    else
+        (void)snprintf(log->reason, sizeof(log->reason), "%s",
+                       dead->proof[0] ? dead->proof : "it was taken out, as its ranks could not be ended");
     log->epoch = pm_supervisor_epoch(core->supervisor);
     log->node = dead->node;
     log->cause = cause;
@@ -337,7 +355,7 @@ static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause, ui
     struct pm_membership *m = core->membership;
     if (pm_set_has(&m->dead, node))
         return;
-    const struct pm_dead dead = {node, over_ns, silent_ms(core, node, cause)};
+    const struct pm_dead dead = {node, over_ns, silent_ms(core, node, cause), proof_of(core, node, cause)};
     log_lost(core, &dead, cause);
     if (pm_set_add(&m->dead, node) < 0)
         pm_out_of_memory(core);
@@ -407,6 +425,23 @@ static int sentence_silent(struct pm_core *core, struct pm_suspect *s, struct pm
     return r;
 }
 
+// A parent goes on granting to a child that is only quiet, and it may have been cut off before it could say more:
+// then its lease says how long the child's may last, and that is over when its own time is.
+static uint64_t hold_for_parents_ns(struct pm_core *core, const struct pm_suspect *s)
+{
+    struct pm_membership *m = core->membership;
+    struct pm_edge edge = {.node = s->node};
+    uint64_t hold_ns = 0;
+    for (uint32_t node = s->node; s->kind == PM_REPORT_QUIET && node != PM_NODE_COORDINATOR; node = edge.parent) {
+        const struct pm_suspect *above = node == s->node ? NULL : suspect_find(&m->judge, node);
+        if (above && above->deadline_ns > hold_ns)
+            hold_ns = above->deadline_ns;
+        if (!pm_edges_get(&m->edges, node, m->fanout, &edge))
+            break;
+    }
+    return hold_ns;
+}
+
 // Sorts the suspect into those to declare now, if it is time.
 static void sentence(struct pm_core *core, struct pm_suspect *s, bool trust, struct pm_set *agents,
                      struct pm_set *nodes)
@@ -415,7 +450,11 @@ static void sentence(struct pm_core *core, struct pm_suspect *s, bool trust, str
     if (!s->root_dead && s->dead_ns != 0 && core->now_ns >= s->dead_ns) {
         r = pm_set_add(agents, s->node);
     } else if (core->now_ns >= s->deadline_ns && trust) {
-        r = sentence_silent(core, s, agents, nodes);
+        uint64_t hold_ns = hold_for_parents_ns(core, s);
+        if (hold_ns > core->now_ns)
+            s->deadline_ns = hold_ns;
+        else
+            r = sentence_silent(core, s, agents, nodes);
     } else if (core->now_ns >= s->probe_ns && !s->root_dead) {
         probe(core, s);
     }
@@ -438,7 +477,8 @@ void pm_judge_tick(struct pm_core *core)
     declare_all(core, &nodes, PM_CAUSE_NODE_LOST);
     pm_set_done(&agents);
     pm_set_done(&nodes);
-    j->next_ns = j->n ? core->now_ns + m->t_ns / 8 : UINT64_MAX;
+    // Where all that were silent are declared, nobody is left to be heard again: the next look ends the doubt.
+    j->next_ns = j->n || j->isolated ? core->now_ns + m->t_ns / 8 : UINT64_MAX;
     for (uint32_t i = 0; i < j->n; i++) {
         const struct pm_suspect *s = &j->list[i];
         if (s->dead_ns > core->now_ns)
@@ -456,44 +496,4 @@ void pm_membership_declare(struct pm_core *core, uint32_t node, enum pm_cause ca
     struct pm_edge edge;
     bool joined = pm_edges_get(&m->edges, node, m->fanout, &edge);
     declare(core, node, cause, core->now_ns + (joined ? m->t_ns : 0));
-}
-
-// --- questions ---------------------------------------------------------------------------------
-
-const struct pm_set *pm_suspect_nodes(const struct pm_core *core)
-{
-    struct pm_judge *j = &core->membership->judge;
-    if (j->nodes_valid)
-        return &j->nodes;
-    pm_set_clear(&j->nodes);
-    j->nodes_valid = true;
-    for (uint32_t i = 0; i < j->n; i++)
-        if (pm_set_union(&j->nodes, &j->list[i].pending) < 0) {
-            j->nodes_valid = false;
-            pm_out_of_memory(core);
-        }
-    return &j->nodes;
-}
-
-bool pm_judge_is_suspect(const struct pm_core *core, uint32_t node)
-{
-    return pm_set_has(pm_suspect_nodes(core), node);
-}
-
-uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)
-{
-    const struct pm_judge *j = &core->membership->judge;
-    for (uint32_t i = 0; i < j->n_dead; i++)
-        if (j->dead[i].node == node)
-            return j->dead[i].silent_ms;
-    return 0;
-}
-
-bool pm_lease_over(const struct pm_core *core, uint32_t node)
-{
-    const struct pm_judge *j = &core->membership->judge;
-    for (uint32_t i = 0; i < j->n_dead; i++)
-        if (j->dead[i].node == node)
-            return core->now_ns >= j->dead[i].over_ns;
-    return false;
 }

@@ -25,6 +25,13 @@ void pm_out_of_memory(const struct pm_core *core)
         core->out->error = -ENOMEM;
 }
 
+void pm_node_limit_set(struct pm_core *core, uint32_t nnodes)
+{
+    uint32_t spares = core->config.options->spares;
+    core->membership->nnodes = nnodes;
+    core->membership->first_spare = spares && spares < nnodes ? nnodes - spares : UINT32_MAX;
+}
+
 // Before LAUNCHED the coordinator takes any node that there can be.
 uint32_t pm_node_limit(const struct pm_core *core)
 {

@@ -255,7 +255,7 @@ void pm_membership_event(struct pm_core *core, const struct pm_event *event)
     else if (event->type == PM_EVENT_LINK_DOWN)
         link_down(core, event);
     else if (event->type == PM_EVENT_LAUNCHED)
-        core->membership->nnodes = event->nnodes;
+        pm_node_limit_set(core, event->nnodes);
     else if (event->type == PM_EVENT_JOB_STATE)
         pm_judge_job_state(core, event->job_state);
     pm_relay_flush(core);

@@ -178,6 +178,7 @@ struct pm_dead {
     uint32_t node;
     uint64_t over_ns;   // its last lease is over
     uint64_t silent_ms; // 0: it was not declared for silence
+    const char *proof;  // static; "": nobody has answered for it
 };
 
 struct pm_judge {
@@ -205,6 +206,7 @@ struct pm_membership {
     uint32_t self;
     uint32_t fanout;
     uint32_t nnodes;   // 0: not known yet (coordinator before LAUNCHED)
+    uint32_t first_spare; // it and those after it never become parents; UINT32_MAX: there is none
     uint64_t t_ns;     // node timeout
     uint64_t lease_ns; // L
     uint64_t orphan_ns;
@@ -278,6 +280,8 @@ void pm_child_remove(struct pm_membership *m, uint32_t node);
 void pm_child_lost(struct pm_core *core, uint32_t node);
 // The child was declared dead: told so, closed, forgotten. Its edge is the caller's business.
 void pm_child_refuse(struct pm_core *core, uint32_t node);
+// The nodes of the step are known.
+void pm_node_limit_set(struct pm_core *core, uint32_t nnodes);
 // The first id that no node of the step has.
 uint32_t pm_node_limit(const struct pm_core *core);
 void pm_out_of_memory(const struct pm_core *core); // outside of a step nobody is told

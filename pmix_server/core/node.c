@@ -24,8 +24,8 @@ int pm_node_new(struct pm_core *core)
     n->locals = calloc(n->n_local + 1u, sizeof(*n->locals));
     if (!n->locals)
         return -ENOMEM;
-    for (uint32_t i = 0; i < n->n_local; i++)
-        n->locals[i].rank = core->config.local_ranks[i];
+    for (uint32_t i = 0; i < n->n_local; i++) // with spares the map tells
+        n->locals[i].rank = core->config.options->spares ? PM_RANK_NONE : core->config.local_ranks[i];
     n->dirty = true;
     return 0;
 }
@@ -125,6 +125,7 @@ struct pm_node *pm_node_clone(const struct pm_node *n)
 
 static void digest_local(struct pm_digest *d, const struct pm_local *local, uint64_t now_ns)
 {
+    pm_digest_u64(d, local->rank);
     const bool flags[] = {local->shim_joined, local->shim_lost,  local->has_run,
                           local->was_started, local->over,       local->connected,
                           local->finalized,   local->termed,     local->killed,
@@ -167,6 +168,8 @@ void pm_node_digest(const struct pm_node *n, uint64_t now_ns, struct pm_digest *
     for (int i = 0; i < 2; i++)
         pm_digest_u64(d, (uint64_t)n->servers[i].epoch << 32 | n->servers[i].tries << 2 |
                              (uint32_t)n->servers[i].asked << 1 | n->servers[i].ready);
+    pm_digest_u64(d, (uint64_t)n->servers[0].map_version << 32 | n->servers[1].map_version);
+    pm_digest_u64(d, n->port != 0);
     if (n->has_server_failure)
         pm_digest_failure(d, &n->server_failure);
     pm_digest_u64(d, (uint64_t)n->halt << 32 | n->halt_epoch);
@@ -189,6 +192,11 @@ uint64_t pm_node_deadline_ns(const struct pm_node *n)
 uint32_t pm_node_epoch(const struct pm_node *n)
 {
     return n->wanted.epoch;
+}
+
+uint32_t pm_node_rank_of(const struct pm_node *n, uint32_t local)
+{
+    return local < n->n_local ? n->locals[local].rank : PM_RANK_NONE;
 }
 
 // --- events ------------------------------------------------------------------------------------
@@ -269,7 +277,9 @@ static void frame_map(struct pm_core *core, struct pm_reader *r)
     struct pm_world shape = {.map_version = pm_read_u32(r)};
     shape.nnodes = pm_read_u32(r);
     shape.nranks = pm_read_u32(r);
-    if (shape.nnodes != core->config.nnodes || shape.nranks != core->config.ntasks)
+    bool whole = shape.nranks == core->config.ntasks;
+    bool part = core->config.options->spares && shape.nranks && shape.nranks < core->config.ntasks;
+    if (shape.nnodes != core->config.nnodes || (!whole && !part))
         r->error = -EBADMSG;
     if (r->error || (core->world_known && shape.map_version <= core->world.map_version))
         return;
@@ -285,6 +295,7 @@ static void frame_map(struct pm_core *core, struct pm_reader *r)
     pm_world_release(&core->world);
     core->world = world;
     core->world_known = true;
+    pm_node_take_ranks(core);
     keep_frame(core, &core->node->map_frame, PM_FRAME_MAP, &body);
     settle(core);
 }

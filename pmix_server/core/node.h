@@ -29,7 +29,7 @@ enum pm_local_state {
 };
 
 struct pm_local {
-    uint32_t rank;
+    uint32_t rank; // of the world; PM_RANK_NONE: a slot that waits
     bool shim_joined;
     bool shim_lost;
     enum pm_local_state state;
@@ -58,6 +58,7 @@ struct pm_server_slot {
     bool asked;
     bool ready;
     uint32_t epoch;
+    uint32_t map_version; // of the world that it was prepared for
     uint32_t tries;
 };
 
@@ -103,6 +104,8 @@ struct pm_node {
     uint64_t notice_serial;  // newest notice raised in this epoch
     struct pm_set notified;  // ranks of this epoch whose event was raised
     struct pm_set told_lost; // ranks of this epoch that collective.c knows to be lost
+    uint16_t port;    // free here a moment ago; 0: not known yet
+    uint32_t n_ports; // that were offered so far
     bool paused;
     bool ended; // END_AGENT or DIE is out; nothing follows
     // Up
@@ -124,6 +127,8 @@ struct pm_node {
 
 // --- node_facts.c ------------------------------------------------------------------------------
 void pm_node_fact(struct pm_core *core, const struct pm_event *event);
+// If rank 0 is here, the port of this node is the world's next MASTER_PORT.
+void pm_node_offer_port(struct pm_core *core);
 // False: known already, or no failure.
 bool pm_node_fact_fence_lost(struct pm_core *core, uint32_t epoch, uint32_t rank);
 
@@ -131,6 +136,8 @@ bool pm_node_fact_fence_lost(struct pm_core *core, uint32_t epoch, uint32_t rank
 // ---------------------------------------------------------------------------------- Does what is
 // due: starts, events, signals, kills, end. Idempotent.
 void pm_node_drive(struct pm_core *core);
+// The node's ranks in the world that is known now: the k-th of its tasks has the k-th of them.
+void pm_node_take_ranks(struct pm_core *core);
 uint64_t pm_node_life_deadline_ns(const struct pm_node *n);
 struct pm_log *pm_node_log(struct pm_core *core, const char *kind, const struct pm_local *local);
 void pm_node_signal(struct pm_core *core, struct pm_local *local, int32_t signal);

@@ -252,17 +252,27 @@ static void on_abort(struct pm_core *core, const struct pm_event *event)
     }
 }
 
-static void on_port(struct pm_core *core, const struct pm_event *event)
+// Where nodes have spares the map's version comes first in the serial: when rank 0 has moved, no port of its old
+// node counts any more.
+void pm_node_offer_port(struct pm_core *core)
 {
     struct pm_node *n = core->node;
     bool rank_0 = false;
     for (uint32_t i = 0; i < n->n_local; i++)
         rank_0 |= n->locals[i].rank == 0;
-    if (!rank_0)
+    if (!rank_0 || !n->port)
         return;
-    n->report.port = event->port;
-    n->report.port_serial++;
+    n->report.port = n->port;
+    uint64_t version = core->config.options->spares ? core->world.map_version : 0;
+    n->report.port_serial = version << 32 | n->n_ports;
     n->dirty = true;
+}
+
+static void on_port(struct pm_core *core, const struct pm_event *event)
+{
+    core->node->port = event->port;
+    core->node->n_ports++;
+    pm_node_offer_port(core);
 }
 
 static void on_say(struct pm_core *core, const struct pm_event *event)

@@ -61,13 +61,23 @@ static struct pm_server_slot *server_of(struct pm_core *core, uint32_t epoch)
     return slot;
 }
 
+static bool has_ranks(const struct pm_core *core)
+{
+    return core->world_known && core->node->n_local > 0 &&
+           !pm_set_empty(&core->world.ranks_of_node[core->config.node]);
+}
+
+// True when it is ready, or none is needed.
 static bool server_prepare(struct pm_core *core, uint32_t epoch)
 {
     struct pm_server_slot *slot = server_of(core, epoch);
-    if (!core->world_known || core->node->n_local == 0)
+    if (slot->tries && slot->map_version != core->world.map_version)
+        server_drop(core, epoch); // it serves a world that will never be
+    if (!has_ranks(core))
         return core->world_known;
     if (!slot->asked && slot->tries < PM_SERVER_TRIES_MAX) {
         slot->asked = true;
+        slot->map_version = core->world.map_version;
         slot->tries++;
         pm_emit(core, PM_ACTION_PREPARE_SERVER)->epoch = epoch;
     }
@@ -213,6 +223,8 @@ static void rank_start(struct pm_core *core, struct pm_local *local, uint32_t in
 static void rank_drive(struct pm_core *core, struct pm_local *local)
 {
     const struct pm_wanted *wanted = &core->node->wanted;
+    if (local->rank == PM_RANK_NONE)
+        return;
     uint32_t incarnation = pm_wanted_incarnation(wanted, local->rank);
     bool old = !local->has_run || local->epoch < wanted->epoch || local->incarnation < incarnation;
     if (local->shim_lost)
@@ -234,11 +246,10 @@ static void drive_start(struct pm_core *core)
     if (!core->world_known || n->wanted.map_version != core->world.map_version)
         return;
     bool ready = server_prepare(core, n->wanted.epoch);
-    struct pm_server_slot *slot = server_of(core, n->wanted.epoch);
     (void)notify_new(core);
     // Nothing would stop a rank that has never had a lease.
     bool leased = pm_lease_end_ns(core) != 0;
-    if (!ready || !leased || n->paused || (n->n_local && !slot->ready))
+    if (!ready || !leased || n->paused)
         return;
     for (uint32_t i = 0; i < n->n_local; i++)
         rank_drive(core, &n->locals[i]);
@@ -367,13 +378,39 @@ static void drive_end(struct pm_core *core)
     for (uint32_t i = 0; i < n->n_local; i++) {
         struct pm_action *a = pm_emit(core, PM_ACTION_END_SHIM);
         a->local = i;
-        a->override = n->wanted.has_end_status;
+        // A task that waited has done its part, whatever its slot ran before.
+        a->override = n->wanted.has_end_status || n->locals[i].rank == PM_RANK_NONE;
         a->wait_status = n->wanted.end_status;
     }
     server_drop(core, n->wanted.epoch);
     server_drop(core, n->wanted.epoch + 1);
     pm_emit(core, PM_ACTION_END_AGENT);
     n->ended = true;
+}
+
+// How many tasks here have a lower number than that of local task i.
+static uint32_t order_of(const struct pm_core *core, uint32_t local)
+{
+    uint32_t order = 0;
+    for (uint32_t i = 0; i < core->node->n_local; i++)
+        order += core->config.local_ranks[i] < core->config.local_ranks[local];
+    return order;
+}
+
+// No rank of the world before runs: the coordinator makes a new map only when all have halted.
+void pm_node_take_ranks(struct pm_core *core)
+{
+    struct pm_node *n = core->node;
+    const struct pm_set *ranks = &core->world.ranks_of_node[core->config.node];
+    if (!core->config.options->spares)
+        return; // ranks are tasks
+    for (uint32_t i = 0; i < n->n_local; i++) {
+        uint32_t rank = pm_set_next(ranks, 0);
+        for (uint32_t k = order_of(core, i); k > 0 && rank != PM_RANK_NONE; k--)
+            rank = pm_set_next(ranks, rank + 1);
+        n->locals[i].rank = rank;
+    }
+    pm_node_offer_port(core);
 }
 
 void pm_node_enter_epoch(struct pm_core *core, uint32_t epoch)

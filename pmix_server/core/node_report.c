@@ -17,7 +17,7 @@
 
 static bool never_ran(const struct pm_node *n, const struct pm_local *local)
 {
-    return !local->has_run || local->epoch != n->wanted.epoch;
+    return !local->has_run || local->epoch != n->wanted.epoch || local->rank == PM_RANK_NONE;
 }
 
 // Needs no decision any more?
@@ -56,14 +56,20 @@ static bool (*const reached[PM_MARK_MAX])(const struct pm_node *n, const struct 
     [PM_MARK_HALTED] = local_halted,
 };
 
+// By all local ranks; where there is none, by the node alone.
 static bool all_reached(const struct pm_node *n, enum pm_mark mark)
 {
+    bool any = false;
     if (n->wanted.phase == PM_PHASE_FORM)
         return false;
-    for (uint32_t i = 0; i < n->n_local; i++)
+    for (uint32_t i = 0; i < n->n_local; i++) {
+        if (n->locals[i].rank == PM_RANK_NONE)
+            continue;
+        any = true;
         if (!reached[mark](n, &n->locals[i]))
             return false;
-    return n->n_local > 0 || mark != PM_MARK_HALTED || local_halted(n, NULL);
+    }
+    return any || mark != PM_MARK_HALTED || local_halted(n, NULL);
 }
 
 static bool all_joined(const struct pm_node *n)
@@ -88,8 +94,12 @@ static void report_map(struct pm_core *core)
 {
     struct pm_node *n = core->node;
     for (uint32_t i = 0; i < n->n_local; i++)
-        if (pm_map_add(&n->report.map, n->locals[i].rank, 1, core->config.node) < 0)
+        if (pm_map_add(&n->report.map, core->config.local_ranks[i], 1, core->config.node) < 0)
             core->out->error = -ENOMEM;
+    struct pm_span own = {core->config.node, core->config.node};
+    const struct pm_set self = {.spans = &own, .n = 1};
+    if (pm_places_add(&n->report.places, core->config.place, &self, &n->dirty) < 0)
+        core->out->error = -ENOMEM;
     const char *nodelist = core->config.nodelist;
     if (!nodelist || !nodelist[0] || n->report.nodelist)
         return;
@@ -151,6 +161,8 @@ static void report_forget_known(struct pm_core *core)
         core->out->error = -ENOMEM;
     if (n->wanted.map_version)
         pm_map_clear(&n->report.map);
+    if (n->wanted.map_version)
+        pm_places_done(&n->report.places);
     if (n->wanted.have_nodelist && n->report.nodelist) {
         free(n->report.nodelist);
         n->report.nodelist = NULL;

@@ -194,8 +194,7 @@ void pm_read_map(struct pm_reader *r, struct pm_map *map, uint32_t max_ranks)
     }
 }
 
-// Does the map give each rank of the step to exactly one node of the step?
-static struct pm_map_fault map_check(const struct pm_map *map, uint32_t nnodes, uint32_t nranks)
+struct pm_map_fault pm_map_check(const struct pm_map *map, uint32_t nnodes, uint32_t nranks)
 {
     uint32_t next = 0;
     for (uint32_t i = 0; i < map->n; i++) {
@@ -320,7 +319,7 @@ int pm_world_from_bytes(const struct pm_world *shape, const uint8_t *data, size_
     pm_read_map(&r, &map, PM_RANKS_MAX);
     int rc = pm_reader_end(&r);
     if (rc == 0) {
-        *ret_fault = map_check(&map, shape->nnodes, shape->nranks);
+        *ret_fault = pm_map_check(&map, shape->nnodes, shape->nranks);
         rc = (int)ret_fault->kind;
     }
     if (rc == 0) {

@@ -50,6 +50,8 @@ void pm_write_map(struct pm_writer *w, const struct pm_map *map);
 // Replaces *map. Unsorted runs, or more than `max_ranks` ranks in all, are an error.
 void pm_read_map(struct pm_reader *r, struct pm_map *map, uint32_t max_ranks);
 
+// GOOD, or what is wrong with it as the map of nranks ranks on nnodes nodes.
+struct pm_map_fault pm_map_check(const struct pm_map *map, uint32_t nnodes, uint32_t nranks);
 // Builds the world from the bytes of pm_write_map. 0; -ENOMEM; -EBADMSG for bytes that are no map;
 // or positive PM_MAP_*, with *ret_fault filled. *ret_world is untouched unless 0.
 int pm_world_from_bytes(const struct pm_world *shape, const uint8_t *data, size_t len,

@@ -43,10 +43,41 @@ static bool ended_well(const struct question *q)
            (q->failure->cause == PM_CAUSE_EXIT && q->failure->wait_status == 0);
 }
 
+static bool spare_is_lost(const struct question *q)
+{
+    uint32_t left = q->history->spares;
+    return because(q, pm_cause_is_loss(q->failure->cause) && q->history->no_ranks,
+                   "it waited as a spare, %u %s left", left, left == 1 ? "is" : "are");
+}
+
 static bool place_is_lost(const struct question *q)
 {
-    return because(q, pm_cause_is_loss(q->failure->cause),
-                   "its place in the step cannot come back");
+    const struct pm_history *h = q->history;
+    bool fits = pm_cause_is_loss(q->failure->cause) && (!h->spares || h->spares < h->homeless);
+    if (q->options->spares && h->homeless > 1)
+        return because(q, fits, "%u nodes of the world are lost, and %u spare%s left", h->homeless,
+                       h->spares, h->spares == 1 ? " is" : "s are");
+    return because(q, fits, "%s", q->options->spares ? "no spare is left"
+                                                      : "its place in the step cannot come back");
+}
+
+static bool losses_are_used(const struct question *q)
+{
+    const struct pm_options *o = q->options;
+    if (!pm_cause_is_loss(q->failure->cause) || q->history->node_losses < o->max_node_losses)
+        return false;
+    if (!o->max_node_losses)
+        return because(q, true, "--pm-max-node-losses=0");
+    char window[32] = "";
+    if (o->node_loss_window_ms)
+        (void)pm_duration_format(o->node_loss_window_ms, window, sizeof(window));
+    return because(q, true, "%u of %u node losses used%s%s", q->history->node_losses,
+                   o->max_node_losses, window[0] ? " within " : "", window);
+}
+
+static bool node_is_lost(const struct question *q)
+{
+    return pm_cause_is_loss(q->failure->cause);
 }
 
 static bool exec_failed(const struct question *q)
@@ -121,7 +152,8 @@ static bool rank_alone(const struct question *q)
 static bool world_has_no_place(const struct question *q)
 {
     return because(q, q->history->place_lost,
-                   "a node or shim was lost before, so the world cannot start again");
+                   "a node or shim was lost before, so the world cannot start again%s",
+                   q->options->spares ? ": no spare is left" : "");
 }
 
 static bool rank_was_connected(const struct question *q)
@@ -143,9 +175,12 @@ static const struct rule {
     bool escalated;
 } rules[] = {
     {user_stops, PM_VERDICT_IGNORE, false},
+    {spare_is_lost, PM_VERDICT_IGNORE, false},
     {ended_well, PM_VERDICT_IGNORE, false},
     {world_is_over, PM_VERDICT_IGNORE, false},
     {place_is_lost, PM_VERDICT_STOP, false},
+    {losses_are_used, PM_VERDICT_STOP, false},
+    {node_is_lost, PM_VERDICT_MOVE_TO_SPARE, false},
     {exec_failed, PM_VERDICT_STOP, false},
     {is_fatal, PM_VERDICT_STOP, false},
     {notify_without_server, PM_VERDICT_STOP, false},

@@ -13,8 +13,8 @@ enum pm_verdict_action {
     PM_VERDICT_NOTIFY,
     PM_VERDICT_RESTART_RANK,
     PM_VERDICT_RESTART_WORLD,
-    PM_VERDICT_MOVE_TO_SPARE, // no rule leads here until spares exist
-    PM_VERDICT_RELAUNCH,      // likewise
+    PM_VERDICT_MOVE_TO_SPARE, // the world, with this node's ranks on a spare
+    PM_VERDICT_RELAUNCH,      // no rule leads here until it is built
     PM_VERDICT_STOP,
     PM_VERDICT_MAX,
 };
@@ -29,7 +29,11 @@ struct pm_history {
     uint32_t start_failures; // in a row, this one included
     bool user_stop;
     bool world_over; // all ranks of the world had ended well
-    bool place_lost; // a node or shim was lost when its ranks had ended well: there is no next world
+    bool place_lost; // nodes were lost when their ranks had ended well, and spares are too few for a next world
+    bool no_ranks;   // the lost node has no rank: it waited as a spare
+    uint32_t spares; // that wait now and can take ranks
+    uint32_t homeless; // nodes of the world that are lost, this one included
+    uint32_t node_losses; // replaced by spares, within the window if there is one; this one not included
 };
 
 struct pm_verdict {
@@ -56,6 +60,9 @@ struct pm_story {
     uint32_t nranks, nnodes;
     uint32_t restart; // number of the restart that follows, from 1
     uint64_t backoff_ms;
+    const char *spare;    // who will most likely take the ranks; NULL: nobody can be named yet
+    uint32_t n_moving;    // ranks of the lost node; 0: none has started yet
+    uint32_t spares_left; // then
 };
 // "rank 17 (node042, pid 8123) killed by signal 9 after 12m04s". Returns buf.
 char *pm_sentence_failure(const struct pm_story *story, char *buf, size_t cap);

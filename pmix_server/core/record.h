@@ -11,6 +11,7 @@
 #define PM_CORE_RECORD_H
 
 #include "pmix_server/core/placement.h"
+#include "pmix_server/core/places.h"
 
 enum pm_record_frame {
     PM_FRAME_WANTED = 0x20, // down
@@ -121,11 +122,12 @@ struct pm_report {
     struct pm_set again;  // serials of pm_again whose rank runs again
     bool any_ended;       // some rank of the epoch ended well
     int32_t user_signal;  // 0, or the signal by which Slurm stops the step
-    uint64_t port_serial; // 0: none; the highest wins
+    uint64_t port_serial; // 0: none; map version << 32 | count; the highest wins
     uint16_t port;        // free on rank 0's node
     uint32_t cannot_node; // UINT32_MAX: none
     char cannot_text[PM_TEXT_CAP];
-    struct pm_map map; // until the wanted state has a map version
+    struct pm_map map;       // of Slurm's tasks; until the wanted state has a map version
+    struct pm_places places; // likewise
     char *nodelist;    // until the wanted state has it; owned
     struct pm_failures failures;
 };

@@ -22,6 +22,7 @@ void pm_report_done(struct pm_report *report)
     pm_set_done(&report->left);
     pm_set_done(&report->again);
     pm_map_done(&report->map);
+    pm_places_done(&report->places);
     free(report->nodelist);
     free(report->failures.list);
     pm_report_init(report);
@@ -60,6 +61,8 @@ static int union_of_forming(struct pm_report *into, const struct pm_report *from
     bool map_changed = false;
     int rc = pm_map_union(&into->map, &from->map, &map_changed);
     *changed |= map_changed;
+    if (rc == 0)
+        rc = pm_places_union(&into->places, &from->places, changed);
     if (rc == 0 && from->nodelist && !into->nodelist) {
         into->nodelist = strdup(from->nodelist);
         *changed = true;
@@ -147,14 +150,16 @@ enum {
     HAS_NODELIST = 2,
     HAS_CANNOT = 4,
     HAS_ANY_ENDED = 8,
-    HAS_ALL = 15,
+    HAS_PLACES = 16,
+    HAS_ALL = 31,
 };
 
 static uint8_t report_flags(const struct pm_report *report)
 {
     return (uint8_t)((report->map.n ? HAS_MAP : 0) | (report->nodelist ? HAS_NODELIST : 0) |
                      (report->cannot_node != UINT32_MAX ? HAS_CANNOT : 0) |
-                     (report->any_ended ? HAS_ANY_ENDED : 0));
+                     (report->any_ended ? HAS_ANY_ENDED : 0) |
+                     (report->places.n ? HAS_PLACES : 0));
 }
 
 void pm_write_report(struct pm_writer *w, const struct pm_report *report)
@@ -178,6 +183,8 @@ void pm_write_report(struct pm_writer *w, const struct pm_report *report)
         pm_write_map(w, &report->map);
     if (flags & HAS_NODELIST)
         pm_write_str(w, report->nodelist);
+    if (flags & HAS_PLACES)
+        pm_write_places(w, &report->places);
     pm_write_u8(w, (uint8_t)report->failures.n);
     for (uint32_t i = 0; i < report->failures.n; i++)
         pm_write_failure(w, &report->failures.list[i]);
@@ -200,6 +207,8 @@ static void read_forming(struct pm_reader *r, struct pm_report *ret, uint8_t fla
             r->error = -EBADMSG;
     if (flags & HAS_NODELIST)
         ret->nodelist = pm_read_strdup(r, PM_NODELIST_MAX);
+    if (flags & HAS_PLACES)
+        pm_read_places(r, &ret->places, nnodes);
 }
 
 static void read_failures(struct pm_reader *r, struct pm_report *ret, uint32_t nnodes,
@@ -255,6 +264,7 @@ void pm_report_digest(const struct pm_report *report, struct pm_digest *d)
     pm_digest_u64(d, report->map.n);
     for (uint32_t i = 0; i < report->map.n; i++)
         pm_digest_u64(d, (uint64_t)report->map.runs[i].rank << 32 | report->map.runs[i].node);
+    pm_places_digest(&report->places, d);
     pm_failures_digest(&report->failures, d);
 }
 

@@ -65,7 +65,7 @@ static uint32_t next_target(struct pm_core *core)
     struct pm_membership *m = core->membership;
     struct pm_seek *s = &m->seek;
     if (!s->joined)
-        return s->step == 0 ? pm_tree_parent(m->self, m->fanout) : PM_NODE_COORDINATOR;
+        return s->step == 0 ? pm_tree_home(m->self, m->fanout, m->first_spare) : PM_NODE_COORDINATOR;
     if (s->refusals > 0 || (!parent_is_silent(core, m->t_ns / 4) && parent_is_useless(core)))
         return PM_NODE_COORDINATOR;
     bool long_ago = core->now_ns - m->lease.renewed_ns >= m->t_ns / 2;
@@ -79,7 +79,8 @@ static uint32_t next_target(struct pm_core *core)
     if (s->step == 0)
         s->step = 1;
     uint32_t node = pm_tree_ancestor(m->self, m->fanout, s->step);
-    while (node != PM_NODE_COORDINATOR && (node == s->last_parent || pm_set_has(&m->dead, node)))
+    while (node != PM_NODE_COORDINATOR &&
+           (node == s->last_parent || node >= m->first_spare || pm_set_has(&m->dead, node)))
         node = pm_tree_ancestor(m->self, m->fanout, ++s->step);
     return node;
 }

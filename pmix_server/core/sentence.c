@@ -151,6 +151,21 @@ static void put_budget(struct line *line, const struct pm_story *story,
         put(line, "; Slurm itself will still report OUT_OF_MEMORY for this step");
 }
 
+static void put_move(struct line *line, const struct pm_story *story)
+{
+    if (!story->n_moving) {
+        put(line, "%s%s takes its place (%u spare%s left)", story->spare ? "spare " : "a spare",
+            story->spare ? story->spare : "", story->spares_left, plural(story->spares_left));
+        return;
+    }
+    put(line, "the %u rank%s of %s move%s to %s%s (", story->n_moving, plural(story->n_moving), story->host,
+        story->n_moving == 1 ? "s" : "", story->spare ? "spare " : "a spare",
+        story->spare ? story->spare : "");
+    put(line, "%u spare%s left); restarting %u rank%s on %u node%s", story->spares_left,
+        plural(story->spares_left), story->nranks, plural(story->nranks), story->nnodes,
+        plural(story->nnodes));
+}
+
 static void put_what(struct line *line, const struct pm_story *story,
                      const struct pm_options *options)
 {
@@ -162,6 +177,9 @@ static void put_what(struct line *line, const struct pm_story *story,
         put(line, "restarting %u rank%s on %u node%s", story->nranks, plural(story->nranks),
             story->nnodes, plural(story->nnodes));
         put_budget(line, story, options);
+        break;
+    case PM_VERDICT_MOVE_TO_SPARE:
+        put_move(line, story);
         break;
     case PM_VERDICT_RESTART_RANK:
         put(line, "restarting this rank");

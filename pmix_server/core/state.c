@@ -16,7 +16,7 @@ int pm_membership_new(struct pm_core *core)
     const struct pm_options *o = core->config.options;
     m->self = core->config.node;
     m->fanout = o->fanout;
-    m->nnodes = core->coordinator ? 0 : core->config.nnodes;
+    pm_node_limit_set(core, core->coordinator ? 0 : core->config.nnodes);
     m->t_ns = o->node_timeout_ms * PM_MS;
     m->lease_ns = pm_lease_length_ns(m->t_ns);
     m->orphan_ns = o->orphan_timeout_ms * PM_MS;

@@ -86,6 +86,7 @@ int pm_supervisor_new(struct pm_core *core)
     s->state = PM_STATE_FORMING;
     s->deadline_ns = UINT64_MAX; // queueing is not limited: the clock starts with LAUNCHED
     s->wait_ns = UINT64_MAX;
+    s->told_spare = UINT32_MAX;
     s->join_window_ms = core->config.options->join_window_ms;
     s->wanted.launch = core->config.launch;
     s->wanted.grace_ms = core->config.options->grace_ms;
@@ -101,9 +102,13 @@ struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s)
     pm_report_done(&s->seen);
     pm_set_done(&s->bad_servers);
     pm_set_done(&s->condemned);
+    pm_set_done(&s->fencing);
     pm_set_done(&s->deciding);
+    pm_set_done(&s->movers);
+    pm_places_done(&s->places);
     free(s->map_frame);
     free(s->nodelist);
+    free(s->loss_ns);
     free(s->restart_ns);
     free(s->pending);
     free(s);
@@ -122,7 +127,9 @@ static void clone_unshare(struct pm_supervisor *c)
 {
     c->wanted = (struct pm_wanted){0};
     c->seen = (struct pm_report){0};
-    c->bad_servers = c->condemned = c->deciding = (struct pm_set){0};
+    c->bad_servers = c->condemned = c->deciding = c->movers = c->fencing = (struct pm_set){0};
+    c->places = (struct pm_places){0};
+    c->loss_ns = NULL;
     c->map_frame = NULL;
     c->nodelist = NULL;
     c->restart_ns = NULL;
@@ -140,10 +147,14 @@ struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s)
     c->nodelist = s->nodelist ? strdup(s->nodelist) : NULL;
     c->restart_ns = bytes_copy(s->restart_ns, s->n_restart_ns * sizeof(*s->restart_ns));
     c->pending = bytes_copy(s->pending, s->n_pending * sizeof(*s->pending));
+    c->loss_ns = bytes_copy(s->loss_ns, s->n_losses * sizeof(*s->loss_ns));
     bool ok = (c->map_frame || !s->map_frame) && c->restart_ns && c->pending && (c->nodelist || !s->nodelist) &&
+              c->loss_ns && pm_set_copy(&c->movers, &s->movers) == 0 &&
+              pm_places_copy(&c->places, &s->places) == 0 &&
               pm_wanted_copy(&c->wanted, &s->wanted) == 0 &&
               pm_report_copy(&c->seen, &s->seen) == 0 &&
               pm_set_copy(&c->condemned, &s->condemned) == 0 &&
+              pm_set_copy(&c->fencing, &s->fencing) == 0 &&
               pm_set_copy(&c->deciding, &s->deciding) == 0 &&
               pm_set_copy(&c->bad_servers, &s->bad_servers) == 0;
     return ok ? c : pm_supervisor_free(c);
@@ -161,19 +172,31 @@ uint32_t pm_supervisor_epoch(const struct pm_supervisor *s)
 
 // --- sets and names ----------------------------------------------------------------------------
 
+// Nodes that count, less those in `set` and the dead ones, into a zeroed *ret.
+static void subtract(struct pm_core *core, const struct pm_set *set, struct pm_set *ret)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    int rc = core->world_known     ? pm_set_copy(ret, &core->world.hosts)
+             : s->nnodes > 0 ? pm_set_add_span(ret, 0, s->nnodes - 1)
+                             : 0;
+    if (rc < 0 || pm_set_subtract(ret, set) < 0 || pm_set_subtract(ret, pm_dead_nodes(core)) < 0)
+        core->out->error = -ENOMEM;
+}
+
 bool pm_supervisor_all_in(struct pm_core *core, const struct pm_set *set)
 {
     const struct pm_supervisor *s = core->supervisor;
-    const struct pm_set *dead = pm_dead_nodes(core);
-    if (set->n == 1 && set->spans[0].first == 0 && set->spans[0].last + 1 == s->nnodes)
+    struct pm_set missing = {0};
+    if (core->world_known && pm_set_covers(set, &core->world.hosts))
         return true;
-    if (pm_set_empty(dead))
+    if (!core->world_known && set->n == 1 && set->spans[0].first == 0 &&
+        set->spans[0].last + 1 == s->nnodes)
+        return true;
+    if (pm_set_empty(pm_dead_nodes(core)))
         return false;
-    struct pm_set all = {0};
-    if (pm_set_copy(&all, set) < 0 || pm_set_union(&all, dead) < 0)
-        core->out->error = -ENOMEM;
-    bool yes = all.n == 1 && all.spans[0].first == 0 && all.spans[0].last + 1 == s->nnodes;
-    pm_set_done(&all);
+    subtract(core, set, &missing);
+    bool yes = pm_set_empty(&missing);
+    pm_set_done(&missing);
     return yes;
 }
 
@@ -209,11 +232,8 @@ char *pm_supervisor_names(const struct pm_core *core, const struct pm_set *nodes
 
 char *pm_supervisor_missing(struct pm_core *core, const struct pm_set *set, char *buf, size_t cap)
 {
-    const struct pm_supervisor *s = core->supervisor;
     struct pm_set missing = {0};
-    if ((s->nnodes && pm_set_add_span(&missing, 0, s->nnodes - 1) < 0) ||
-        pm_set_subtract(&missing, set) < 0 || pm_set_subtract(&missing, pm_dead_nodes(core)) < 0)
-        core->out->error = -ENOMEM;
+    subtract(core, set, &missing);
     (void)pm_supervisor_names(core, &missing, buf, cap);
     pm_set_done(&missing);
     return buf;
@@ -371,7 +391,9 @@ static void on_launched(struct pm_core *core, const struct pm_event *event)
         return;
     s->launched = true;
     s->nnodes = event->nnodes;
-    s->nranks = event->ntasks;
+    s->ntasks = s->nranks = event->ntasks;
+    uint32_t spares = core->config.options->spares;
+    s->first_spare = spares < s->nnodes ? s->nnodes - spares : s->nnodes;
     pm_supervisor_arm(core, core->config.options->start_timeout_ms);
 }
 
@@ -389,6 +411,12 @@ void pm_supervisor_event(struct pm_core *core, const struct pm_event *event)
     case PM_EVENT_SRUN_EXITED:
         s->srun_exited = true;
         s->srun_status = event->wait_status;
+        break;
+    case PM_EVENT_FENCED_OFF:
+        pm_supervisor_fenced_off(core, event);
+        break;
+    case PM_EVENT_OUTPUT_READ:
+        pm_supervisor_output_read(core);
         break;
     case PM_EVENT_SAY:
         pm_say(core, "%s", event->text ? event->text : "");
@@ -430,9 +458,11 @@ void pm_supervisor_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cau
     char time[32];
     if (s->state == PM_STATE_DONE)
         return;
+    pm_text_copy(failure.text, sizeof(failure.text), pm_death_proof(core, node));
     if (silent_ms)
         (void)snprintf(failure.text, sizeof(failure.text), "nothing was heard of it for %s",
                        pm_duration_format(silent_ms, time, sizeof(time)));
+    pm_supervisor_fence_off(core, node, cause);
     if (!pm_supervisor_knows(core, &failure))
         pm_supervisor_failure(core, &failure, 0);
     pm_supervisor_settle(core);

@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The coordinator's part of the core in seven files: supervisor.c owns it (table of transitions,
+// The coordinator's part of the core in eight files: supervisor.c owns it (table of transitions,
 // timers), supervisor_frames.c takes the records of the tree in, supervisor_states.c says what each
-// state waits for and does on entry, supervisor_decide.c turns failures into decisions,
-// supervisor_again.c follows ranks that start again alone, supervisor_stop.c ends the step,
+// state waits for and does on entry, supervisor_place.c who runs where, supervisor_decide.c turns
+// failures into decisions, supervisor_again.c follows ranks that start again alone, supervisor_stop.c ends the step,
 // supervisor_digest.c hashes it.
 #ifndef PM_CORE_SUPERVISOR_H
 #define PM_CORE_SUPERVISOR_H
 
 #include "pmix_server/core/policy.h"
+#include "pmix_server/core/spares.h"
 
 // Nodes that have not joined this long after the first one are named.
 #define PM_NAME_LATE_MS          5000u
@@ -23,6 +24,8 @@
 #define PM_PLACE_POLL_MS         50u
 #define PM_END_MS                10000u
 #define PM_CANNOT_END_MS         3000u
+// How long srun has to pass on what live nodes wrote, when it waits for lost ones.
+#define PM_OUTPUT_MS             5000u
 #define PM_END_STEP_KILL_MS      5000u
 #define PM_LATE_NAMES_MAX        8u
 // Decision lines of one epoch on srun's stderr; the rest is in the log.
@@ -79,7 +82,16 @@ struct pm_supervisor {
     size_t map_len;
     char *nodelist;
     bool launched;
-    uint32_t nnodes, nranks;
+    uint32_t nnodes;
+    uint32_t ntasks; // of the step
+    uint32_t nranks; // of the world; before it is known the same
+    // Spares
+    uint32_t first_spare;   // nnodes: there is none
+    struct pm_places places;
+    struct pm_set movers;   // spares that took over in the decision being carried out
+    uint32_t told_spare;    // who the decision's line said would; UINT32_MAX: nobody
+    uint64_t *loss_ns;      // of the nodes that spares replaced, oldest first
+    uint32_t n_losses;
     // Forming
     uint64_t first_join_ns; // 0: none yet
     uint64_t join_window_ms;
@@ -102,6 +114,7 @@ struct pm_supervisor {
     struct pm_failure cause;    // first failure of it
     struct pm_set
         condemned; // nodes that have to be declared dead when the step of the core is over
+    struct pm_set fencing; // lost nodes that the site's fence program runs for
     struct pm_set bad_servers; // nodes whose server failure of this epoch is known
     struct pm_pending *pending;
     uint32_t n_pending;
@@ -135,11 +148,9 @@ void pm_supervisor_settle(struct pm_core *core);
 void pm_supervisor_arm(struct pm_core *core, uint64_t ms);
 // The wanted state changed; it is sent at the end of the step.
 void pm_supervisor_want(struct pm_core *core, enum pm_phase phase);
-// Is every node in `set` or dead?
+// Is every node that counts in `set` or dead? All nodes before there is a world, then those that have ranks.
 bool pm_supervisor_all_in(struct pm_core *core, const struct pm_set *set);
-// Name of a node for sentences; buf of PM_TEXT_CAP.
-const char *pm_supervisor_host(const struct pm_core *core, uint32_t node, char *buf);
-// "node3, node4 and 12 more": nodes that are neither in `set` nor dead. Returns buf.
+// "node3, node4 and 12 more": nodes that count and are neither in `set` nor dead. Returns buf.
 char *pm_supervisor_missing(struct pm_core *core, const struct pm_set *set, char *buf, size_t cap);
 const char *pm_input_name(enum pm_input input);
 
@@ -150,12 +161,34 @@ extern void (*const pm_supervisor_enter[PM_STATE_MAX])(struct pm_core *core, enu
 // The input that the present state has been waiting for, if its condition holds now; else
 // PM_IN_NONE.
 enum pm_input pm_supervisor_condition(struct pm_core *core);
+// The step cannot form or go on: the line that says why is kept, PM_IN_REFUSED comes back.
+enum pm_input pm_supervisor_refuse(struct pm_core *core, int32_t status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+// A port for the next MASTER_PORT has come, or was waited for long enough.
+bool pm_supervisor_port_is_here(const struct pm_core *core);
+// A loss has joined a halt, or a search for places: it has its time, too.
+void pm_supervisor_more_time(struct pm_core *core);
 // Timers of the forming step and of --wait and backoff. UINT64_MAX: none.
 uint64_t pm_supervisor_side_deadline_ns(const struct pm_supervisor *s);
 void pm_supervisor_side_timers(struct pm_core *core);
 void pm_supervisor_timed_out(struct pm_core *core);
 // A rank that is started again alone does not start.
 void pm_supervisor_rank_stuck(struct pm_core *core, uint32_t rank);
+
+// --- supervisor_place.c -----------------------------------------------------------------------
+// All nodes have said what tasks they have: is that a world? Then everybody gets its map.
+enum pm_input pm_supervisor_build_world(struct pm_core *core);
+// Finds new places for the ranks of lost nodes, if there are any. NONE: it is done, or spares have to
+// answer first; see pm_supervisor_homeless().
+enum pm_input pm_supervisor_rehouse(struct pm_core *core);
+// How many nodes with ranks are lost, `node` (UINT32_MAX: none) as well.
+uint32_t pm_supervisor_homeless(struct pm_core *core, uint32_t node);
+// Spares that wait, other than `node`.
+uint32_t pm_supervisor_n_spares(struct pm_core *core, uint32_t node);
+// Whether it is a node without ranks.
+bool pm_supervisor_is_idle(const struct pm_core *core, uint32_t node);
+// Who would take the place of lost `node` now; UINT32_MAX: nobody can be named.
+uint32_t pm_supervisor_likely_spare(struct pm_core *core, uint32_t node);
 
 // --- supervisor_decide.c
 // How long what failed must have lived for its restart not to be a "consecutive" one.
@@ -187,6 +220,13 @@ void pm_supervisor_again_heard(struct pm_core *core);
 uint64_t pm_supervisor_again_deadline_ns(const struct pm_supervisor *s);
 void pm_supervisor_again_due(struct pm_core *core);
 
+// --- supervisor_fence_off.c ----------------------------------------------------------------------
+// A node is declared lost: the site's program is asked for, if there is one and the node has ranks.
+void pm_supervisor_fence_off(struct pm_core *core, uint32_t node, enum pm_cause cause);
+void pm_supervisor_fenced_off(struct pm_core *core, const struct pm_event *event);
+// How much longer a state may take for the programs that are waited for, ms.
+uint64_t pm_supervisor_fence_off_ms(const struct pm_core *core);
+
 // --- supervisor_stop.c -------------------------------------------------------------------------
 void pm_supervisor_enter_finishing(struct pm_core *core, enum pm_state from);
 void pm_supervisor_enter_stopping(struct pm_core *core, enum pm_state from);
@@ -195,5 +235,7 @@ bool pm_supervisor_quiet(struct pm_core *core);
 // The next stage of the end: its wait is over, or its time.
 void pm_supervisor_end_next(struct pm_core *core, enum pm_end_stage stage);
 void pm_supervisor_user_stop(struct pm_core *core, int32_t signal);
+// srun has passed on what live nodes wrote.
+void pm_supervisor_output_read(struct pm_core *core);
 
 #endif

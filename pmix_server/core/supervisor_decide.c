@@ -38,10 +38,32 @@ bool pm_supervisor_knows(const struct pm_core *core, const struct pm_failure *fa
            pm_set_has(&wanted->dead, failure->rank) || pm_supervisor_again_waits(s, failure->rank);
 }
 
+// A spare that took over and is lost before the world runs is replaced in the decision that it was part of.
+static bool was_mover(const struct pm_supervisor *s, uint32_t node)
+{
+    return pm_set_has(&s->movers, node);
+}
+
+// A node of the world that a spare is to replace. Its loss is paid for from a budget of its own.
+static void count_loss(struct pm_core *core, uint32_t node)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (s->first_spare == s->nnodes || pm_supervisor_is_idle(core, node) || was_mover(s, node))
+        return;
+    uint64_t *times = realloc(s->loss_ns, (s->n_losses + 1u) * sizeof(*times));
+    if (!times) {
+        core->out->error = -ENOMEM;
+        return;
+    }
+    s->loss_ns = times;
+    s->loss_ns[s->n_losses++] = core->now_ns;
+}
+
 // The node's ranks are dead with it.
 static void remember_loss(struct pm_core *core, const struct pm_failure *failure)
 {
     struct pm_supervisor *s = core->supervisor;
+    count_loss(core, failure->node);
     need(core, pm_set_add(&s->wanted.lost, failure->node));
     if (failure->cause == PM_CAUSE_NODE_LOST && !pm_set_has(pm_dead_nodes(core), failure->node))
         need(core, pm_set_add(&s->condemned, failure->node));
@@ -66,19 +88,53 @@ static void remember(struct pm_core *core, const struct pm_failure *failure)
 
 // --- history -----------------------------------------------------------------------------------
 
+// Forgets times (oldest first) that are out of the window; how many are left.
+static uint32_t in_window(uint64_t *times_ns, uint32_t n, uint64_t window_ns, uint64_t now_ns)
+{
+    uint32_t old = 0;
+    while (old < n && times_ns[old] + window_ns <= now_ns)
+        old++;
+    if (old)
+        memmove(times_ns, times_ns + old, (n - old) * sizeof(*times_ns));
+    return n - old;
+}
+
 static uint32_t restarts_used(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
     uint64_t window_ns = core->config.options->restart_window_ms * PM_MS;
     if (!window_ns)
         return s->restarts;
-    uint32_t old = 0;
-    while (old < s->n_restart_ns && s->restart_ns[old] + window_ns <= core->now_ns)
-        old++;
-    s->n_restart_ns -= old;
-    if (old)
-        memmove(s->restart_ns, s->restart_ns + old, s->n_restart_ns * sizeof(*s->restart_ns));
+    s->n_restart_ns = in_window(s->restart_ns, s->n_restart_ns, window_ns, core->now_ns);
     return s->n_restart_ns;
+}
+
+static uint32_t losses_used(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    uint64_t window_ns = core->config.options->node_loss_window_ms * PM_MS;
+    if (window_ns)
+        s->n_losses = in_window(s->loss_ns, s->n_losses, window_ns, core->now_ns);
+    return s->n_losses;
+}
+
+// What there is to place, and where: always of now, also for what joins a decision.
+static void look_at_places(struct pm_core *core, const struct pm_failure *failure,
+                           struct pm_history *history)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (!pm_cause_is_loss(failure->cause)) {
+        uint32_t homeless = pm_supervisor_homeless(core, UINT32_MAX);
+        history->place_lost = homeless > 0 && pm_supervisor_n_spares(core, UINT32_MAX) < homeless;
+        return;
+    }
+    history->no_ranks = s->first_spare < s->nnodes && pm_supervisor_is_idle(core, failure->node);
+    history->spares = pm_supervisor_n_spares(core, failure->node);
+    history->homeless = pm_supervisor_homeless(core, failure->node);
+    history->node_losses = was_mover(s, failure->node) ? 0 : losses_used(core);
+    // What was never heard of all its tasks may run them without us.
+    if (s->state == PM_STATE_FORMING && !pm_set_has(&s->seen.joined, failure->node))
+        history->spares = history->no_ranks ? history->spares : 0;
 }
 
 // How long what failed had lived: the rank if it fails alone, else its world.
@@ -99,7 +155,6 @@ static struct pm_history history_of(struct pm_core *core, const struct pm_failur
         .restarts = restarts_used(core),
         .start_failures = young ? s->start_failures + 1 : 0,
         .user_stop = s->user_stop,
-        .place_lost = !pm_set_empty(&s->wanted.lost),
         .world_over = s->state == PM_STATE_RUNNING && pm_cause_is_loss(failure->cause) &&
                       pm_set_has(&s->seen.marks[PM_MARK_ENDED], failure->node),
     };
@@ -142,7 +197,8 @@ static void log_failure(struct pm_core *core, const char *kind, const struct pm_
                         const char *action, const char *reason)
 {
     struct pm_log *log = pm_log_record(core, kind);
-    log->epoch = failure->epoch;
+    // What is lost is lost to the epoch of now, though its last rank was of an older one.
+    log->epoch = pm_cause_is_loss(failure->cause) ? core->supervisor->wanted.epoch : failure->epoch;
     log->rank = failure->rank;
     log->incarnation = failure->incarnation;
     log->node = failure->node;
@@ -180,10 +236,13 @@ static void tell(struct pm_core *core, struct pm_story *story)
                   verdict->action == PM_VERDICT_IGNORE;
     story->host = pm_supervisor_host(core, story->failure->node, host);
     story->nranks = core->supervisor->nranks;
-    story->nnodes = core->supervisor->nnodes;
+    story->nnodes = core->world_known ? (uint32_t)pm_set_count(&core->world.hosts) : core->supervisor->nnodes;
     if (single)
         story->more = 0;
-    if (verdict->why[0] || !story->restart)
+    if (verdict->action == PM_VERDICT_MOVE_TO_SPARE)
+        (void)snprintf(why, sizeof(why), "to %.100s, %u left", story->spare ? story->spare : "a spare",
+                       story->spares_left);
+    else if (verdict->why[0] || !story->restart)
         pm_text_copy(why, sizeof(why), verdict->why);
     else
         (void)snprintf(why, sizeof(why), "restart %u of %u", story->restart,
@@ -246,6 +305,25 @@ static void do_world(struct pm_core *core, struct pm_story *story, const struct 
     (void)pm_supervisor_fire(core, PM_IN_WORLD);
 }
 
+// Nobody's program is to blame: no restart is spent, and nothing is waited for.
+static void do_move(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
+{
+    struct pm_supervisor *s = core->supervisor;
+    uint32_t node = story->failure->node;
+    char spare[PM_TEXT_CAP];
+    s->told_spare = pm_supervisor_likely_spare(core, node);
+    story->spare = s->told_spare == UINT32_MAX ? NULL : pm_supervisor_host(core, s->told_spare, spare);
+    story->spares_left = history->spares - history->homeless;
+    if (s->state != PM_STATE_FORMING)
+        story->n_moving = (uint32_t)pm_set_count(&core->world.ranks_of_node[node]);
+    s->decision = *history;
+    s->cause = *story->failure;
+    s->backoff_ms = 0;
+    remember(core, story->failure);
+    tell(core, story);
+    (void)pm_supervisor_fire(core, PM_IN_WORLD); // while it forms there is no world to halt
+}
+
 static void do_stop(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
 {
     (void)history;
@@ -262,7 +340,7 @@ static void (*const act[PM_VERDICT_MAX])(struct pm_core *core, struct pm_story *
                                          const struct pm_history *history) = {
     [PM_VERDICT_IGNORE] = do_ignore,     [PM_VERDICT_NOTIFY] = do_notify,
     [PM_VERDICT_RESTART_RANK] = do_rank, [PM_VERDICT_RESTART_WORLD] = do_world,
-    [PM_VERDICT_STOP] = do_stop,
+    [PM_VERDICT_MOVE_TO_SPARE] = do_move, [PM_VERDICT_STOP] = do_stop,
 };
 
 // While a decision is carried out: does this one ask for more than it?
@@ -286,10 +364,12 @@ static struct pm_verdict judge(struct pm_core *core, const struct pm_failure *fa
                    pm_supervisor_again_joins(s, failure->rank, core->now_ns);
     *ret_history = deciding || joining ? s->decision : history_of(core, failure);
     ret_history->user_stop = s->user_stop;
+    look_at_places(core, failure, ret_history);
     struct pm_verdict verdict = pm_policy(failure, ret_history, o);
     if (!joining || verdict.action == PM_VERDICT_RESTART_RANK)
         return verdict;
     *ret_history = history_of(core, failure);
+    look_at_places(core, failure, ret_history);
     return pm_policy(failure, ret_history, o);
 }
 
@@ -303,6 +383,8 @@ void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failur
         log_failure(core, "decision", failure, pm_verdict_name(PM_VERDICT_IGNORE),
                     "part of the decision before");
         remember(core, failure);
+        if (pm_cause_is_loss(failure->cause))
+            pm_supervisor_more_time(core);
         return;
     }
     struct pm_story story = {.failure = failure, .verdict = &verdict, .more = more};

@@ -37,6 +37,11 @@ static void digest_budget(const struct pm_core *core, uint64_t now_ns, struct pm
     for (uint32_t i = 0; i < s->n_restart_ns; i++) // without a window only their number counts
         if (now_ns < s->restart_ns[i] + window_ns)
             pm_digest_time(d, s->restart_ns[i], now_ns);
+    uint64_t loss_window_ns = o->node_loss_window_ms * PM_MS;
+    pm_digest_u64(d, loss_window_ns ? 0 : s->n_losses);
+    for (uint32_t i = 0; loss_window_ns && i < s->n_losses; i++)
+        if (now_ns < s->loss_ns[i] + loss_window_ns)
+            pm_digest_time(d, s->loss_ns[i], now_ns);
 }
 
 // The decision that is being carried out: others may join it, and the next epoch's ranks hear of it.
@@ -44,7 +49,7 @@ static void digest_decision(const struct pm_supervisor *s, struct pm_digest *d)
 {
     const struct pm_history *h = &s->decision;
     pm_digest_u64(d, (uint64_t)h->restarts << 32 | h->start_failures);
-    pm_digest_u64(d, (uint64_t)h->user_stop << 2 | (uint64_t)h->world_over << 1 | h->place_lost);
+    pm_digest_u64(d, (uint64_t)h->user_stop << 1 | h->world_over); // of places those of now count
     pm_digest_u64(d, (uint64_t)s->cause.cause << 32 | s->cause.rank);
 }
 
@@ -60,6 +65,9 @@ void pm_supervisor_digest(const struct pm_core *core, uint64_t now_ns, struct pm
     pm_report_digest(&s->seen, d);
     pm_digest_set(d, &s->bad_servers);
     pm_digest_set(d, &s->condemned);
+    pm_digest_set(d, &s->movers);
+    pm_digest_set(d, &s->fencing);
+    pm_places_digest(&s->places, d);
     const uint64_t plain[] = {s->isolated,
                               s->launched,
                               s->nnodes,

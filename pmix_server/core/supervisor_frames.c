@@ -63,7 +63,7 @@ static void frame_report(struct pm_core *core, struct pm_reader *r)
     struct pm_supervisor *s = core->supervisor;
     struct pm_report report;
     pm_read_report(r, &report, s->launched ? s->nnodes : PM_NODES_MAX,
-                   s->launched ? s->nranks : PM_RANKS_MAX);
+                   s->launched ? s->ntasks : PM_RANKS_MAX);
     if (pm_reader_end(r) < 0)
         r->error = -EBADMSG;
     else

@@ -12,8 +12,7 @@
 
 // --- FORMING -----------------------------------------------------------------------------------
 
-__attribute__((format(printf, 3, 4))) static enum pm_input
-refuse(struct pm_core *core, int32_t status, const char *format, ...)
+enum pm_input pm_supervisor_refuse(struct pm_core *core, int32_t status, const char *format, ...)
 {
     struct pm_supervisor *s = core->supervisor;
     va_list args;
@@ -24,62 +23,10 @@ refuse(struct pm_core *core, int32_t status, const char *format, ...)
     return PM_IN_REFUSED;
 }
 
-static enum pm_input refuse_map(struct pm_core *core, const struct pm_map_fault *fault)
+// A new one from rank 0's node may be a moment late.
+bool pm_supervisor_port_is_here(const struct pm_core *core)
 {
-    char a[PM_TEXT_CAP], b[PM_TEXT_CAP];
-    (void)pm_supervisor_host(core, fault->node, a);
-    (void)pm_supervisor_host(core, fault->other, b);
-    switch (fault->kind) {
-    case PM_MAP_HOLE:
-        return refuse(core, PM_EXIT_CANNOT_SUPERVISE,
-                      "pm-supervise: no node has rank %u; ending the step", fault->rank);
-    case PM_MAP_OVERLAP:
-        return refuse(core, PM_EXIT_CANNOT_SUPERVISE,
-                      "pm-supervise: %.100s and %.100s both have rank %u; ending the step", a, b,
-                      fault->rank);
-    default:
-        return refuse(core, PM_EXIT_CANNOT_SUPERVISE,
-                      "pm-supervise: %.100s claims rank %u of a step of %u ranks; ending the step",
-                      a, fault->rank, core->supervisor->nranks);
-    }
-}
-
-// All nodes are there: is what they say a world? Then everybody gets it, ahead of the wanted state.
-static enum pm_input build_world(struct pm_core *core)
-{
-    struct pm_supervisor *s = core->supervisor;
-    const struct pm_world shape = {.nnodes = s->nnodes, .nranks = s->nranks, .map_version = 1};
-    struct pm_map_fault fault;
-    struct pm_writer w = {0};
-    pm_write_u8(&w, PM_FRAME_MAP);
-    pm_write_u32(&w, shape.map_version);
-    pm_write_u32(&w, shape.nnodes);
-    pm_write_u32(&w, shape.nranks);
-    size_t head = w.len;
-    pm_write_map(&w, &s->seen.map);
-    int rc = w.error
-                 ? w.error
-                 : pm_world_from_bytes(&shape, w.data + head, w.len - head, &core->world, &fault);
-    if (rc != 0) {
-        pm_writer_done(&w);
-        if (rc > 0)
-            return refuse_map(core, &fault);
-        core->out->error = rc;
-        return PM_IN_NONE;
-    }
-    core->world_known = true;
-    pm_send_children(core, &w);
-    s->map_frame = w.data;
-    s->map_len = w.len;
-    pm_map_clear(&s->seen.map);
-    s->ready_ns = core->now_ns;
-    return PM_IN_NONE;
-}
-
-// MASTER_PORT of the next epoch: a new one from rank 0's node, which may be a moment late.
-static bool port_is_here(struct pm_core *core)
-{
-    struct pm_supervisor *s = core->supervisor;
+    const struct pm_supervisor *s = core->supervisor;
     return s->seen.port_serial > s->last_port_serial ||
            core->now_ns >= s->ready_ns + PM_PORT_WAIT_MS * PM_MS;
 }
@@ -88,7 +35,7 @@ static enum pm_input cannot_start(struct pm_core *core)
 {
     char host[PM_TEXT_CAP];
     const struct pm_report *seen = &core->supervisor->seen;
-    return refuse(core, PM_EXIT_CANNOT_SUPERVISE, "pm-supervise: %s: %s",
+    return pm_supervisor_refuse(core, PM_EXIT_CANNOT_SUPERVISE, "pm-supervise: %s: %s",
                   pm_supervisor_host(core, seen->cannot_node, host), seen->cannot_text);
 }
 
@@ -99,12 +46,12 @@ static enum pm_input forming(struct pm_core *core)
         return cannot_start(core);
     if (!s->launched || !pm_supervisor_all_in(core, &s->seen.joined))
         return PM_IN_NONE;
-    if (!core->world_known) {
-        enum pm_input input = build_world(core);
-        if (input != PM_IN_NONE || !core->world_known)
-            return input;
-    }
-    return port_is_here(core) ? PM_IN_JOINED : PM_IN_NONE;
+    enum pm_input input = core->world_known ? PM_IN_NONE : pm_supervisor_build_world(core);
+    if (input == PM_IN_NONE && core->world_known)
+        input = pm_supervisor_rehouse(core);
+    if (input != PM_IN_NONE || !core->world_known || pm_supervisor_homeless(core, UINT32_MAX))
+        return input;
+    return pm_supervisor_port_is_here(core) ? PM_IN_JOINED : PM_IN_NONE;
 }
 
 static const char *address(const struct pm_core *core)
@@ -143,14 +90,14 @@ static void forming_timed_out(struct pm_core *core)
     char text[32], nodes[PM_TEXT_CAP];
     s->step_is_foreign = true;
     if (!s->first_join_ns) {
-        (void)refuse(core, PM_EXIT_CANNOT_SUPERVISE,
+        (void)pm_supervisor_refuse(core, PM_EXIT_CANNOT_SUPERVISE,
                      "pm-supervise: no node has joined within %s of the launch: is pm_supervise in "
                      "their plugstack.conf, and can they reach %s? Ending the step",
                      pm_duration_format(o->start_timeout_ms, text, sizeof(text)), address(core));
         return;
     }
     bool window = core->now_ns >= s->first_join_ns + o->join_window_ms * PM_MS;
-    (void)refuse(
+    (void)pm_supervisor_refuse(
         core, PM_EXIT_CANNOT_SUPERVISE,
         "pm-supervise: %s did not join within %s of the %s: ranks ran unsupervised there; "
         "ending the step",
@@ -208,7 +155,7 @@ static void stuck(struct pm_core *core, const struct pm_set *set, const char *wh
 {
     struct pm_supervisor *s = core->supervisor;
     char nodes[PM_TEXT_CAP], text[32];
-    (void)refuse(core,
+    (void)pm_supervisor_refuse(core,
                  s->wanted.epoch || s->state != PM_STATE_STARTING ? PM_EXIT_LOST
                                                                   : PM_EXIT_CANNOT_SUPERVISE,
                  "pm-supervise: epoch %u: %s did not %s within %s; stopping", s->wanted.epoch,
@@ -223,6 +170,7 @@ static void enter_running(struct pm_core *core, enum pm_state from)
     (void)from;
     struct pm_supervisor *s = core->supervisor;
     char text[32];
+    pm_set_clear(&s->movers);
     uint64_t since = s->decided_ns ? s->decided_ns : s->starting_ns;
     s->running_ns = core->now_ns;
     (void)pm_duration_format((core->now_ns - since) / PM_MS, text, sizeof(text));
@@ -257,7 +205,7 @@ static void wait_is_over(struct pm_core *core)
     char text[32], nodes[PM_TEXT_CAP];
     struct pm_supervisor *s = core->supervisor;
     s->wait_ns = UINT64_MAX;
-    (void)refuse(
+    (void)pm_supervisor_refuse(
         core, PM_EXIT_WAIT_OVER,
         "pm-supervise: ranks on %s still run %s after the first rank ended (--wait); stopping",
         pm_supervisor_missing(core, &s->seen.marks[PM_MARK_ENDED], nodes, sizeof(nodes)),
@@ -268,7 +216,7 @@ static void wait_is_over(struct pm_core *core)
 void pm_supervisor_rank_stuck(struct pm_core *core, uint32_t rank)
 {
     char text[32];
-    (void)refuse(core, PM_EXIT_LOST, "pm-supervise: rank %u did not start again within %s; stopping",
+    (void)pm_supervisor_refuse(core, PM_EXIT_LOST, "pm-supervise: rank %u did not start again within %s; stopping",
                  rank,
                  pm_duration_format(core->config.options->start_timeout_ms, text, sizeof(text)));
     (void)pm_supervisor_fire(core, PM_IN_STOP);
@@ -303,34 +251,49 @@ static enum pm_input halting(struct pm_core *core)
         return PM_IN_NONE;
     for (uint32_t node = pm_set_next(dead, 0); node != UINT32_MAX;
          node = pm_set_next(dead, node + 1))
-        if (!pm_set_has(halted, node) && !pm_lease_over(core, node))
+        if (pm_set_has(&core->world.hosts, node) && !pm_set_has(halted, node) &&
+            !pm_lease_over(core, node))
             return PM_IN_NONE;
     return PM_IN_HALTED;
+}
+
+static uint64_t place_bound_ms(const struct pm_core *core)
+{
+    const struct pm_options *o = core->config.options;
+    return core->supervisor->backoff_ms + PM_PORT_WAIT_MS + 2 * o->node_timeout_ms +
+           o->orphan_timeout_ms + pm_supervisor_fence_off_ms(core);
 }
 
 static void enter_placing(struct pm_core *core, enum pm_state from)
 {
     (void)from;
     struct pm_supervisor *s = core->supervisor;
-    const struct pm_options *o = core->config.options;
     s->halted_ns = s->ready_ns = s->judged_ns = core->now_ns;
     s->place_ns = s->decided_ns + s->backoff_ms * PM_MS;
-    pm_supervisor_arm(core, s->backoff_ms + PM_PORT_WAIT_MS + 2 * o->node_timeout_ms +
-                                o->orphan_timeout_ms);
+    pm_supervisor_arm(core, place_bound_ms(core));
 }
 
-// The world is fixed: it starts again where it was, or not at all. Every node has answered since
-// the decision, since each has reported the halt of this epoch.
+void pm_supervisor_more_time(struct pm_core *core)
+{
+    enum pm_state state = core->supervisor->state;
+    if (state == PM_STATE_HALTING)
+        pm_supervisor_arm(core, halt_bound_ms(core));
+    if (state == PM_STATE_PLACING)
+        pm_supervisor_arm(core, place_bound_ms(core));
+}
+
+// Every node to be used has answered since the decision: it has reported the halt of this epoch.
 static enum pm_input placing(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
-    const struct pm_set *dead = pm_dead_nodes(core);
-    char host[PM_TEXT_CAP];
-    if (!pm_set_empty(dead))
-        return refuse(core, PM_EXIT_LOST,
-                      "pm-supervise: %s is lost and nothing can take its place; stopping",
-                      pm_supervisor_host(core, pm_set_next(dead, 0), host));
-    if (core->now_ns < s->place_ns || !pm_set_empty(pm_suspect_nodes(core)) || !port_is_here(core))
+    if (!pm_set_empty(&s->fencing))
+        return PM_IN_NONE;
+    enum pm_input input = pm_supervisor_rehouse(core);
+    if (input != PM_IN_NONE || pm_supervisor_homeless(core, UINT32_MAX))
+        return input;
+    if (core->now_ns < s->place_ns ||
+        pm_set_intersects(&core->world.hosts, pm_suspect_nodes(core)) ||
+        !pm_supervisor_port_is_here(core))
         return PM_IN_NONE;
     return PM_IN_PLACED;
 }
@@ -392,7 +355,7 @@ void pm_supervisor_timed_out(struct pm_core *core)
         stuck(core, &s->seen.marks[PM_MARK_HALTED], "halt", s->timer_ms);
         break;
     case PM_STATE_PLACING:
-        (void)refuse(core, PM_EXIT_LOST,
+        (void)pm_supervisor_refuse(core, PM_EXIT_LOST,
                      "pm-supervise: it stays unclear whether all nodes are alive; stopping");
         break;
     case PM_STATE_FINISHING:

@@ -20,7 +20,13 @@
 static uint64_t stop_bound_ms(const struct pm_core *core)
 {
     const struct pm_options *o = core->config.options;
-    return o->grace_ms + PM_REAP_MS + o->node_timeout_ms;
+    return o->grace_ms + PM_REAP_MS + o->node_timeout_ms + pm_supervisor_fence_off_ms(core);
+}
+
+// srun never hears of the end of tasks whose slurmstepd or node is lost.
+static bool srun_waits_in_vain(const struct pm_supervisor *s)
+{
+    return !pm_set_empty(&s->wanted.lost);
 }
 
 static void end_shims(struct pm_core *core)
@@ -28,17 +34,29 @@ static void end_shims(struct pm_core *core)
     struct pm_supervisor *s = core->supervisor;
     pm_supervisor_want(core, PM_PHASE_END);
     pm_membership_stop(core);
-    // srun never hears of the end of tasks whose slurmstepd or node is lost.
-    bool waits_in_vain = s->status == PM_EXIT_CANNOT_SUPERVISE || !pm_set_empty(&s->wanted.lost);
-    pm_supervisor_arm(core, waits_in_vain ? PM_CANNOT_END_MS : PM_END_MS);
+    if (srun_waits_in_vain(s)) {
+        pm_emit(core, PM_ACTION_AWAIT_OUTPUT)->count = (uint32_t)pm_set_count(&s->wanted.lost);
+        pm_supervisor_arm(core, PM_OUTPUT_MS);
+    } else {
+        pm_supervisor_arm(core, s->status == PM_EXIT_CANNOT_SUPERVISE ? PM_CANNOT_END_MS : PM_END_MS);
+    }
     if (s->step_is_foreign)
         pm_supervisor_end_next(core, PM_END_STEP);
 }
 
+void pm_supervisor_output_read(struct pm_core *core)
+{
+    if (core->supervisor->end == PM_END_SHIMS)
+        pm_supervisor_end_next(core, PM_END_STEP);
+}
+
+// To SIGTERM srun answers with SIGKILL for the whole step, and then waits for the end of all tasks; whoever
+// watches srun does the same to the step when srun itself is killed, and nobody waits.
 static void end_step(struct pm_core *core)
 {
+    bool in_vain = srun_waits_in_vain(core->supervisor) && !core->supervisor->step_is_foreign;
     struct pm_action *a = pm_emit(core, PM_ACTION_END_STEP);
-    a->signal = SIGNAL_TERM;
+    a->signal = in_vain ? SIGNAL_KILL : SIGNAL_TERM;
     a->timeout_ms = PM_END_STEP_KILL_MS;
     pm_supervisor_arm(core, PM_END_STEP_KILL_MS + PM_END_MS);
 }
@@ -74,7 +92,7 @@ bool pm_supervisor_quiet(struct pm_core *core)
     if (s->end != PM_END_WAIT && s->end != PM_END_KILL)
         return false;
     enum pm_mark mark = s->wanted.phase == PM_PHASE_DRAIN ? PM_MARK_ENDED : PM_MARK_HALTED;
-    return pm_supervisor_all_in(core, &s->seen.marks[mark]);
+    return pm_set_empty(&s->fencing) && pm_supervisor_all_in(core, &s->seen.marks[mark]);
 }
 
 void pm_supervisor_enter_finishing(struct pm_core *core, enum pm_state from)
@@ -116,9 +134,10 @@ void pm_supervisor_enter_stopping(struct pm_core *core, enum pm_state from)
         s->wanted.end_status = PM_EXIT_CANNOT_SUPERVISE << 8;
         s->step_is_foreign |= s->user_stop;
     }
-    if (from == PM_STATE_FORMING || from == PM_STATE_PLACING) {
+    bool none_runs = from == PM_STATE_FORMING || from == PM_STATE_PLACING;
+    if (none_runs && pm_set_empty(&s->fencing)) {
         pm_supervisor_end_next(core, PM_END_SHIMS);
-    } else if (s->user_stop && !s->ranks_untold && from != PM_STATE_HALTING) {
+    } else if (s->user_stop && !s->ranks_untold && from != PM_STATE_HALTING && !none_runs) {
         wait_for_ranks(core, PM_PHASE_DRAIN, PM_USER_STOP_MS + core->config.options->grace_ms);
     } else {
         pm_collective_epoch_over(core, s->wanted.epoch);
@@ -163,7 +182,7 @@ static int32_t over_while_forming(struct pm_core *core)
 }
 
 // 124 is no rank's code but that of shims which lost their agent: on the whole step at once, when we
-// were stopped for longer than the orphan timeout.
+// were stopped for longer than the orphan timeout. Nor is 125, of shims that never had a rank, once a world ran.
 static int32_t over_unexpectedly(struct pm_core *core, enum pm_state from)
 {
     struct pm_supervisor *s = core->supervisor;
@@ -176,7 +195,9 @@ static int32_t over_unexpectedly(struct pm_core *core, enum pm_state from)
                    "pm-supervise: srun ended by itself (exit code %d) in epoch %u; stopping", code,
                    s->wanted.epoch);
     tell_stop(core);
-    return code && code != PM_SHIM_EXIT_AGENT_GONE ? code : PM_EXIT_LOST;
+    bool none_ran = from == PM_STATE_STARTING && s->wanted.epoch == 0;
+    bool of_shims = code == PM_SHIM_EXIT_AGENT_GONE || (code == PM_EXIT_CANNOT_SUPERVISE && !none_ran);
+    return code && !of_shims ? code : PM_EXIT_LOST;
 }
 
 // Somebody killed all of the step at once (scancel of a step does): the shim or agent that seemed to be lost
@@ -193,7 +214,9 @@ static int32_t users_status(const struct pm_supervisor *s)
 {
     bool interrupted = s->user_signal == SIGNAL_INT && srun_says(s) == 128 + SIGNAL_KILL;
     bool none_ran = srun_says(s) == PM_EXIT_CANNOT_SUPERVISE; // a shim's word that never had a rank
-    return s->srun_exited && !interrupted && !none_ran ? srun_says(s) : 128 + s->user_signal;
+    bool shot = s->end == PM_END_STEP && srun_waits_in_vain(s); // by us
+    bool trusted = s->srun_exited && !interrupted && !none_ran && !shot;
+    return trusted ? srun_says(s) : 128 + s->user_signal;
 }
 
 static int32_t verdict(struct pm_core *core, enum pm_state from)

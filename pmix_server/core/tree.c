@@ -14,6 +14,14 @@ uint32_t pm_tree_parent(uint32_t node, uint32_t fanout)
     return node < fanout ? PM_NODE_COORDINATOR : node / fanout - 1;
 }
 
+uint32_t pm_tree_home(uint32_t node, uint32_t fanout, uint32_t first_spare)
+{
+    do
+        node = pm_tree_parent(node, fanout);
+    while (node != PM_NODE_COORDINATOR && node >= first_spare);
+    return node;
+}
+
 uint32_t pm_tree_ancestor(uint32_t node, uint32_t fanout, uint32_t steps)
 {
     while (steps-- > 0 && node != PM_NODE_COORDINATOR)

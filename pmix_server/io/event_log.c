@@ -131,7 +131,8 @@ static void add_rest(struct line *l, const struct pm_log *record)
                      {"restarts", record->restarts},
                      {"lease_end_ns", record->lease_end_ns},
                      {"silent_ms", record->silent_ms},
-                     {"timeout_ms", record->timeout_ms}};
+                     {"timeout_ms", record->timeout_ms},
+                     {"lost_ms", record->lost_ms}};
     add_text(l, "action", record->action);
     add_text(l, "from", record->from);
     add_text(l, "to", record->to);
@@ -139,6 +140,10 @@ static void add_rest(struct line *l, const struct pm_log *record)
     for (size_t i = 0; i < sizeof(durations) / sizeof(*durations); i++) {
         if (durations[i].value)
             add_uint(l, durations[i].name, durations[i].value);
+    }
+    if (record->spare != UINT32_MAX) {
+        add_uint(l, "spare", record->spare);
+        add_uint(l, "spares_left", record->spares_left);
     }
     if (record->has_fence) {
         add_hash(l, "fence", record->fence);

@@ -20,13 +20,14 @@
 // | pid          | if known              | of the rank, in the pid namespace of its node             |
 // | cause        | failures, decisions   | exit, signal, oom, abort, no-finalize, exec, ...          |
 // | status       | if a process ended    | {"exit": N} or {"signal": N}                              |
-// | action       | decisions             | restart-world, restart-rank, notify, stop, ignore         |
+// | action       | decisions             | restart-world, restart-rank, move-to-spare, notify, stop, ignore |
 // | from, to     | state                 | names of states                                           |
 // | reason       | if there is one       | a sentence                                                |
 // | halt_ms, place_ms, start_ms, wireup_ms | restarts | how long each part took                      |
 // | restarts     | decisions             | restarts so far                                           |
 // | lease_end_ns | pause                 | when the lease that is over ended, as t_ns                |
 // | silent_ms, timeout_ms | lost for silence | how long nothing came, and --pm-node-timeout          |
+// | spare, spares_left | move            | the node that takes the place of `node`; how many wait then |
 // | fence, digest | fence                | hashes: which operation, and the bytes it gave this node  |
 #ifndef PM_IO_EVENT_LOG_H
 #define PM_IO_EVENT_LOG_H

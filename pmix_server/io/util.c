@@ -8,6 +8,7 @@
 #include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 uint64_t pm_clock_ns(void)
@@ -37,6 +38,17 @@ int pm_fd_nonblock(int fd)
 {
     int flags = fcntl(fd, F_GETFL);
     return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
+}
+
+void pm_fd_close_from(int first)
+{
+#ifdef SYS_close_range
+    if (syscall(SYS_close_range, first, ~0u, 0) == 0)
+        return;
+#endif
+    long limit = sysconf(_SC_OPEN_MAX);
+    for (int fd = first; fd < (limit > 0 ? limit : 1024); fd++)
+        close(fd);
 }
 
 int pm_fd_write_all(int fd, const void *data, size_t len)

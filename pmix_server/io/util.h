@@ -44,6 +44,8 @@ char *pm_clock_wall(char *buf, size_t cap);
 // Sets or clears flags of fcntl(F_SETFD) / O_NONBLOCK. 0 or negative errno.
 int pm_fd_cloexec(int fd, int on);
 int pm_fd_nonblock(int fd);
+// Closes every fd from `first` on: in a child that is not exec'd.
+void pm_fd_close_from(int first);
 // All of `len` bytes or a negative errno; for regular files, stderr and short pipes.
 int pm_fd_write_all(int fd, const void *data, size_t len);
 // The result of a fence is of some 100 KiB to MiB, is copied a few times within milliseconds, and

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Expands Slurm's bracketed host lists ("node[001-004,9],login1", also several brackets in one
+// Expands and makes Slurm's bracketed host lists ("node[001-004,9],login1", also several brackets in one
 // name) without libslurm. Bad syntax is refused; the number of names is limited.
 #ifndef PM_WIRE_HOSTLIST_H
 #define PM_WIRE_HOSTLIST_H
@@ -18,5 +18,8 @@ int pm_hostlist_count(const char *list);
 // malloc'd array of *ret_n malloc'd names in order; free with pm_hostlist_free.
 int pm_hostlist_expand(const char *list, char ***ret_names, uint32_t *ret_n);
 void pm_hostlist_free(char **names, uint32_t n);
+// The names in their order as one list, runs of numbers in brackets ("node[001-004,9],login1"). malloc'd; NULL
+// without memory.
+char *pm_hostlist_join(char *const *names, uint32_t n);
 
 #endif

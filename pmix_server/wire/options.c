@@ -112,11 +112,14 @@ static int parse_number(const struct pm_option_spec *spec, const char *text, uin
     return 0;
 }
 
-static int parse_path(const char *text, char *path, char *error)
+// A program of the site's is run by the coordinator, whose folder is the user's: "x" and "./x" say nothing.
+static int parse_path(const struct pm_option_spec *spec, const char *text, char *path, size_t cap,
+                      char *error)
 {
     size_t len = strlen(text);
-    if (len >= PM_PATH_CAP)
-        return refuse(error, "takes a path of at most %d bytes", PM_PATH_CAP - 1);
+    if (len >= cap || (spec->site && len && *text != '/'))
+        return refuse(error, "takes %s path of at most %zu bytes", spec->site ? "an absolute" : "a",
+                      cap - 1);
     for (size_t i = 0; i < len; i++)
         if ((unsigned char)text[i] < ' ' || text[i] == 127)
             return refuse(error, "takes a path without control characters");
@@ -213,20 +216,38 @@ static int parse_supervise(const struct pm_option_spec *spec, const char *text,
     return refuse(error, "takes world, rank, notify or off");
 }
 
-static int parse_max_restarts(const struct pm_option_spec *spec, const char *text,
-                              struct pm_options *o, char *error)
+// N or N/DURATION: so many of something, in all or within a sliding window.
+static int parse_budget(const struct pm_option_spec *spec, const char *text, uint32_t *ret_n,
+                        uint64_t *ret_window_ms, char *error)
 {
     uint64_t n, window_ms = 0;
     if (!take_number(&text, spec->max, &n) || (*text && *text != '/'))
-        return refuse(error, "takes N or N/DURATION with N from 0 to %" PRIu64, spec->max);
+        return refuse(error, "takes %s with N from %" PRIu64 " to %" PRIu64, spec->arginfo, spec->min,
+                      spec->max);
     if (*text) {
         text++;
         // 0 is what "no window" is written as by pm_options_encode.
         if (!take_duration(&text, '\0', &window_ms) || window_ms > 8760 * HOUR)
-            return refuse(error, "takes N or N/DURATION with a DURATION of at most 8760h");
+            return refuse(error, "takes %s with a DURATION of at most 8760h", spec->arginfo);
     }
-    o->max_restarts = (uint32_t)n;
-    o->restart_window_ms = window_ms;
+    *ret_n = (uint32_t)n;
+    *ret_window_ms = window_ms;
+    return 0;
+}
+
+static int parse_max_restarts(const struct pm_option_spec *spec, const char *text,
+                              struct pm_options *o, char *error)
+{
+    return parse_budget(spec, text, &o->max_restarts, &o->restart_window_ms, error);
+}
+
+static int parse_max_node_losses(const struct pm_option_spec *spec, const char *text,
+                                 struct pm_options *o, char *error)
+{
+    if (strcmp(text, "unlimited") != 0)
+        return parse_budget(spec, text, &o->max_node_losses, &o->node_loss_window_ms, error);
+    o->max_node_losses = PM_UNLIMITED;
+    o->node_loss_window_ms = 0;
     return 0;
 }
 
@@ -267,19 +288,6 @@ static int parse_port_range(const struct pm_option_spec *spec, const char *text,
     return 0;
 }
 
-static int parse_spares(const struct pm_option_spec *spec, const char *text, struct pm_options *o,
-                        char *error)
-{
-    uint32_t spares = 0;
-    int rc = parse_number(spec, text, &spares, error);
-    if (rc < 0)
-        return rc;
-    if (spares > 0)
-        return refuse(error, "spare nodes are not built yet; takes 0 only");
-    o->spares = spares;
-    return 0;
-}
-
 static int parse_bind(const struct pm_option_spec *spec, const char *text, struct pm_options *o,
                       char *error)
 {
@@ -313,19 +321,27 @@ PARSE_WITH(orphan_timeout_ms, parse_duration)
 PARSE_WITH(start_timeout_ms, parse_duration)
 PARSE_WITH(join_window_ms, parse_duration)
 PARSE_WITH(fanout, parse_number)
+PARSE_WITH(fence_timeout_ms, parse_duration)
+PARSE_WITH(spares, parse_number)
 
-static int parse_log(const struct pm_option_spec *spec, const char *text, struct pm_options *o,
-                     char *error)
-{
-    (void)spec;
-    return parse_path(text, o->log, error);
-}
+#define PARSE_PATH(field)                                                                          \
+    static int parse_##field(const struct pm_option_spec *spec, const char *text,                  \
+                             struct pm_options *o, char *error)                                    \
+    {                                                                                              \
+        return parse_path(spec, text, o->field, sizeof o->field, error);                           \
+    }
+PARSE_PATH(log)
+PARSE_PATH(log_nodes)
+PARSE_PATH(on_node_loss)
+PARSE_PATH(fence)
 
-static int parse_log_nodes(const struct pm_option_spec *spec, const char *text,
-                           struct pm_options *o, char *error)
+static int parse_fence_required(const struct pm_option_spec *spec, const char *text,
+                                struct pm_options *o, char *error)
 {
-    (void)spec;
-    return parse_path(text, o->log_nodes, error);
+    if (text && *text)
+        return parse_number(spec, text, &o->fence_required, error);
+    o->fence_required = 1;
+    return 0;
 }
 
 const struct pm_option_spec pm_option_specs[] = {
@@ -346,8 +362,11 @@ const struct pm_option_spec pm_option_specs[] = {
     {"grace", "DURATION",
      "between SIGTERM and SIGKILL for survivors", "5s", 0, HOUR, false, parse_grace_ms},
     {"spares", "NODES",
-     "the last NODES nodes of the step wait as spares (not built yet: 0 only)", "0", 0, 65536, false,
-     parse_spares},
+     "the last NODES nodes of the step wait as spares: a lost node's ranks move there", "0", 0, 65536,
+     false, parse_spares},
+    {"max-node-losses", "N[/DURATION]|unlimited",
+     "how many lost nodes may be replaced by spares, in all or in a sliding window", "unlimited", 0,
+     65536, false, parse_max_node_losses},
     {"node-timeout", "DURATION",
      "silence after which a node is declared dead", "10s", SECOND, 10 * MINUTE, false,
      parse_node_timeout_ms},
@@ -375,6 +394,19 @@ const struct pm_option_spec pm_option_specs[] = {
     {"log-nodes", "DIR",
      "each agent writes start, stop, kill and reap of its ranks to a file in DIR", "", 0, 0, false,
      parse_log_nodes},
+    {"on-node-loss", "PATH",
+     "a program of the site's that the coordinator runs, as the user, for each node it has declared lost",
+     "", 0, 0, false, parse_on_node_loss, .site = true},
+    {"fence", "PATH",
+     "a program of the site's that makes sure that a lost node does no more harm (power-off, unmount); run "
+     "before its ranks are started elsewhere and before the step ends", "", 0, 0, false, parse_fence,
+     .site = true},
+    {"fence-required", "0|1",
+     "a lost node that fence could not make sure of stops the step", "0", 0, 1, true,
+     parse_fence_required, .site = true},
+    {"fence-timeout", "DURATION",
+     "how long fence may take before it is killed and counts as failed", "30s", SECOND, HOUR, false,
+     parse_fence_timeout_ms, .site = true},
     {0},
 };
 
@@ -437,8 +469,14 @@ int pm_options_check(const struct pm_options *o, char *error)
     if (o->log[0] && strcmp(o->log, o->log_nodes) == 0)
         return refuse(error, "--pm-log and --pm-log-nodes name the same path; the first takes a "
                              "file, the second a folder");
+    if (o->fence_required && !o->fence[0])
+        return refuse(error, "plugstack.conf: fence-required needs fence=PATH");
     if (o->restart_window_ms && o->restart_window_ms < o->min_uptime_ms)
         return refuse(error, "the window of --pm-max-restarts is shorter than --pm-min-uptime, so "
                              "no two restarts would ever count together; make it longer");
+    if (o->spares && o->mode == PM_MODE_NOTIFY)
+        return refuse(error, "--pm-spares=%" PRIu32 " with --pm-supervise=notify: nothing starts again "
+                             "there, so spares would wait for nothing; leave one of them out",
+                      o->spares);
     return 0;
 }

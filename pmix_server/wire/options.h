@@ -14,7 +14,9 @@
 #include <stdint.h>
 
 #define PM_PATH_CAP 4096
+#define PM_SITE_PATH_CAP 512
 #define PM_ERROR_CAP 512
+#define PM_UNLIMITED UINT32_MAX
 #define PM_OPTIONS_TEXT_CAP 20480  // enough for any pm_options_encode
 
 // What a failed rank leads to.
@@ -43,7 +45,9 @@ struct pm_options {
     uint64_t backoff_max_ms;
     struct pm_fatal fatal;
     uint64_t grace_ms;
-    uint32_t spares;  // only 0 until spares are built
+    uint32_t spares;             // the last nodes of the step wait
+    uint32_t max_node_losses;    // PM_UNLIMITED: as long as spares last
+    uint64_t node_loss_window_ms;  // 0: the whole step
     uint64_t node_timeout_ms;
     uint64_t orphan_timeout_ms;
     uint64_t start_timeout_ms;
@@ -54,6 +58,11 @@ struct pm_options {
     uint32_t verbose;
     char log[PM_PATH_CAP];        // "" = none; %j and %s are expanded by the coordinator
     char log_nodes[PM_PATH_CAP];  // "" = none
+    // The site's, from plugstack.conf only
+    char on_node_loss[PM_SITE_PATH_CAP];  // "" = none
+    char fence[PM_SITE_PATH_CAP];         // "" = none
+    uint32_t fence_required;              // 1: a node that cannot be fenced stops the step
+    uint64_t fence_timeout_ms;
 };
 
 struct pm_option_spec {
@@ -67,6 +76,7 @@ struct pm_option_spec {
     // Parses `text` into *o; 0, or -EINVAL with a sentence in error (PM_ERROR_CAP bytes).
     int (*parse)(const struct pm_option_spec *spec, const char *text, struct pm_options *o,
                  char *error);
+    bool site;  // in plugstack.conf only: no user can say it
 };
 
 // The table, ended by an entry whose name is NULL.
@@ -79,12 +89,38 @@ const struct pm_option_spec *pm_option_find(const char *name, size_t len);
 // "SLURM_PM_GRACE", "plugstack.conf: grace"). Unknown name or bad value: -EINVAL and a sentence.
 int pm_options_set(struct pm_options *o, const char *source, const char *name, const char *text,
                    char *error);
-// Contradictions between options (min-uptime above start timeout, ...), unbuilt ones (spares).
+// Contradictions between options: spares where nothing ever starts again, ...
 int pm_options_check(const struct pm_options *o, char *error);
 // One line of text "max-restarts=3 grace=5000ms ..." that pm_options_decode reads back exactly;
 // for SLURM_PM_STEP_CONF and agents. 0 or -E2BIG.
 int pm_options_encode(const struct pm_options *o, char *buf, size_t cap);
 int pm_options_decode(struct pm_options *o, const char *text, char *error);
+
+// --- a site's bounds: options_bounds.c ----------------------------------------------------------
+
+// "NAME:min=VALUE" or "NAME:max=VALUE" in plugstack.conf: what users may ask for. Under a
+// max of a budget (max-restarts:max=N) without a window nobody may ask for one, as N comes back with each; under
+// one with a window only for one that is as long or longer.
+struct pm_bound {
+    const struct pm_option_spec *spec;
+    const struct pm_bound_value *value;  // where it is in struct pm_options
+    bool is_max;
+    uint64_t limit;      // a number, or ms
+    uint64_t window_ms;  // of a budget N/DURATION; 0: none
+    const char *text;    // the limit as it is written; borrowed from pm_bound_parse()'s argument
+};
+
+// Is this argument of plugstack.conf a bound? (It may still be a bad one.)
+bool pm_bound_is(const char *arg);
+// 0, or -EINVAL with a sentence.
+int pm_bound_parse(struct pm_bound *ret, const char *arg, char *error);
+// Is o's value, written as `text` (NULL: it is a default), within the bound?
+bool pm_bound_allows(const struct pm_bound *b, const struct pm_options *o, const char *text);
+// Moves o's value into the bound.
+void pm_bound_clamp(const struct pm_bound *b, struct pm_options *o);
+// "this site allows at most 10 (max-restarts:max= in plugstack.conf)". Returns buf.
+char *pm_bound_sentence(const struct pm_bound *b, char *buf, size_t cap);
+
 // "12m04s", "38 ms", "1.5 s": for sentences.
 char *pm_duration_format(uint64_t ms, char *buf, size_t cap);
 

@@ -84,6 +84,9 @@ int pm_options_encode(const struct pm_options *o, char *buf, size_t cap)
     line_add_fatal(&l, &o->fatal);
     line_add(&l, " grace=%" PRIu64 "ms", o->grace_ms);
     line_add(&l, " spares=%" PRIu32, o->spares);
+    if (o->max_node_losses != PM_UNLIMITED)
+        line_add(&l, " max-node-losses=%" PRIu32 "/%" PRIu64 "ms", o->max_node_losses,
+                 o->node_loss_window_ms);
     line_add(&l, " node-timeout=%" PRIu64 "ms", o->node_timeout_ms);
     line_add(&l, " orphan-timeout=%" PRIu64 "ms", o->orphan_timeout_ms);
     line_add(&l, " start-timeout=%" PRIu64 "ms", o->start_timeout_ms);
@@ -93,6 +96,10 @@ int pm_options_encode(const struct pm_options *o, char *buf, size_t cap)
     line_add(&l, " fanout=%" PRIu32 " verbose=%" PRIu32, o->fanout, o->verbose);
     line_add_path(&l, "log", o->log);
     line_add_path(&l, "log-nodes", o->log_nodes);
+    line_add_path(&l, "on-node-loss", o->on_node_loss);
+    line_add_path(&l, "fence", o->fence);
+    line_add(&l, " fence-required=%" PRIu32 " fence-timeout=%" PRIu64 "ms", o->fence_required,
+             o->fence_timeout_ms);
     return l.len < cap ? 0 : -E2BIG;
 }
 

@@ -22,7 +22,7 @@ static void one(char *text, struct pm_options *o)
 
 static void line(const char *text, struct pm_options *o)
 {
-    static char first[4 * PM_PATH_CAP], second[4 * PM_PATH_CAP];
+    static char first[PM_OPTIONS_TEXT_CAP], second[PM_OPTIONS_TEXT_CAP];
     char error[PM_ERROR_CAP] = "";
     if (pm_options_decode(o, text, error) < 0) {
         FUZZ_CHECK(error[0]);

@@ -104,6 +104,13 @@ assert_stopped_by_user() {
     assert_log_count 0 '.kind == "failure"'
 }
 
+# with_site_defaults NAME=VALUE...: the login host's plugstack.conf has them until the case ends.
+with_site_defaults() {
+    cluster exec login cat /etc/slurm/plugstack.conf | sed "s|pm_supervise.so.*|& $*|" >plugstack
+    trap 'cluster exec login umount /etc/slurm/plugstack.conf' EXIT
+    cluster exec login mount --bind "$case_dir/plugstack" /etc/slurm/plugstack.conf
+}
+
 # pid, on its node, of the current incarnation of a rank: from the nodes' logs.
 rank_pid() {
     cat "$case_dir"/nodes/* | jq -rs --argjson r "$1" \

@@ -226,6 +226,23 @@ static void agent_is_killed(void)
     until_exit();
 }
 
+// A spare is lost, then two nodes: rank 0's, and the one whose loss joins the decision.
+static void spares_take_over(void)
+{
+    options.spares = 3;
+    options.node_loss_window_ms = 60000;
+    run(7);
+    all_connect();
+    harness_power_off(h, 6);
+    harness_run_ms(h, 12000);
+    harness_kill(h, 0);
+    harness_run_ms(h, 350);
+    harness_kill(h, 1);
+    until(PM_STATE_HALTING);
+    until(PM_STATE_RUNNING);
+    finish();
+}
+
 static void coordinator_is_alone(void)
 {
     run(4);
@@ -302,6 +319,7 @@ static const struct {
     {"server_and_shim_are_lost", server_and_shim_are_lost},
     {"links_and_nodes_are_lost", links_and_nodes_are_lost},
     {"agent_is_killed", agent_is_killed},
+    {"spares_take_over", spares_take_over},
     {"coordinator_is_alone", coordinator_is_alone},
     {"job_is_suspended", job_is_suspended},
     {"user_stops", user_stops},

@@ -231,7 +231,8 @@ static int flow_log(void)
     static const struct pm_log record = {.kind = "failure", .epoch = 1, .rank = 2, .node = 3, .pid = 4,
                                          .cause = PM_CAUSE_EXIT, .has_status = true, .action = "stop",
                                          .from = "RUNNING", .to = "STOPPING", .reason = "a reason",
-                                         .halt_ms = 5, .has_fence = true, .fence = 6, .digest = 7};
+                                         .halt_ms = 5, .has_fence = true, .fence = 6, .digest = 7,
+                                         .spare = 8, .spares_left = 1};
     static const struct pm_event_log_id id = {.writer = "coordinator", .job = 8, .step = 9};
     static const char path[] = "kth_io.log";
     struct pm_event_log *log = NULL;
@@ -249,7 +250,7 @@ static int flow_log(void)
     unsigned fields = 0;
     for (size_t i = 0; i + 1 < len; i++)
         fields += line[i] == '"' && line[i + 1] == ':';
-    KTH_CHECK(rc < 0 ? len == 0 : fields == 22 && line[len - 1] == '\n', "%d, %u fields: %s", rc,
+    KTH_CHECK(rc < 0 ? len == 0 : fields == 24 && line[len - 1] == '\n', "%d, %u fields: %s", rc,
               fields, line);
     return unlink(path) < 0 ? -errno : rc;
 }

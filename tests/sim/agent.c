@@ -183,8 +183,14 @@ static void to_all(struct sim *s, uint32_t node, enum sim_msg_type type)
             sim_chan_down(s, node, i, (struct sim_msg){.type = (uint8_t)type});
 }
 
+// The agent signals the ranks itself, too: a shim that is stopped does not hear it.
 static void do_stand(struct sim *s, uint32_t node, struct pm_action *a)
 {
+    for (uint32_t i = 0; i < s->nodes[node].n_local; i++) {
+        struct sim_shim *shim = shim_of(s, node, i);
+        if (shim->paused && shim->runs && (shim->rank.alive || shim->rank.descendants))
+            sim_rank_stop(s, node, i, a->type == PM_ACTION_PAUSE);
+    }
     to_all(s, node, a->type == PM_ACTION_PAUSE ? SIM_MSG_PAUSE : SIM_MSG_RESUME);
 }
 
@@ -351,7 +357,7 @@ static void tell_died(struct sim *s, uint32_t node, uint32_t local, uint32_t epo
     if (!v || (!(v->asked >> local & 1) && s->p.options.mode == PM_MODE_RANK))
         return;
     (void)tell(s, node, &a, (struct sim_msg){.type = SIM_MSG_DIED,
-                                             .rank = s->nodes[node].first_rank + local});
+                                             .rank = shim_of(s, node, local)->held_start.rank});
 }
 
 static void hear_exited(struct sim *s, uint32_t node, uint32_t local, const struct sim_msg *msg)

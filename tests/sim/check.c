@@ -20,6 +20,7 @@ struct sim_check *sim_check_new(struct sim *s)
 void sim_check_free(struct sim_check *c)
 {
     pm_set_done(&c->deciding);
+    pm_set_done(&c->fencing);
     pm_set_done(&c->on_their_way);
     for (uint32_t i = 0; i < c->n; i++) {
         pm_set_done(&c->watch[i].dead);
@@ -47,9 +48,8 @@ struct sim_life *sim_life_of(struct sim *s, uint32_t rank, uint32_t epoch, uint3
 
 struct sim_life *sim_life_now(struct sim *s, uint32_t node, uint32_t local)
 {
-    const struct sim_check *c = s->check;
-    uint32_t at = c->life_of_rank[s->nodes[node].first_rank + local];
-    return at == SIM_NONE ? NULL : &c->lives[at];
+    uint32_t life = s->nodes[node].shims[local].rank.life;
+    return life ? &s->check->lives[life - 1] : NULL;
 }
 
 bool sim_life_failed(const struct sim_life *life)
@@ -71,17 +71,31 @@ static struct sim_life *life_new(struct sim *s, uint32_t node, const struct sim_
     c->life_of_rank[start->rank] = c->n_lives;
     struct sim_life *life = &c->lives[c->n_lives++];
     *life = (struct sim_life){.rank = start->rank, .node = node, .epoch = start->epoch,
-                              .local = start->rank - s->nodes[node].first_rank,
                               .incarnation = start->incarnation, .started_ns = s->now_ns};
     return life;
+}
+
+// Does it run the user's code? Where its rank was before it has to have ended; on a node that was given up it may
+// stand still for want of a lease, or wait for its SIGKILL.
+static bool life_runs(struct sim *s, const struct sim_life *life, uint32_t node)
+{
+    if (life->ended || life->node == node)
+        return !life->ended;
+    const struct sim_node *n = &s->nodes[life->node];
+    for (uint32_t i = 0; i < n->n_local; i++)
+        if (sim_life_now(s, life->node, i) == life)
+            return sim_rank_runs(s, life->node, i) && !n->shims[i].paused &&
+                   !sim_lease_excused(s, life->node);
+    return false;
 }
 
 // Invariant 2: a rank is forked while no older life of it runs, and never an older one than before.
 void sim_check_fork(struct sim *s, uint32_t node, uint32_t local)
 {
-    const struct sim_rank *r = &s->nodes[node].shims[local].rank;
-    const struct sim_life *old = sim_life_now(s, node, local);
-    if (old && !old->ended)
+    struct sim_rank *r = &s->nodes[node].shims[local].rank;
+    uint32_t at = s->check->life_of_rank[r->rank];
+    const struct sim_life *old = at == SIM_NONE ? NULL : &s->check->lives[at];
+    if (old && life_runs(s, old, node))
         sim_violate(s, "2: rank %u starts (epoch %u incarnation %u) while incarnation %u of epoch "
                        "%u runs", r->rank, r->epoch, r->incarnation, old->incarnation, old->epoch);
     if (old && (old->epoch > r->epoch ||
@@ -95,6 +109,7 @@ void sim_check_fork(struct sim *s, uint32_t node, uint32_t local)
                                     .incarnation = r->incarnation};
     struct sim_life *life = life_new(s, node, &start);
     life->exec = r->plan_exec;
+    r->life = s->check->n_lives;
 }
 
 void sim_check_never_ran(struct sim *s, uint32_t node, const struct sim_start *start, int32_t status)
@@ -180,10 +195,14 @@ static void check_start(struct sim *s, uint32_t node, const struct pm_action *a)
     if (a->epoch < seen)
         sim_violate(s, "1: node %u starts rank %u of epoch %u when it has seen epoch %u", node,
                     a->rank, a->epoch, seen);
+    if (!pm_set_empty(&s->check->fencing) && a->epoch > s->check->fencing_epoch)
+        sim_violate(s, "2: node %u starts rank %u of epoch %u while node %u is being fenced off", node, a->rank,
+                    a->epoch, pm_set_next(&s->check->fencing, 0));
 }
 
 static void check_state(struct sim *s, const char *to)
 {
+    s->check->world_started |= !strcmp(to, "STARTING");
     if (!strcmp(to, "PLACING"))
         sim_check_placing(s);
     if (!strcmp(to, "RUNNING") || !strcmp(to, "STOPPING") || !strcmp(to, "DONE"))
@@ -200,6 +219,16 @@ static void check_log(struct sim *s, const struct pm_log *log)
         sim_check_lost(s, log);
     else if (!strcmp(log->kind, "state") && log->to)
         check_state(s, log->to);
+}
+
+// What the site's program is for: until it has ended no rank starts elsewhere.
+void sim_check_fencing(struct sim *s, uint32_t node, bool begins)
+{
+    struct sim_check *c = s->check;
+    int rc = begins ? pm_set_add(&c->fencing, node) : pm_set_remove(&c->fencing, node);
+    SIM_ASSERT(rc >= 0);
+    if (begins)
+        c->fencing_epoch = pm_core_epoch(s->procs[s->p.nnodes].core);
 }
 
 void sim_check_action(struct sim *s, uint32_t slot, const struct pm_action *a)

@@ -16,7 +16,7 @@
 
 // One incarnation of a rank, and how it really ended.
 struct sim_life {
-    uint32_t rank, node, local, epoch, incarnation;
+    uint32_t rank, node, epoch, incarnation;
     int32_t status;
     bool never_ran;
     bool ended;
@@ -52,6 +52,8 @@ struct sim_check {
     uint32_t n; // slots
     uint32_t n_declared;
     uint32_t worlds_restarted; // decisions
+    uint32_t worlds_moved;     // decisions to move a lost node's ranks; not those before the first start
+    bool world_started;        // for the first time
     uint32_t ranks_restarted;  // decisions, not ranks
     uint32_t *again; // per rank: decisions to start it again alone
     struct pm_set deciding;    // ranks of the newest of them
@@ -59,6 +61,8 @@ struct sim_check {
     uint64_t rank_decision_ns; // on the coordinator's clock
     uint64_t world_decided_ns; // 0: no restart is under way
     uint32_t last_world_epoch; // that was decided to end, SIM_NONE: none
+    struct pm_set fencing;     // nodes that the site's program is at
+    uint32_t fencing_epoch;    // of the coordinator, when it asked for the last of them
     bool job_suspended;
     uint64_t next_full;
     uint32_t n_troubled;  // slots that are disturbed now
@@ -90,6 +94,7 @@ void sim_check_shim_killed(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_shim_paused(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_host_off(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_host_suspended(struct sim *s, uint32_t node);
+void sim_check_fencing(struct sim *s, uint32_t node, bool begins);
 // Something that a node is not to blame for begins or ends: paused, cut, slow.
 void sim_check_disturbed(struct sim *s, uint32_t slot, bool begins);
 void sim_check_cut(struct sim *s, uint32_t from, uint32_t to, bool is_cut);
@@ -112,6 +117,7 @@ void sim_check_lease_set(struct sim *s, uint32_t node, const struct pm_action *a
 void sim_check_pause(struct sim *s, uint32_t node);
 void sim_check_start_lease(struct sim *s, uint32_t node, uint32_t rank);
 void sim_check_placing(struct sim *s);
+bool sim_lease_excused(struct sim *s, uint32_t node); // nobody there could act for its lease lately
 void sim_check_dead_leases(struct sim *s); // often, when somebody was declared dead
 void sim_check_leases(struct sim *s);    // full
 void sim_check_decisions(struct sim *s); // full

@@ -63,11 +63,13 @@ void sim_check_again(struct sim *s, const struct pm_log *log)
 void sim_check_decision(struct sim *s, const struct pm_log *log)
 {
     struct sim_check *c = s->check;
-    if (!strcmp(log->action, "restart-world")) {
+    bool moved = !strcmp(log->action, "move-to-spare") && c->world_started;
+    if (moved || !strcmp(log->action, "restart-world")) {
         if (c->last_world_epoch == log->epoch)
             sim_violate(s, "1: two decisions to restart the world of epoch %u", log->epoch);
         c->last_world_epoch = log->epoch;
-        c->worlds_restarted++;
+        c->worlds_moved += moved;
+        c->worlds_restarted += !moved;
         c->world_decided_ns = s->now_ns;
         pm_set_clear(&c->on_their_way);
         c->rank_decision_ns = 0;
@@ -131,7 +133,8 @@ void sim_check_decisions(struct sim *s)
         const struct sim_life *life = &c->lives[i - 1];
         uint64_t since_ns = life->ended_ns > c->troubled_ns ? life->ended_ns : c->troubled_ns;
         bool left = life->ended && life->status == 0; // without finalize: may be nothing
-        if (!life->ended || life->decided || left || !sim_life_failed(life) ||
+        bool untold = s->hosts[life->node].off || !s->procs[life->node].core; // the node's loss is decided instead
+        if (!life->ended || life->decided || untold || left || !sim_life_failed(life) ||
             s->now_ns - since_ns <= bound_ns(s))
             continue;
         sim_violate(s, "3: rank %u of epoch %u failed %llu ms ago and nothing was decided",

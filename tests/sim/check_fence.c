@@ -21,7 +21,7 @@ static void check_data(struct sim *s, uint32_t node, const struct pm_action *a, 
 {
     size_t at = 0;
     for (uint32_t i = 0; i < s->p.nnodes; i++) {
-        if (!sim_group_locals(s, i, group))
+        if (!sim_group_on(s, node, i, group))
             continue;
         const uint32_t words[] = {a->epoch, group, seq, i};
         if (at + sizeof(words) > a->len || memcmp(a->data + at, words, sizeof(words)) != 0) {

@@ -34,7 +34,7 @@ void sim_check_host_suspended(struct sim *s, uint32_t node)
     s->check->watch[node].both_ns = s->now_ns;
 }
 
-static bool excused(struct sim *s, uint32_t node)
+bool sim_lease_excused(struct sim *s, uint32_t node)
 {
     note_both(s, node);
     const struct sim_watch *w = &s->check->watch[node];
@@ -58,13 +58,13 @@ static void check_node(struct sim *s, uint32_t node)
         const struct sim_shim *shim = &n->shims[i];
         // An agent that runs does not yet stop the rank of a shim that is stopped.
         if (over_ns > SIM_K_NS + SLACK_NS && shim->alive && !shim->paused &&
-            sim_rank_runs(s, node, i) && !excused(s, node))
+            sim_rank_runs(s, node, i) && !sim_lease_excused(s, node))
             sim_violate(s, "10: rank %u runs on node %u, whose lease is over for %llu ms",
                         shim->rank.rank, node, (unsigned long long)(over_ns / SIM_MS));
         bool live_long = over_ns == 0 && s->check->watch[node].lease_set_ns + SIM_K_NS + SLACK_NS +
                                                  20 * s->p.local_ns < s->now_ns;
         if (live_long && shim->alive && !shim->paused && shim->rank.alive && shim->rank.stopped && !shim->killing &&
-            s->now_ns >= n->late_until_ns && sim_proc_runs(s, node) && !excused(s, node))
+            s->now_ns >= n->late_until_ns && sim_proc_runs(s, node) && !sim_lease_excused(s, node))
             sim_violate(s, "10: rank %u stands still on node %u under a live lease",
                         shim->rank.rank, node);
     }
@@ -131,7 +131,7 @@ void sim_check_dead_leases(struct sim *s)
         if (!s->check->watch[i].gone_ns || !pm_lease_over(core, i))
             continue;
         for (uint32_t k = 0; k < s->nodes[i].n_local; k++)
-            if (sim_rank_runs(s, i, k) && !s->nodes[i].shims[k].paused && !excused(s, i))
+            if (sim_rank_runs(s, i, k) && !s->nodes[i].shims[k].paused && !sim_lease_excused(s, i))
                 sim_violate(s, "2: rank %u of epoch %u runs on node %u, whose last lease is over for "
                                "the coordinator", s->nodes[i].shims[k].rank.rank,
                             s->nodes[i].shims[k].rank.epoch, i);
@@ -149,7 +149,7 @@ void sim_check_placing(struct sim *s)
 {
     for (uint32_t i = 0; i < s->p.nnodes; i++)
         for (uint32_t k = 0; k < s->nodes[i].n_local; k++)
-            if (sim_rank_runs(s, i, k) && !excused(s, i))
+            if (sim_rank_runs(s, i, k) && !sim_lease_excused(s, i))
                 sim_violate(s, "2: places are made for the next epoch while rank %u of epoch %u runs "
                                "on node %u", s->nodes[i].shims[k].rank.rank,
                             s->nodes[i].shims[k].rank.epoch, i);

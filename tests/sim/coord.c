@@ -7,7 +7,7 @@
 
 #define END_TIMEOUT_MS 5000
 
-enum due { DUE_LAUNCHED = 0, DUE_JOB_STATE };
+enum due { DUE_LAUNCHED = 0, DUE_JOB_STATE, DUE_OUTPUT, DUE_FENCED_OFF }; // the last: plus the node
 
 static void launched(struct sim *s)
 {
@@ -15,7 +15,18 @@ static void launched(struct sim *s)
         return;
     s->srun.launched = true;
     sim_proc_post(s, s->p.nnodes, (struct pm_event){.type = PM_EVENT_LAUNCHED, .job = 7,
-                                                    .nnodes = s->p.nnodes, .ntasks = s->nranks});
+                                                    .nnodes = s->p.nnodes, .ntasks = s->ntasks});
+}
+
+// The site's program succeeds four times of five. Drawn as in await_output().
+static void fenced_off(struct sim *s, uint32_t node)
+{
+    sim_check_fencing(s, node, false);
+    bool failed = (s->now_ns / 1000 + node) % 5 == 0;
+    if (failed && s->p.options.fence_required)
+        s->outcome->unfenced = true;
+    sim_proc_post(s, s->p.nnodes, (struct pm_event){.type = PM_EVENT_FENCED_OFF, .node = node,
+                                                    .flag_failed = failed, .text = failed ? "failed" : "1 s"});
 }
 
 void sim_coord_due(struct sim *s, uint32_t what)
@@ -27,9 +38,22 @@ void sim_coord_due(struct sim *s, uint32_t what)
     }
     if (what == DUE_LAUNCHED)
         launched(s);
+    else if (what >= DUE_FENCED_OFF)
+        fenced_off(s, what - DUE_FENCED_OFF);
+    else if (what == DUE_OUTPUT)
+        sim_proc_post(s, s->p.nnodes, (struct pm_event){.type = PM_EVENT_OUTPUT_READ});
     else
         sim_proc_post(s, s->p.nnodes, (struct pm_event){.type = PM_EVENT_JOB_STATE,
                                                         .job_state = (uint8_t)s->job_state});
+}
+
+// srun has passed on what live nodes wrote after any time, or in one world of five never. Drawn from the clock, so that
+// a world without a loss keeps its numbers.
+static void await_output(struct sim *s)
+{
+    uint64_t draw = s->now_ns / 1000 % 5000;
+    if (draw >= 1000)
+        sim_push(s, s->now_ns + draw * SIM_MS, SIM_EVENT_COORD, DUE_OUTPUT, 0, 0);
 }
 
 // The verdict is there; the process waits for the end of srun.
@@ -50,6 +74,13 @@ void sim_coord_act(struct sim *s, struct pm_action *a)
     switch (a->type) {
     case PM_ACTION_END_STEP:
         sim_srun_signal(s, a->signal ? a->signal : 15, a->timeout_ms);
+        break;
+    case PM_ACTION_AWAIT_OUTPUT:
+        await_output(s);
+        break;
+    case PM_ACTION_FENCE_OFF:
+        sim_check_fencing(s, a->node, true);
+        sim_push(s, s->now_ns + s->now_ns / 1000 % 3000 * SIM_MS, SIM_EVENT_COORD, DUE_FENCED_OFF + a->node, 0, 0);
         break;
     case PM_ACTION_ASK_JOB_STATE:
         sim_push(s, s->now_ns + sim_rng_between(&s->local, 1, s->p.job_ask_ms) * SIM_MS,

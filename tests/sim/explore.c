@@ -167,7 +167,7 @@ static void drop_current(struct search *s)
 
 static void tell_path(struct search *s, uint32_t number, uint16_t last, const char *what)
 {
-    struct sim fake = {.p.nnodes = x_nnodes, .nranks = x_nnodes, .trace = stdout};
+    struct sim fake = {.p.nnodes = x_nnodes, .ntasks = x_nnodes, .nranks = x_nnodes, .trace = stdout};
     struct x_choice choices[X_CHOICES_MAX];
     uint32_t path[100000], n = 0;
     char name[64];

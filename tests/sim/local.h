@@ -81,6 +81,7 @@ struct sim_rank { // user's code of one task: the process that the shim forked
     uint32_t stamp;   // of its next step
     uint64_t unreapable_ns; // SIGKILL works only from then on
     int32_t end_status; // with which it ends when its step says so
+    uint32_t life; // 1 + index among the checkers' lives, 0: none yet
     uint64_t stop_due_ns; // has to stand still from then on (check_lease.c), SIM_NEVER: no
 };
 
@@ -141,6 +142,7 @@ struct sim_server {
     bool stuck;
     uint32_t epoch;
     uint32_t stamp; // grows with each process in this place
+    uint32_t map_version; // of the world it was made for
     uint64_t next_id;
     uint64_t lost;  // bits of local tasks that are gone for it
     uint64_t connected;
@@ -153,7 +155,7 @@ struct sim_server {
 };
 
 struct sim_node {
-    uint32_t first_rank;
+    uint32_t first_task; // Slurm's number; the rank, where there are no spares
     uint32_t n_local;
     struct sim_shim *shims;
     struct sim_server servers[SIM_SERVERS];

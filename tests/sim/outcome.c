@@ -21,12 +21,14 @@ struct sim_outcome *sim_outcome_new(struct sim *s)
 
 void sim_outcome_free(struct sim_outcome *o)
 {
+    pm_set_done(&o->nodes_lost);
     free(o);
 }
 
 void sim_outcome_lost(struct sim *s, uint32_t node)
 {
-    (void)node;
+    int rc = pm_set_add(&s->outcome->nodes_lost, node);
+    SIM_ASSERT(rc == 0);
     s->outcome->lost = true;
 }
 
@@ -76,6 +78,15 @@ static bool servers_failed(const struct sim *s)
     return faults_struck(s, SIM_FAULT_SERVER_KILLED, SIM_FAULT_SERVER_STUCK) || troubled(s);
 }
 
+// A loss that may end the step: no spare, or no budget, for it; or it came before all had joined.
+static bool loss_counts(const struct sim *s)
+{
+    const struct pm_options *o = &s->p.options;
+    uint64_t n = pm_set_count(&s->outcome->nodes_lost);
+    return s->outcome->lost && (n > o->spares || n > o->max_node_losses || !s->check->world_started ||
+                                s->outcome->unfenced);
+}
+
 // Every rank ended with 0 in the last epoch, by itself.
 static bool all_ended_well(struct sim *s, uint32_t epoch, uint32_t *ret_rank)
 {
@@ -117,7 +128,7 @@ static void allow_failures(struct sim *s, uint32_t epoch)
         const struct sim_life *life = &c->lives[i];
         if (!sim_life_failed(life) || life->epoch != epoch)
             continue;
-        bool ends = is_fatal(s, life) || budget_may_be_used(s) || s->outcome->lost || troubled(s);
+        bool ends = is_fatal(s, life) || budget_may_be_used(s) || loss_counts(s) || troubled(s);
         if (!ends)
             continue;
         if (life->aborted)
@@ -138,16 +149,16 @@ static void allow_all(struct sim *s, uint32_t epoch)
     if (all_ended_well(s, epoch, &rank))
         allow(s, 0);
     allow_failures(s, epoch);
-    if (o->lost || troubled(s) || servers_failed(s))
+    if (loss_counts(s) || troubled(s) || servers_failed(s))
         allow(s, 1);
-    if ((o->lost || troubled(s) || servers_failed(s) || s->stats.faults[SIM_FAULT_LOCAL_LATE] ||
+    if ((loss_counts(s) || troubled(s) || servers_failed(s) || s->stats.faults[SIM_FAULT_LOCAL_LATE] ||
          s->stats.faults[SIM_FAULT_START_FAILS]) && epoch == 0)
         allow(s, CANNOT_SUPERVISE);
     // Shims that never started a rank end so when their agent does, and the coordinator may sleep so long
     // that its first news is srun's end.
     if (o->orphan)
         allow(s, CANNOT_SUPERVISE);
-    if (o->lost) // srun ends as soon as all shims are gone with their agents
+    if (loss_counts(s) || (o->lost && o->orphan)) // srun ends as soon as all shims are gone with their agents
         allow(s, 128 + 9);
     if (s->p.wait_ms)
         allow(s, 128 + 9);
@@ -159,9 +170,9 @@ static void allow_all(struct sim *s, uint32_t epoch)
 static void all_restarts_happened(struct sim *s, uint32_t epoch)
 {
     const struct sim_check *c = s->check;
-    if (c->worlds_restarted != epoch)
-        sim_violate(s, "1: %u decisions to restart the world, and the last epoch is %u",
-                    c->worlds_restarted, epoch);
+    if (c->worlds_restarted + c->worlds_moved != epoch)
+        sim_violate(s, "1: %u decisions to restart the world, %u to move a part of it, and the last epoch is %u",
+                    c->worlds_restarted, c->worlds_moved, epoch);
     for (uint32_t rank = 0; rank < s->nranks; rank++) {
         const struct sim_life *life = &c->lives[c->life_of_rank[rank]];
         // One that waits for its backoff when the world ends comes again with the world.

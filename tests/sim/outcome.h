@@ -12,9 +12,11 @@ struct sim_outcome {
     bool allowed[256];
     bool any;            // whatever the real srun says
     bool lost;           // a node, agent or shim is gone
+    struct pm_set nodes_lost; // where
     bool user;           // the user, or Slurm, stops the step
     bool slurm_killed;   // slurmstepd killed the step somewhere
     int32_t user_signal;
+    bool unfenced;       // a lost node could not be fenced off, and the site requires it
     bool orphan;         // an agent has given up for the orphan timeout
 };
 

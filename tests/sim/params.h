@@ -92,7 +92,7 @@ enum sim_plant {
 // --- parameters (params.c) -----------------------------------------------------------------------
 struct sim_params {
     uint64_t seed;
-    uint32_t nnodes;
+    uint32_t nnodes; // options.spares of them wait
     uint32_t per_node;
     bool uneven;   // some nodes have fewer ranks
     bool cipher;   // every frame through wire/secure.c

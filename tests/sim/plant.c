@@ -46,7 +46,7 @@ static void the_coordinator_is_cut(struct sim *s)
 }
 static void a_node_is_cut(struct sim *s)
 {
-    strike(s, SIM_FAULT_NODE_CUT, 3000, 8000);
+    strike(s, SIM_FAULT_NODE_CUT, 3000, 4000);
 }
 
 // As a cut, but the checkers are not told.

@@ -154,18 +154,21 @@ void sim_proc_post(struct sim *s, uint32_t slot, struct pm_event event)
 
 // --- life --------------------------------------------------------------------------------------
 
+// What it says is found in the two texts of 32 bytes.
 static void agent_config(struct sim *s, uint32_t node, struct pm_core_config *c, uint32_t *ranks,
-                         char *addresses)
+                         char (*texts)[32])
 {
     const struct sim_node *n = &s->nodes[node];
     for (uint32_t i = 0; i < n->n_local; i++)
-        ranks[i] = n->first_rank + i;
-    snprintf(addresses, 32, "10.0.0.%u:4000", node);
+        ranks[i] = n->first_task + i;
+    snprintf(texts[0], sizeof(texts[0]), "10.0.0.%u:4000", node);
+    snprintf(texts[1], sizeof(texts[1]), "top.s%u", node / 4);
     c->nnodes = s->p.nnodes;
-    c->ntasks = s->nranks;
+    c->ntasks = s->ntasks;
     c->n_local = n->n_local;
     c->local_ranks = ranks;
-    c->addresses = addresses;
+    c->addresses = texts[0];
+    c->place = s->p.options.spares ? texts[1] : NULL;
     c->nodelist = s->nodelist;
 }
 
@@ -173,14 +176,14 @@ void sim_proc_start(struct sim *s, uint32_t slot)
 {
     struct sim_proc *p = &s->procs[slot];
     uint32_t ranks[64];
-    char addresses[32];
+    char texts[2][32];
     struct pm_core_config c = {.node = sim_node_of(s, slot), .launch = 1, .options = &s->p.options,
                                .fence_piece = s->p.fence_piece};
     if (slot == s->p.nnodes) {
         c.wait_ms = s->p.wait_ms;
         c.addresses = "login1:40123";
     } else {
-        agent_config(s, slot, &c, ranks, addresses);
+        agent_config(s, slot, &c, ranks, texts);
     }
     int r = pm_core_new(&c, sim_local_ns(s, slot), &p->core);
     SIM_ASSERT(r == 0);

@@ -314,6 +314,63 @@ const struct scenario scenarios[] = {
                 IN(RUNNING, 0, 1000, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
                 IN(HALTING, 0, 2000, FAULT(JOB_SUSPENDED, .node = COORDINATOR, .ms = 20000))}},
 
+    // --- spares ------------------------------------------------------------------------------------
+    {"forming-spares-wait", "FORMING with spares: all join, the world is the other nodes; spares are leaves",
+     .nodes = 7, .fanout = 2, .spares = 3, .show = SHOW_TREE},
+    {"forming-move-to-spare", "FORMING, a node that had joined is lost: a spare takes its place",
+     .nodes = 4, .spares = 1,
+     .faults = {NOW(0, FAULT(NODE_CUT, .node = 2, .ms = 6000)), NOW(1000, FAULT(HOST_LOST, .node = 1))}},
+    {"starting-move-to-spare", "STARTING, a node is lost: HALTING, PLACING, its ranks start on the spare",
+     .nodes = 4, .spares = 1, .faults = {IN(STARTING, 0, 10, FAULT(HOST_LOST, .node = 1))}},
+    {"starting-spare-lost", "STARTING, the spare that takes over is lost: the next one, in the same decision",
+     .nodes = 5, .spares = 2, .losses = 1,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1)),
+                IN(STARTING, 1, 0, FAULT(HOST_LOST, .node = 4))}},
+    {"running-move-to-spare", "RUNNING, a node is lost: its ranks move to a spare, none of the restarts is spent",
+     .nodes = 4, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
+    {"running-move-of-rank-0", "RUNNING, rank 0's node is lost: the spare offers a port of its own",
+     .nodes = 3, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 0))}},
+    {"running-move-after-agent-lost", "an agent dies: its node is out, and its ranks move",
+     .nodes = 4, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 1))}},
+    {"running-move-after-shim-lost", "a shim dies: all ranks of its node move, the node waits for the end",
+     .nodes = 3, .per_node = 2, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(SHIM_KILLED, .node = 1))}},
+    {"running-moved-node-returns", "paused for long, declared dead, moved: it is refused, and its old ranks die",
+     .nodes = 3, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_PAUSED, .node = 1, .ms = 4000))}},
+    {"running-spare-lost", "RUNNING, a spare is lost: reported, nothing restarts",
+     .nodes = 3, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 2))}},
+    {"running-no-spare-left", "a spare is lost, then a node: no spare is left, STOPPING",
+     .nodes = 3, .spares = 1,
+     .faults = {IN(RUNNING, 0, 500, FAULT(HOST_LOST, .node = 2)), IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
+    {"running-two-nodes-lost", "two nodes lost within a timeout are one restart",
+     .nodes = 6, .spares = 2,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1)), IN(RUNNING, 0, 1300, FAULT(HOST_LOST, .node = 3))}},
+    {"running-losses-used", "the budget of node losses is used: STOPPING, though a spare is left",
+     .nodes = 4, .spares = 2, .losses = 1,
+     .faults = {IN(RUNNING, 0, 500, FAULT(AGENT_KILLED, .node = 1)),
+                IN(RUNNING, 1, 500, FAULT(AGENT_KILLED, .node = 0))}},
+    {"running-place-filled-later", "a node whose ranks had ended well is lost; the next world has them on the spare",
+     .nodes = 4, .spares = 1, .without_pmix = true, .life_ms = 8000,
+     .faults = {IN(RUNNING, 0, 500, FAULT(RANK_LEAVES, .node = 1)), IN(RUNNING, 0, 600, FAULT(HOST_LOST, .node = 1)),
+                IN(RUNNING, 0, 4000, FAULT(RANK_KILLED, .node = 0, .arg = 9))}},
+    {"halting-move-to-spare", "HALTING, a node is lost: joins, its lease is waited for, its ranks move",
+     .nodes = 3, .spares = 1,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
+                IN(HALTING, 0, 0, FAULT(HOST_LOST, .node = 0))}},
+    {"halting-spare-silent", "HALTING does not wait for a spare that nobody needs",
+     .nodes = 3, .spares = 1,
+     .faults = {IN(RUNNING, 0, 900, FAULT(NODE_CUT, .node = 2, .ms = 900)),
+                IN(RUNNING, 0, 1000, FAULT(RANK_KILLED, .node = 1, .arg = 11))}},
+    {"placing-spare-silent", "PLACING waits until the only spare has answered",
+     .nodes = 3, .spares = 1,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 1)),
+                IN(RUNNING, 0, 1000, FAULT(NODE_CUT, .node = 2, .ms = 1300))}},
+    {"placing-spare-lost", "PLACING, a spare is lost: the other one takes over",
+     .nodes = 4, .spares = 2, .backoff_ms = 1000,
+     .faults = {IN(RUNNING, 0, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
+                IN(RUNNING, 1, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
+                IN(PLACING, 1, 100, FAULT(AGENT_KILLED, .node = 1)),
+                IN(PLACING, 1, 600, FAULT(AGENT_KILLED, .node = 2))}},
+
     // --- FINISHING -----------------------------------------------------------------------------------
     {"finishing-node-lost", "FINISHING, a node is lost whose ranks had ended well: no recovery",
      .faults = {IN(FINISHING, 0, 0, FAULT(HOST_LOST, .node = 1))}},
@@ -363,6 +420,8 @@ void scenario_params(const struct scenario *c, struct sim_params *p)
     p->options.fanout = or_default(c->fanout, 32);
     p->options.max_restarts = or_default(c->restarts, 3);
     p->options.min_uptime_ms = c->min_uptime_ms;
+    p->options.spares = c->spares;
+    p->options.max_node_losses = c->losses ? c->losses : PM_UNLIMITED;
     p->options.backoff_ms = c->backoff_ms;
     p->options.restart_window_ms = c->window_ms;
     p->options.grace_ms = or_default(c->grace_ms, 5000);

@@ -33,6 +33,8 @@ struct scenario {
     uint32_t nodes, per_node, fanout;
     uint32_t mode;     // enum pm_mode
     uint32_t restarts; // --pm-max-restarts; SCENARIO_ZERO: 0
+    uint32_t spares;   // of the nodes
+    uint32_t losses;   // --pm-max-node-losses; 0: unlimited
     uint32_t min_uptime_ms, backoff_ms, window_ms, grace_ms, orphan_ms, wait_ms, kill_wait_ms, life_ms;
     bool without_pmix;
     bool modex;

@@ -59,6 +59,7 @@ static struct sim_server *server_start(struct sim *s, uint32_t node, uint32_t ep
                              .process = true,
                              .epoch = epoch,
                              .standby = standby,
+                             .map_version = sim_world_of(s, node) ? sim_world_of(s, node)->map_version : 0,
                              .stamp = v->stamp + 1};
     sim_chan_clear(&s->nodes[node].up[s->nodes[node].n_local + i]);
     sim_chan_clear(&s->nodes[node].down[s->nodes[node].n_local + i]);
@@ -149,7 +150,8 @@ void sim_server_prepare(struct sim *s, uint32_t node, uint32_t epoch)
 {
     struct sim_server *old = sim_server_find(s, node, false, epoch),
                       *standby = sim_server_find(s, node, true, 0);
-    if (standby && standby->epoch != epoch) {
+    const struct pm_world *world = sim_world_of(s, node);
+    if (standby && (standby->epoch != epoch || (world && standby->map_version != world->map_version))) {
         drop(s, node, standby);
         standby = NULL;
     }
@@ -309,7 +311,9 @@ static void hear_fetched(struct sim *s, uint32_t node, const struct sim_msg *msg
 static void hear_connected(struct sim *s, uint32_t node, struct sim_server *v,
                            const struct sim_msg *msg)
 {
-    v->asked |= 1ull << (msg->rank - s->nodes[node].first_rank);
+    uint32_t local = sim_local_of(s, node, msg->rank);
+    SIM_ASSERT(local != SIM_NONE);
+    v->asked |= 1ull << local;
     if (v->asked == sim_group_locals(s, node, SIM_GROUP_ALL))
         sim_server_standby(s, node, 1000 * SIM_MS);
     struct pm_event event = {.type = PM_EVENT_CONNECTED, .rank = msg->rank, .epoch = msg->epoch};

@@ -26,7 +26,7 @@ static void answer_fetch(struct sim *s, uint32_t node, struct sim_server *v, uin
                    (struct sim_msg){.type = SIM_MSG_FETCHED,
                                     .id = v->fetch_id[local],
                                     .status = status,
-                                    .rank = s->nodes[node].first_rank + local});
+                                    .rank = sim_rank_of(s, node, local)});
     v->fetch_id[local] = 0;
 }
 
@@ -39,7 +39,7 @@ bool sim_server_connect(struct sim *s, uint32_t node, uint32_t local)
     v->lost &= ~bit(local);
     sim_server_say(
         s, node, v,
-        (struct sim_msg){.type = SIM_MSG_CONNECTED, .rank = s->nodes[node].first_rank + local});
+        (struct sim_msg){.type = SIM_MSG_CONNECTED, .rank = s->nodes[node].shims[local].rank.rank});
     answer_fetch(s, node, v, local, PM_STATUS_OK);
     return true;
 }
@@ -52,7 +52,7 @@ void sim_server_finalize(struct sim *s, uint32_t node, uint32_t local)
     v->finalized |= bit(local);
     sim_server_say(
         s, node, v,
-        (struct sim_msg){.type = SIM_MSG_FINALIZED, .rank = s->nodes[node].first_rank + local});
+        (struct sim_msg){.type = SIM_MSG_FINALIZED, .rank = s->nodes[node].shims[local].rank.rank});
 }
 
 void sim_server_abort(struct sim *s, uint32_t node, uint32_t local, int32_t status)
@@ -62,24 +62,40 @@ void sim_server_abort(struct sim *s, uint32_t node, uint32_t local, int32_t stat
         sim_server_say(s, node, v,
                        (struct sim_msg){.type = SIM_MSG_ABORT,
                                         .status = status,
-                                        .rank = s->nodes[node].first_rank + local});
+                                        .rank = s->nodes[node].shims[local].rank.rank});
+}
+
+static bool in_group(const struct sim *s, uint32_t rank, uint8_t group)
+{
+    bool low = rank < s->nranks / 2;
+    return group == SIM_GROUP_ALL || (group == SIM_GROUP_LOW) == low;
 }
 
 uint64_t sim_group_locals(const struct sim *s, uint32_t node, uint8_t group)
 {
     uint64_t bits = 0;
     for (uint32_t i = 0; i < s->nodes[node].n_local; i++) {
-        bool low = s->nodes[node].first_rank + i < s->nranks / 2;
-        if (group == SIM_GROUP_ALL || (group == SIM_GROUP_LOW) == low)
+        uint32_t rank = sim_rank_of(s, node, i);
+        if (rank != PM_RANK_NONE && in_group(s, rank, group))
             bits |= bit(i);
     }
     return bits;
 }
 
+bool sim_group_on(const struct sim *s, uint32_t node, uint32_t other, uint8_t group)
+{
+    const struct pm_world *world = sim_world_of(s, node);
+    const struct pm_set none = {0}, *ranks = world ? &world->ranks_of_node[other] : &none;
+    for (uint32_t rank = pm_set_next(ranks, 0); rank != UINT32_MAX; rank = pm_set_next(ranks, rank + 1))
+        if (in_group(s, rank, group))
+            return true;
+    return false;
+}
+
 static bool all_local(const struct sim *s, uint32_t node, uint8_t group)
 {
     for (uint32_t i = 0; i < s->p.nnodes; i++)
-        if (i != node && sim_group_locals(s, i, group))
+        if (i != node && sim_group_on(s, node, i, group))
             return false;
     return true;
 }
@@ -132,7 +148,8 @@ void sim_server_ask(struct sim *s, uint32_t node, uint32_t local)
 {
     struct sim_server *v = serving(s, node, local);
     uint32_t rank = sim_rng_pick(&s->life, s->nranks);
-    if (!v || s->node_of_rank[rank] == node) {
+    const struct pm_world *world = sim_world_of(s, node);
+    if (!v || !world || world->node_of_rank[rank] == node) {
         sim_rank_asked(s, node, local);
         return;
     }
@@ -187,8 +204,8 @@ static void take_modex_done(struct sim *s, uint32_t node, struct sim_server *v,
 static void take_fetch(struct sim *s, uint32_t node, struct sim_server *v,
                        const struct sim_msg *msg)
 {
-    uint32_t local = msg->rank - s->nodes[node].first_rank;
-    SIM_ASSERT(local < s->nodes[node].n_local);
+    uint32_t local = sim_local_of(s, node, msg->rank);
+    SIM_ASSERT(local != SIM_NONE);
     v->fetch_id[local] = msg->id;
     if (v->connected & bit(local))
         answer_fetch(s, node, v, local, PM_STATUS_OK);
@@ -212,7 +229,9 @@ static void take_notify(struct sim *s, uint32_t node, struct sim_server *v,
 
 static void take_died(struct sim *s, uint32_t node, struct sim_server *v, const struct sim_msg *msg)
 {
-    client_gone(s, node, v, msg->rank - s->nodes[node].first_rank);
+    uint32_t local = sim_local_of(s, node, msg->rank);
+    if (local != SIM_NONE)
+        client_gone(s, node, v, local);
 }
 
 void sim_server_take(struct sim *s, uint32_t node, uint32_t index, const struct sim_msg *msg)

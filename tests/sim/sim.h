@@ -171,8 +171,8 @@ struct sim {
     struct sim_link *links;
     uint32_t n_links, cap_links;
     struct sim_srun srun;
-    uint32_t nranks;
-    uint32_t *node_of_rank;
+    uint32_t ntasks; // of the step
+    uint32_t nranks; // of the world
     char *nodelist;
     uint32_t next_pid;
     enum pm_job_state job_state;
@@ -210,6 +210,12 @@ uint32_t sim_slot(const struct sim *s, uint32_t node);
 uint32_t sim_node_of(const struct sim *s, uint32_t slot); // PM_NODE_COORDINATOR for the last
 enum pm_state sim_state(const struct sim *s);             // DONE when the coordinator is gone
 uint64_t sim_local_ns(const struct sim *s, uint32_t slot);
+// What the node's agent knows of the world; NULL: nothing (yet).
+const struct pm_world *sim_world_of(const struct sim *s, uint32_t node);
+// The rank of a local task for its agent, PM_RANK_NONE: none.
+uint32_t sim_rank_of(const struct sim *s, uint32_t node, uint32_t local);
+// The local task of a rank for the agent, SIM_NONE: it is not there.
+uint32_t sim_local_of(const struct sim *s, uint32_t node, uint32_t rank);
 
 enum sim_event_kind {
     SIM_EVENT_TIMER = 1, // slot, life
@@ -307,6 +313,7 @@ uint8_t sim_rank_group(const struct sim *s, uint32_t rank, uint32_t fences_left)
 void sim_server_prepare(struct sim *s, uint32_t node, uint32_t epoch);
 void sim_server_standby(struct sim *s, uint32_t node, uint64_t delay_ns); // start one then
 uint64_t sim_group_locals(const struct sim *s, uint32_t node, uint8_t group); // bits of tasks
+bool sim_group_on(const struct sim *s, uint32_t node, uint32_t other, uint8_t group); // by what `node` knows
 void sim_server_drop(struct sim *s, uint32_t node, uint32_t epoch);
 void sim_server_kill_all(struct sim *s, uint32_t node);
 void sim_server_die(struct sim *s, uint32_t node, uint32_t index); // by a fault

@@ -104,7 +104,8 @@ static void task_over(struct sim *s, uint32_t arg, int32_t status)
         r->worst = code_of(status);
     if (!r->first_ns) {
         r->first_ns = s->now_ns;
-        push(s, WAIT_NS, SIM_SRUN_WAIT, 0, 0);
+        if (!s->p.options.spares) // SLURM_WAIT=0: the step goes on without a lost node's tasks
+            push(s, WAIT_NS, SIM_SRUN_WAIT, 0, 0);
     }
     if (r->n_over == r->n_tasks)
         srun_ends(s, r->worst << 8);
@@ -153,6 +154,8 @@ void sim_srun_signal(struct sim *s, int32_t signal, uint64_t kill_after_ms)
         return;
     if (!s->srun.launched)
         srun_ends(s, signal); // nothing was started
+    else if (signal == 9)
+        kill_after_ms = 0;
     else
         push(s, SIM_MS, SIM_SRUN_TOLD, (uint32_t)signal, 0);
     push(s, kill_after_ms * SIM_MS, SIM_SRUN_SHOT, 0, 0);

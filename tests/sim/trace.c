@@ -57,7 +57,8 @@ static const char *const event_names[PM_EVENT_MAX] = {
     [PM_EVENT_FENCE] = "fence",              [PM_EVENT_MODEX] = "modex",
     [PM_EVENT_FETCHED] = "fetched",          [PM_EVENT_LAUNCHED] = "launched",
     [PM_EVENT_STOP] = "stop",                [PM_EVENT_SRUN_EXITED] = "srun exited",
-    [PM_EVENT_JOB_STATE] = "job state",
+    [PM_EVENT_JOB_STATE] = "job state",      [PM_EVENT_OUTPUT_READ] = "output read",
+    [PM_EVENT_FENCED_OFF] = "fenced off",
 };
 
 static const char *const end_names[] = {"closed", "reset", "refused", "unreachable", "stuck",

@@ -58,7 +58,7 @@ static void report(const struct sim *s, struct pm_reader *r, struct line *line)
 {
     static const char *const marks[] = {"started", "connected", "ended", "halted"};
     struct pm_report p;
-    pm_read_report(r, &p, s->p.nnodes, s->nranks);
+    pm_read_report(r, &p, s->p.nnodes, s->ntasks);
     put(line, "report epoch %u", p.epoch);
     put_set(line, "joined", &p.joined);
     for (int i = 0; i < PM_MARK_MAX; i++)
@@ -77,7 +77,7 @@ static void report(const struct sim *s, struct pm_reader *r, struct line *line)
 static void wanted(const struct sim *s, struct pm_reader *r, struct line *line)
 {
     struct pm_wanted w;
-    pm_read_wanted(r, &w, s->p.nnodes, s->nranks);
+    pm_read_wanted(r, &w, s->p.nnodes, s->ntasks);
     put(line, "wanted %s epoch %u", pm_phase_name(w.phase), w.epoch);
     put_set(line, "dead", &w.dead);
     put_set(line, "left", &w.left);

@@ -30,6 +30,27 @@ uint64_t sim_local_ns(const struct sim *s, uint32_t slot)
     return sim_clock_local_ns(&s->hosts[slot].clock, s->now_ns);
 }
 
+const struct pm_world *sim_world_of(const struct sim *s, uint32_t node)
+{
+    const struct pm_core *core = s->procs[node].core;
+    const struct pm_world *world = core ? pm_core_world(core) : NULL;
+    return world && world->map_version ? world : NULL;
+}
+
+uint32_t sim_rank_of(const struct sim *s, uint32_t node, uint32_t local)
+{
+    const struct pm_core *core = s->procs[node].core;
+    return core ? pm_core_rank_of(core, local) : PM_RANK_NONE;
+}
+
+uint32_t sim_local_of(const struct sim *s, uint32_t node, uint32_t rank)
+{
+    for (uint32_t i = 0; i < s->nodes[node].n_local; i++)
+        if (sim_rank_of(s, node, i) == rank)
+            return i;
+    return SIM_NONE;
+}
+
 enum pm_state sim_state(const struct sim *s)
 {
     const struct pm_core *core = s->procs[s->p.nnodes].core;
@@ -57,24 +78,23 @@ void sim_violate(struct sim *s, const char *format, ...)
 
 // --- birth and end -----------------------------------------------------------------------------
 
+// Spares offer as many tasks as any other node.
 static void make_nodes(struct sim *s, struct sim_rng *r)
 {
+    uint32_t first_spare = s->p.nnodes - s->p.options.spares;
     s->nodes = sim_alloc(s->p.nnodes, sizeof(*s->nodes));
     for (uint32_t i = 0; i < s->p.nnodes; i++) {
         struct sim_node *n = &s->nodes[i];
-        n->first_rank = s->nranks;
-        n->n_local = s->p.uneven ? 1 + sim_rng_pick(r, s->p.per_node) : s->p.per_node;
+        n->first_task = s->ntasks;
+        n->n_local = s->p.uneven && i < first_spare ? 1 + sim_rng_pick(r, s->p.per_node) : s->p.per_node;
         SIM_ASSERT(n->n_local <= 64);
         n->shims = sim_alloc(n->n_local, sizeof(*n->shims));
         n->up = sim_alloc(n->n_local + SIM_SERVERS, sizeof(*n->up));
         n->down = sim_alloc(n->n_local + SIM_SERVERS, sizeof(*n->down));
         n->lease_ns = SIM_NEVER;
-        s->nranks += n->n_local;
+        s->ntasks += n->n_local;
+        s->nranks += i < first_spare ? n->n_local : 0;
     }
-    s->node_of_rank = sim_alloc(s->nranks, sizeof(*s->node_of_rank));
-    for (uint32_t i = 0; i < s->p.nnodes; i++)
-        for (uint32_t k = 0; k < s->nodes[i].n_local; k++)
-            s->node_of_rank[s->nodes[i].first_rank + k] = i;
 }
 
 static void make_hosts(struct sim *s, struct sim_rng *r)
@@ -108,7 +128,7 @@ struct sim *sim_new(const struct sim_params *p)
     make_nodes(s, &r);
     s->check = sim_check_new(s);
     s->outcome = sim_outcome_new(s);
-    s->srun = (struct sim_srun){.alive = true, .n_tasks = s->nranks};
+    s->srun = (struct sim_srun){.alive = true, .n_tasks = s->ntasks};
     return s;
 }
 
@@ -142,7 +162,6 @@ void sim_free(struct sim *s)
     free(s->hosts);
     free(s->procs);
     free(s->nodes);
-    free(s->node_of_rank);
     free(s->nodelist);
     free(s->posted);
     free(s->late);

@@ -123,8 +123,8 @@ static const char *const action_names[PM_ACTION_MAX] = {
     "start-rank", "signal-rank",  "kill-rank",   "pause",      "resume",
     "set-lease",  "notify",       "drop-server", "fence-done", "modex-done",
     "fetch",      "fetch-cancel", "end-shim",    "end-agent",  "die",
-    "node-log",   "say",          "log",         "end-step",   "ask-job-state",
-    "exit",
+    "node-log",   "say",          "log",         "end-step",   "fence-off",
+    "await-output", "ask-job-state", "exit",
 };
 
 static void trace(struct harness *h, uint32_t slot, const struct pm_action *a)
@@ -282,6 +282,7 @@ void harness_default_options(struct pm_options *o)
     *o = (struct pm_options){
         .mode = PM_MODE_WORLD,
         .max_restarts = 3,
+        .max_node_losses = PM_UNLIMITED,
         .min_uptime_ms = 5000,
         .grace_ms = 5000,
         .node_timeout_ms = 10000,
@@ -384,8 +385,9 @@ void harness_start_agent(struct harness *h, uint32_t node)
     s->n_ranks = per_node;
     for (uint32_t i = 0; i < per_node; i++)
         ranks[i] = node * per_node + i;
-    char addresses[32];
+    char addresses[32], place[32];
     snprintf(addresses, sizeof(addresses), "node%u:4000", node);
+    snprintf(place, sizeof(place), "top.leaf%u", node / 2);
     struct pm_core_config c = {
         .node = node,
         .launch = 1,
@@ -395,6 +397,7 @@ void harness_start_agent(struct harness *h, uint32_t node)
         .n_local = per_node,
         .local_ranks = ranks,
         .addresses = addresses,
+        .place = h->options.spares ? place : NULL,
         .fence_piece = h->config.fence_piece,
     };
     CHECK(pm_core_new(&c, harness_local_ns(h, node, h->now_ns), &s->core) == 0);

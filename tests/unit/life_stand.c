@@ -101,6 +101,13 @@ uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)
     return 0;
 }
 
+const char *pm_death_proof(const struct pm_core *core, uint32_t node)
+{
+    (void)core;
+    (void)node;
+    return "";
+}
+
 bool pm_lease_over(const struct pm_core *core, uint32_t node)
 {
     (void)core;
@@ -141,6 +148,7 @@ void stand_options(struct pm_options *o)
 {
     *o = (struct pm_options){.mode = PM_MODE_WORLD,
                              .max_restarts = 3,
+                             .max_node_losses = PM_UNLIMITED,
                              .min_uptime_ms = 5000,
                              .grace_ms = 5000,
                              .node_timeout_ms = 10000,
@@ -180,8 +188,14 @@ void stand_coordinator(uint32_t nnodes, uint32_t per_node, const struct pm_optio
 
 void stand_agent(uint32_t node, uint32_t nnodes, uint32_t per_node)
 {
+    stand_agent_with_spares(node, nnodes, per_node, 0);
+}
+
+void stand_agent_with_spares(uint32_t node, uint32_t nnodes, uint32_t per_node, uint32_t spares)
+{
     static uint32_t ranks[64];
     stand_new(NULL);
+    stand.options.spares = spares;
     per_node_now = per_node;
     for (uint32_t i = 0; i < per_node; i++)
         ranks[i] = node * per_node + i;
@@ -302,19 +316,24 @@ static void add_ranks(struct pm_map *map, uint32_t first, uint32_t last)
         (void)pm_map_add(map, node * per_node_now, per_node_now, node);
 }
 
-void stand_map(void)
+void stand_map_of(const struct pm_map *map, uint32_t version, uint32_t nranks)
 {
     struct pm_writer w = {0};
-    struct pm_map map = {0};
-    add_ranks(&map, 0, stand.core.config.nnodes - 1);
-    pm_write_u32(&w, 1);
+    pm_write_u32(&w, version);
     pm_write_u32(&w, stand.core.config.nnodes);
-    pm_write_u32(&w, stand.core.config.ntasks);
-    pm_write_map(&w, &map);
+    pm_write_u32(&w, nranks);
+    pm_write_map(&w, map);
     bool good = stand_frame(PM_FRAME_MAP, w.data, w.len);
     assert(good);
-    pm_map_done(&map);
     pm_writer_done(&w);
+}
+
+void stand_map(void)
+{
+    struct pm_map map = {0};
+    add_ranks(&map, 0, stand.core.config.nnodes - 1);
+    stand_map_of(&map, 1, stand.core.config.ntasks);
+    pm_map_done(&map);
 }
 
 void stand_join(uint32_t first, uint32_t last)

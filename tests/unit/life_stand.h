@@ -39,6 +39,8 @@ void stand_options(struct pm_options *o);
 void stand_coordinator(uint32_t nnodes, uint32_t per_node, const struct pm_options *o);
 // Agent `node` with ranks node * per_node .. of nnodes * per_node.
 void stand_agent(uint32_t node, uint32_t nnodes, uint32_t per_node);
+// The same in a step whose last nodes wait.
+void stand_agent_with_spares(uint32_t node, uint32_t nnodes, uint32_t per_node, uint32_t spares);
 void stand_done(void);
 // Forgets actions and lines.
 void stand_forget(void);
@@ -50,6 +52,7 @@ void stand_run_ms(uint64_t ms);
 bool stand_report(const struct pm_report *report);
 bool stand_wanted(struct pm_wanted *wanted);
 void stand_map(void); // every node has its ranks in order
+void stand_map_of(const struct pm_map *map, uint32_t version, uint32_t nranks);
 bool stand_frame(uint8_t type, const void *data, size_t len);
 
 // Coordinator: all nodes join, with map, node list "node[0-N]" and a port.

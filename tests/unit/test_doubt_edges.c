@@ -344,3 +344,32 @@ Test(doubt_edges, who_left_a_suspect_is_none_when_both_come_back)
     pm_core_free(core);
     harness_free(h);
 }
+
+// Who stays silent until the patience is over is declared, and nobody is left who could be heard again; but the world
+// goes on with spares, and its timers have to.
+Test(doubt_edges, the_end_of_a_mass_silence_ends_the_doubt)
+{
+    harness_default_options(&options);
+    options.node_timeout_ms = 2000;
+    options.orphan_timeout_ms = 5000;
+    options.spares = 4;
+    const struct harness_config config = {.nnodes = 10, .ranks_per_node = 1, .options = &options};
+    h = harness_new(&config);
+    harness_launch(h, 0);
+    cr_assert(harness_run_until_state(h, PM_STATE_RUNNING, 5000), "%s", harness_said(h));
+    for (uint32_t node = 1; node < 4; node++)
+        harness_power_off(h, node);
+    cr_assert(harness_run_until_state(h, PM_STATE_HALTING, 20000), "%s", harness_said(h));
+    cr_assert(strstr(harness_said(h), "3 of 10 nodes are silent at once"), "%s", harness_said(h));
+    cr_assert(harness_run_until_state(h, PM_STATE_RUNNING, 5000), "%s", harness_said(h));
+    cr_assert(strstr(harness_said(h), "3 nodes lost (node #1, node #2, node #3): their ranks move"),
+              "%s", harness_said(h));
+    harness_run_ms(h, 1000);
+    cr_assert_not(harness_core(h, COORDINATOR)->membership->judge.isolated);
+    harness_all_ranks_end(h);
+    int32_t status = -1;
+    cr_assert(harness_run_until_exit(h, 60000), "%s", harness_said(h));
+    cr_assert(harness_exited(h, &status));
+    cr_assert_eq(status, 0);
+    harness_free(h);
+}

@@ -5,6 +5,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "pmix_server/wire/hostlist.h"
@@ -96,4 +97,36 @@ Test(hostlist, last_name_of_a_large_list_is_found)
     char buf[16];
     cr_assert_eq(pm_hostlist_nth("n[000001-1048576]", 1048575, buf, sizeof(buf)), 0);
     cr_assert_str_eq(buf, "n1048576");
+}
+
+// Joined, the names are a list that expands to them again.
+static void joins(const char *from, const char *list)
+{
+    char **names;
+    uint32_t n;
+    cr_assert_eq(pm_hostlist_expand(from, &names, &n), 0);
+    char *joined = pm_hostlist_join(names, n);
+    cr_assert_str_eq(joined, list, "%s: %s", from, joined);
+    char **again;
+    uint32_t n_again;
+    cr_assert_eq(pm_hostlist_expand(joined, &again, &n_again), 0);
+    cr_assert_eq(n_again, n);
+    for (uint32_t i = 0; i < n; i++)
+        cr_assert_str_eq(again[i], names[i]);
+    pm_hostlist_free(again, n_again);
+    pm_hostlist_free(names, n);
+    free(joined);
+}
+
+Test(hostlist, joins_names_in_their_order)
+{
+    joins("node[0-3]", "node[0-3]");
+    joins("node[0-2,9,4-7]", "node[0-2,9,4-7]");
+    joins("node[008-011]", "node[008-011]");
+    joins("node[8-9],node10", "node[8-9,10]");
+    joins("login", "login");
+    joins("a1,b1,b3,c", "a1,b[1,3],c");
+    joins("r1n[1-2],r2n[1-2]", "r1n[1-2],r2n[1-2]");
+    joins("n7,n7", "n[7,7]");
+    joins("x123456789012", "x123456789012");
 }

@@ -49,7 +49,8 @@ Test(options, defaults_are_those_of_the_table)
     cr_expect(o.node_timeout_ms == 10000 && o.orphan_timeout_ms == 60000);
     cr_expect(o.start_timeout_ms == 120000 && o.join_window_ms == 15000);
     cr_expect(o.port_min == 0 && o.fanout == 32 && o.verbose == 0);
-    cr_expect(o.log[0] == '\0' && o.log_nodes[0] == '\0' && o.spares == 0);
+    cr_expect(o.log[0] == '\0' && o.log_nodes[0] == '\0');
+    cr_expect(o.spares == 0 && o.max_node_losses == PM_UNLIMITED && o.node_loss_window_ms == 0);
     cr_expect(pm_options_check(&o, error) == 0, "%s", error);
 }
 
@@ -78,7 +79,8 @@ static const struct {
     {"fatal-exit", {"93", "1-255", "1,2,3", "SIGSEGV", "segv,SIG34,64", "none", "SIG64"},
      {"", "0", "256", "5-3", "1,", ",1", "SIG0", "SIG65", "SIGNOPE", "1 2"}},
     {"grace", {"0", "1h", "5s"}, {"", "3601s"}},
-    {"spares", {"0"}, {"", "1", "-1"}},
+    {"spares", {"0", "1", "65536"}, {"", "-1", "65537", "2/1h", "all"}},
+    {"max-node-losses", {"0", "2", "65536", "3/1h", "unlimited"}, {"", "-1", "65537", "3/", "3/x", "Unlimited"}},
     {"node-timeout", {"1s", "10m", "1000ms"}, {"0", "999ms", "601s"}},
     {"orphan-timeout", {"0", "168h"}, {"169h"}},
     {"start-timeout", {"1s", "24h"}, {"0", "25h"}},
@@ -89,6 +91,10 @@ static const struct {
     {"verbose", {"0", "2", ""}, {"3", "yes"}},
     {"log", {"", "/tmp/x y.%j.%s", "a"}, {"a\nb", "a\x7f"}},
     {"log-nodes", {"", "/tmp/logs"}, {"\t"}},
+    {"on-node-loss", {"", "/opt/site/lost node"}, {"lost", "./lost", "/x\n"}},
+    {"fence", {"", "/opt/site/fence"}, {"fence", "~/fence"}},
+    {"fence-required", {"0", "1", ""}, {"2", "yes"}},
+    {"fence-timeout", {"1s", "1h"}, {"0", "999ms", "2h", ""}},
 };
 
 Test(options, values_at_the_limits_are_taken_and_beyond_refused)
@@ -103,8 +109,6 @@ Test(options, values_at_the_limits_are_taken_and_beyond_refused)
 
 Test(options, what_is_not_built_says_so)
 {
-    refuses("spares", "2");
-    cr_expect(strstr(error, "not built yet") != NULL, "%s", error);
     refuses("bind", "numa");
     cr_expect(strstr(error, "not built yet") != NULL, "%s", error);
 }
@@ -147,6 +151,145 @@ Test(options, contradictions_are_refused)
     cr_expect(pm_options_check(&o, error) == 0);
 }
 
+Test(options, spares_need_a_world_that_starts_again)
+{
+    takes("supervise", "notify");
+    cr_expect(pm_options_check(&o, error) == 0);
+    takes("spares", "1");
+    cr_expect(pm_options_check(&o, error) < 0);
+    cr_expect(strstr(error, "--pm-spares=1 with --pm-supervise=notify"), "%s", error);
+    takes("supervise", "rank");
+    cr_expect(pm_options_check(&o, error) == 0);
+}
+
+Test(options, fence_required_needs_a_fence)
+{
+    takes("fence-required", NULL);
+    cr_expect(pm_options_check(&o, error) < 0);
+    cr_expect(strstr(error, "fence=PATH") != NULL, "%s", error);
+    takes("fence", "/opt/site/fence");
+    cr_expect(pm_options_check(&o, error) == 0, "%s", error);
+}
+
+// The longest texts there are, with every byte of the paths escaped, fit into what carries them.
+Test(options, longest_text_fits)
+{
+    static char text[PM_OPTIONS_TEXT_CAP];
+    memset(o.log, ' ', sizeof o.log - 1);
+    memset(o.log_nodes, ' ', sizeof o.log_nodes - 1);
+    memset(o.on_node_loss, ' ', sizeof o.on_node_loss - 1);
+    memset(o.fence, ' ', sizeof o.fence - 1);
+    memset(&o.fatal, 0xff, sizeof o.fatal);
+    cr_expect(pm_options_encode(&o, text, sizeof text) == 0);
+}
+
+// --- a site's bounds -----------------------------------------------------------------------------
+
+static bool allows(const char *bound, const char *name, const char *text)
+{
+    struct pm_bound b;
+    cr_assert(pm_bound_is(bound));
+    cr_assert(pm_bound_parse(&b, bound, error) == 0, "%s", error);
+    pm_options_default(&o);
+    takes(name, text);
+    return pm_bound_allows(&b, &o, text);
+}
+
+Test(options, bounds_let_the_limit_pass_and_nothing_beyond)
+{
+    static const struct {
+        const char *bound, *good, *bad;
+    } cases[] = {
+        {"max-restarts:max=10", "10", "11"},
+        {"max-restarts:max=10", "0", "1/1h"},
+        {"max-restarts:max=10/1h", "10/1h", "10/59m"},
+        {"max-restarts:max=10/1h", "10", "11"},
+        {"max-restarts:max=10/1h", "10/2h", "11/2h"},
+        {"max-restarts:min=1", "1", "0"},
+        {"min-uptime:max=1m", "60s", "61s"},
+        {"backoff:max=1m", "60s", "61s"},
+        {"backoff:max=1m", "1s", "1s:2m"},
+        {"backoff:min=1s", "1s", "999ms"},
+        {"grace:max=30s", "30s", "31s"},
+        {"node-timeout:min=5s", "5s", "4999ms"},
+        {"node-timeout:max=1m", "1m", "61s"},
+        {"orphan-timeout:max=2m", "2m", "3m"},
+        {"start-timeout:max=5m", "5m", "6m"},
+        {"join-window:min=10s", "10s", "9s"},
+        {"port-range:min=60001", "60001-60002", "60000-60002"},
+        {"port-range:max=61000", "60000-61000", "60000-61001"},
+        {"port-range:max=61000", "5-6", "any"},
+        {"spares:max=4", "4", "5"},
+        {"max-node-losses:max=4", "4", "unlimited"},
+        {"max-node-losses:max=4", "0", "1/1h"},
+        {"max-node-losses:max=4/1h", "4/1h", "4/59m"},
+        {"fanout:max=64", "64", "65"},
+        {"verbose:max=1", "1", "2"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *bound = cases[i].bound;
+        char name[32];
+        snprintf(name, sizeof name, "%.*s", (int)strcspn(bound, ":"), bound);
+        cr_expect(allows(bound, name, cases[i].good), "%s does not allow %s", bound, cases[i].good);
+        cr_expect(!allows(bound, name, cases[i].bad), "%s allows %s", bound, cases[i].bad);
+    }
+}
+
+// What has an order can be bounded: a new option is not forgotten.
+Test(options, every_number_and_duration_has_bounds)
+{
+    for (const struct pm_option_spec *s = pm_option_specs; s->name; s++) {
+        char bound[64];
+        struct pm_bound b;
+        if (s->max == 0 || s->site)
+            continue;
+        snprintf(bound, sizeof bound, "%s:max=%s", s->name, *s->default_text == 'a' ? "1" : s->default_text);
+        cr_expect(pm_bound_parse(&b, bound, error) == 0, "%s", error);
+    }
+}
+
+Test(options, defaults_are_moved_into_the_bounds)
+{
+    static const char *const bounds[] = {"max-restarts:max=2", "node-timeout:min=20s", "backoff:max=10s",
+                                         "port-range:min=60001", "port-range:max=61000"};
+    for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++) {
+        struct pm_bound b;
+        cr_assert(pm_bound_parse(&b, bounds[i], error) == 0, "%s", error);
+        cr_expect(!pm_bound_allows(&b, &o, NULL), "%s", bounds[i]);
+        pm_bound_clamp(&b, &o);
+    }
+    cr_expect(o.max_restarts == 2 && o.node_timeout_ms == 20000 && o.backoff_max_ms == 10000);
+    cr_expect(o.port_min == 60001 && o.port_max == 61000 && o.grace_ms == 5000);
+}
+
+Test(options, bad_bounds_are_refused_with_a_sentence)
+{
+    static const char *const bad[] = {"grase:max=5s",        "log:max=3",           "supervise:min=rank",
+                                      "fence-timeout:max=5s", "grace:max=5x",        "grace:max",
+                                      "grace:top=5s",         "grace:",              ":max=5s",
+                                      "max-restarts:max=-1",  "backoff:max=1s:2s",   "port-range:max=1-2",
+                                      "max-restarts:max=",    "node-timeout:min=0"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        struct pm_bound b;
+        error[0] = '\0';
+        cr_expect(pm_bound_is(bad[i]) && pm_bound_parse(&b, bad[i], error) < 0, "%s was taken", bad[i]);
+        cr_expect(strncmp(error, "plugstack.conf: ", 16) == 0, "%s: %s", bad[i], error);
+    }
+    cr_expect(!pm_bound_is("max-restarts=10") && !pm_bound_is("log=/x:y") && !pm_bound_is("libexec=/a:b"));
+}
+
+Test(options, a_bound_says_what_the_site_allows)
+{
+    struct pm_bound b;
+    char text[128];
+    cr_assert(pm_bound_parse(&b, "max-restarts:max=10", error) == 0);
+    cr_expect_str_eq(pm_bound_sentence(&b, text, sizeof text),
+                     "this site allows at most 10 (max-restarts:max= in plugstack.conf)");
+    cr_assert(pm_bound_parse(&b, "node-timeout:min=5s", error) == 0);
+    cr_expect_str_eq(pm_bound_sentence(&b, text, sizeof text),
+                     "this site allows at least 5s (node-timeout:min= in plugstack.conf)");
+}
+
 static void reads_back(void)
 {
     static char text[PM_OPTIONS_TEXT_CAP];
@@ -155,6 +298,7 @@ static void reads_back(void)
     cr_assert(strchr(text, '\n') == NULL);
     cr_assert(pm_options_decode(&back, text, error) == 0, "%s: %s", text, error);
     cr_expect(strcmp(o.log, back.log) == 0 && strcmp(o.log_nodes, back.log_nodes) == 0);
+    cr_expect(strcmp(o.fence, back.fence) == 0 && strcmp(o.on_node_loss, back.on_node_loss) == 0);
     memset(o.log, 0, sizeof o.log);
     memset(o.log_nodes, 0, sizeof o.log_nodes);
     memset(back.log, 0, sizeof back.log);

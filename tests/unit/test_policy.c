@@ -156,6 +156,70 @@ Test(policy, status_is_plain_sruns_or_1_when_our_machinery_was_lost)
     }
 }
 
+// --- lost nodes --------------------------------------------------------------------------------
+
+static struct pm_failure loss(enum pm_cause cause)
+{
+    struct pm_failure f = failure(cause, 0);
+    f.rank = PM_RANK_NONE;
+    return f;
+}
+
+Test(policy, a_lost_node_leads_to_a_spare_as_long_as_there_are_enough)
+{
+    const enum pm_cause causes[] = {PM_CAUSE_SHIM_LOST, PM_CAUSE_AGENT_LOST, PM_CAUSE_NODE_LOST};
+    struct pm_options o = options(PM_MODE_RANK);
+    o.spares = 2;
+    o.max_node_losses = PM_UNLIMITED;
+    o.max_restarts = 0; // of programs that fail
+    for (int i = 0; i < 3; i++) {
+        struct pm_failure f = loss(causes[i]);
+        struct pm_verdict v = pm_policy(&f, &(struct pm_history){.spares = 1, .homeless = 1}, &o);
+        cr_assert_eq(v.action, PM_VERDICT_MOVE_TO_SPARE);
+        v = pm_policy(&f, &(struct pm_history){.spares = 0, .homeless = 1}, &o);
+        cr_assert_eq(v.action, S);
+        cr_assert_str_eq(v.why, "no spare is left");
+        v = pm_policy(&f, &(struct pm_history){.spares = 1, .homeless = 2}, &o);
+        cr_assert_eq(v.action, S);
+        cr_assert_str_eq(v.why, "2 nodes of the world are lost, and 1 spare is left");
+        v = pm_policy(&f, &(struct pm_history){.spares = 1, .homeless = 1, .world_over = true}, &o);
+        cr_assert_eq(v.action, I);
+        v = pm_policy(&f, &(struct pm_history){.spares = 1, .homeless = 1, .user_stop = true}, &o);
+        cr_assert_eq(v.action, I);
+    }
+}
+
+Test(policy, a_lost_spare_is_only_reported)
+{
+    struct pm_options o = options(PM_MODE_WORLD);
+    struct pm_failure f = loss(PM_CAUSE_NODE_LOST);
+    o.spares = 2; // and not a single loss of a node of the world is allowed
+    struct pm_verdict v = pm_policy(&f, &(struct pm_history){.no_ranks = true, .spares = 1}, &o);
+    cr_assert_eq(v.action, I);
+    cr_assert_str_eq(v.why, "it waited as a spare, 1 is left");
+    v = pm_policy(&f, &(struct pm_history){.no_ranks = true, .world_over = true}, &o);
+    cr_assert_eq(v.action, I);
+    cr_assert_str_eq(v.why, "it waited as a spare, 0 are left");
+}
+
+Test(policy, node_losses_have_a_budget_of_their_own)
+{
+    struct pm_options o = options(PM_MODE_WORLD);
+    struct pm_failure f = loss(PM_CAUSE_AGENT_LOST);
+    struct pm_history h = {.spares = 5, .homeless = 1, .node_losses = 1, .restarts = 3};
+    o.spares = 5;
+    o.max_node_losses = 2;
+    cr_assert_eq(pm_policy(&f, &h, &o).action, PM_VERDICT_MOVE_TO_SPARE);
+    h.node_losses = 2;
+    struct pm_verdict v = pm_policy(&f, &h, &o);
+    cr_assert_eq(v.action, S);
+    cr_assert_str_eq(v.why, "2 of 2 node losses used");
+    o.node_loss_window_ms = 3600000;
+    cr_assert_str_eq(pm_policy(&f, &h, &o).why, "2 of 2 node losses used within 1h00m");
+    o.max_node_losses = 0;
+    cr_assert_str_eq(pm_policy(&f, &h, &o).why, "--pm-max-node-losses=0");
+}
+
 // --- sentences ---------------------------------------------------------------------------------
 
 static const char *sentence(const struct pm_failure *f, const struct pm_history *h,
@@ -233,6 +297,29 @@ Test(policy, sentences_of_losses)
     pm_text_copy(f.text, sizeof(f.text), "it does not answer");
     SENTENCE(f, "node042 lost its PMIx server (pmix-server): it does not answer; restarting 64 "
                 "ranks on 8 nodes (restart 1 of 3)");
+}
+
+Test(policy, sentences_of_moves)
+{
+    struct pm_options o = options(PM_MODE_WORLD);
+    struct pm_failure f = loss(PM_CAUSE_NODE_LOST);
+    struct pm_history h = {.spares = 2, .homeless = 1};
+    struct pm_story story = {.spare = "node063", .n_moving = 8, .spares_left = 1};
+    o.spares = 2;
+    o.max_node_losses = PM_UNLIMITED;
+    pm_text_copy(f.text, sizeof(f.text), "nothing was heard of it for 10 s");
+    cr_expect_str_eq(sentence(&f, &h, &o, story),
+                     "pm-supervise: node042 is lost (node-lost): nothing was heard of it for 10 s; the 8 ranks "
+                     "of node042 move to spare node063 (1 spare left); restarting 64 ranks on 8 nodes");
+    story = (struct pm_story){.n_moving = 1, .spares_left = 0};
+    f = failure(PM_CAUSE_SHIM_LOST, 0);
+    cr_expect_str_eq(sentence(&f, &h, &o, story),
+                     "pm-supervise: rank 17 (node042, pid 8123) lost its shim (shim-lost) after 12m04s; the 1 rank "
+                     "of node042 moves to a spare (0 spares left); restarting 64 ranks on 8 nodes");
+    h = (struct pm_history){.no_ranks = true, .spares = 1};
+    f = loss(PM_CAUSE_NODE_LOST);
+    cr_expect_str_eq(sentence(&f, &h, &o, story),
+                     "pm-supervise: node042 is lost (node-lost); going on: it waited as a spare, 1 is left");
 }
 
 Test(policy, sentences_of_rank_and_notify_mode)

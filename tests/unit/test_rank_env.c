@@ -71,6 +71,31 @@ Test(rank_env, a_first_life_knows_its_place, .timeout = 10)
     list_done(&list);
 }
 
+Test(rank_env, slurms_variables_are_written_only_for_a_world_of_its_own, .timeout = 10)
+{
+    static const char *const wanted[][2] = {
+        {"SLURM_PROCID", "5"},         {"SLURM_LOCALID", "1"},        {"SLURM_NODEID", "2"},
+        {"SLURM_NTASKS", "8"},         {"SLURM_NPROCS", "8"},         {"SLURM_NNODES", "4"},
+        {"SLURM_STEP_NUM_TASKS", "8"}, {"SLURM_STEP_NUM_NODES", "4"}, {"SLURM_STEP_TASKS_PER_NODE", "2(x4)"},
+        {"SLURM_TASKS_PER_NODE", "2(x4)"}, {"SLURM_GTIDS", "4,5"},
+    };
+    char nodes[2000];
+    memset(nodes, 'n', sizeof(nodes));
+    nodes[sizeof(nodes) - 1] = '\0';
+    const struct pm_rank_slurm slurm = {.nnodes = 4, .nodelist = nodes, .tasks_per_node = "2(x4)", .gtids = "4,5"};
+    struct pm_rank_env e = sample();
+    struct list list = environment(&e);
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++)
+        cr_assert_null(value_of(&list, wanted[i][0]), "%s", wanted[i][0]);
+    list_done(&list);
+    e.slurm = &slurm;
+    list = environment(&e);
+    for (size_t i = 0; i < sizeof(wanted) / sizeof(*wanted); i++)
+        cr_assert_str_eq(value_of(&list, wanted[i][0]), wanted[i][1], "%s", wanted[i][0]);
+    cr_assert_str_eq(value_of(&list, "SLURM_STEP_NODELIST"), nodes);
+    list_done(&list);
+}
+
 Test(rank_env, the_users_rendezvous_is_only_filled_in, .timeout = 10)
 {
     struct pm_rank_env e = sample();

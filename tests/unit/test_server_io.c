@@ -76,6 +76,9 @@ void pm_server_lose(struct server *s, const char *why)
 }
 
 const struct pm_world *pm_core_world(const struct pm_core *core) { return NULL; }
+uint32_t pm_core_rank_of(const struct pm_core *core, uint32_t local) { return ranks[local]; }
+const struct pm_agent_world *pm_agent_world(struct agent *a) { return NULL; }
+uint32_t pm_agent_n_ranks(const struct agent *a) { return N_LOCAL; }
 void pm_agent_say(struct agent *a, const char *format, ...) {}
 void pm_agent_start_held(struct agent *a, uint32_t epoch) {}
 void pm_agent_prepare_starts(struct agent *a, const struct server *standby, uint32_t epoch) {}

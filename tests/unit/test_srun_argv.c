@@ -109,6 +109,26 @@ Test(srun_argv, wait_is_taken_over, .timeout = 10)
     expect_refused("srun -W -3 prog", "-3");
 }
 
+Test(srun_argv, the_number_of_nodes_is_noted_and_stays, .timeout = 10)
+{
+    static const struct {
+        const char *line;
+        uint32_t nodes;
+    } lines[] = {
+        {"srun -N4 prog", 4},       {"srun -N 2-3 prog", 3},  {"srun --nodes=1k prog", 1024},
+        {"srun --nodes 2 prog", 2}, {"srun -lN4 prog", 4},    {"srun prog -N4", 0},
+        {"srun -N some prog", 0},   {"srun -N5x prog", 0},
+    };
+    for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++) {
+        struct pm_srun_argv out;
+        char error[PM_ERROR_CAP];
+        cr_assert_eq(rewrite(lines[i].line, &out, error), 0);
+        cr_expect_eq(out.nodes, lines[i].nodes, "%s: %u", lines[i].line, out.nodes);
+        pm_srun_argv_done(&out);
+        expect(lines[i].line, lines[i].line);
+    }
+}
+
 Test(srun_argv, heterogeneous_steps_are_refused, .timeout = 10)
 {
     expect_refused("srun -n1 prog : -n2 other", "heterogeneous");

@@ -219,6 +219,56 @@ Test(supervisor_failures, stops_when_a_node_is_lost)
     cr_assert_eq(stand.exit_status, 1);
 }
 
+// srun waits for the lost node's tasks until slurmctld notices: it is ended, not before it has passed on what the
+// others wrote, and 5 s later at most.
+Test(supervisor, srun_does_not_wait_for_a_lost_node)
+{
+    running(NULL);
+    node_dies(2, PM_CAUSE_NODE_LOST);
+    stand_event(&(struct pm_event){.type = PM_EVENT_OUTPUT_READ}); // not asked yet
+    cr_assert_eq(stand_count(PM_ACTION_AWAIT_OUTPUT, NULL), 0);
+    stand_mark(PM_MARK_HALTED, 0, 0, 1);
+    stand_mark(PM_MARK_HALTED, 0, 3, 3);
+    const struct pm_action *a;
+    cr_assert_eq(stand_count(PM_ACTION_AWAIT_OUTPUT, &a), 1);
+    cr_assert_eq(a->count, 1);
+    stand_run_ms(4000);
+    cr_assert_eq(stand_count(PM_ACTION_END_STEP, NULL), 0);
+    stand_event(&(struct pm_event){.type = PM_EVENT_OUTPUT_READ});
+    stand_event(&(struct pm_event){.type = PM_EVENT_OUTPUT_READ});
+    cr_assert_eq(stand_count(PM_ACTION_END_STEP, &a), 1);
+    cr_assert_eq(a->signal, 9); // its answer to 15 would be to wait
+    srun_exits(9);
+    cr_assert_eq(stand.exit_status, 1);
+}
+
+Test(supervisor, output_that_is_never_read_does_not_hold_the_step)
+{
+    running(NULL);
+    node_dies(2, PM_CAUSE_NODE_LOST);
+    stand_mark(PM_MARK_HALTED, 0, 0, 1);
+    stand_mark(PM_MARK_HALTED, 0, 3, 3);
+    stand_run_ms(4900);
+    cr_assert_eq(stand_count(PM_ACTION_END_STEP, NULL), 0);
+    stand_run_ms(200);
+    cr_assert_eq(stand_count(PM_ACTION_END_STEP, NULL), 1);
+    srun_exits(9);
+    cr_assert_eq(stand.exit_status, 1);
+}
+
+Test(supervisor, a_user_who_stops_a_step_with_a_lost_node_gets_his_signal_as_status)
+{
+    running(NULL);
+    stand_mark(PM_MARK_ENDED, 0, 0, 1);
+    node_dies(1, PM_CAUSE_NODE_LOST);
+    user_stops();
+    stand_mark(PM_MARK_ENDED, 0, 2, 3);
+    stand_event(&(struct pm_event){.type = PM_EVENT_OUTPUT_READ});
+    cr_assert_eq(stand_count(PM_ACTION_END_STEP, NULL), 1);
+    srun_exits(9);
+    cr_assert_eq(stand.exit_status, 128 + 15);
+}
+
 Test(supervisor_failures, a_lost_node_whose_ranks_had_ended_well_is_no_failure)
 {
     running(NULL);

@@ -260,7 +260,7 @@ Test(supervisor_late, a_halt_waits_for_the_lease_of_a_dead_node)
     stand.lease_not_over = false;
     happens(PM_EVENT_TIMER, 0);
     expect_state(PM_STATE_STOPPING);
-    expect_said("node0 is lost and nothing can take its place");
+    expect_said("node0, node2 are lost and nothing can take their place");
 }
 
 Test(supervisor_late, a_halt_has_its_time_again_after_isolation)

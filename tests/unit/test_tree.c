@@ -34,6 +34,20 @@ Test(tree, ancestors_lead_to_the_coordinator)
     cr_assert_eq(pm_tree_ancestor(14, 2, 0), 14);
 }
 
+Test(tree, spares_hang_at_their_nearest_ancestor_that_is_none)
+{
+    cr_assert_eq(pm_tree_home(14, 2, UINT32_MAX), 6);
+    cr_assert_eq(pm_tree_home(14, 2, 7), 6);
+    cr_assert_eq(pm_tree_home(14, 2, 6), 2);
+    cr_assert_eq(pm_tree_home(14, 2, 2), 0);
+    cr_assert_eq(pm_tree_home(5, 2, 1), PM_NODE_COORDINATOR); // its parent 1 waits, too
+    for (uint32_t first = 1; first < 40; first++)
+        for (uint32_t node = 0; node < 40; node++) {
+            uint32_t home = pm_tree_home(node, 3, first);
+            cr_assert(home == PM_NODE_COORDINATOR || (home < first && home < node));
+        }
+}
+
 Test(tree, next_hop_is_the_child_on_the_way)
 {
     cr_assert_eq(pm_tree_next_hop(PM_NODE_COORDINATOR, 14, 2), 0);

@@ -246,7 +246,9 @@ test_bad_values_are_refused_before_anything_is_allocated() {
     refused 'pm-max-restarts' --pm-max-restarts=-1
     refused 'pm-max-restarts' --pm-max-restarts=1000001
     refused 'pm-node-timeout' --pm-node-timeout=11m
-    refused 'pm-spares' --pm-spares=1
+    refused 'pm-spares' --pm-spares=2
+    refused 'pm-spares' --pm-spares=many
+    refused 'pm-max-node-losses' --pm-max-node-losses=-1
     refused 'pm-port-range' --pm-port-range=5-4
     refused 'mpi' --mpi=pmi2
     refused 'pm-log' --pm-log="$case_dir/no/such/folder/log"
@@ -255,12 +257,6 @@ test_bad_values_are_refused_before_anything_is_allocated() {
     run sbatch --pm-supervise --pm-grace=5parsecs --wrap true
     [[ $status != 0 ]] || fail "sbatch accepted a bad value"
     assert_err '^pm-supervise: --pm-grace=5parsecs: takes a duration'
-}
-# with_site_defaults NAME=VALUE...: the login host's plugstack.conf has them until the case ends.
-with_site_defaults() {
-    cluster exec login cat /etc/slurm/plugstack.conf | sed "s|pm_supervise.so.*|& $*|" >plugstack
-    trap 'cluster exec login umount /etc/slurm/plugstack.conf' EXIT
-    cluster exec login mount --bind "$case_dir/plugstack" /etc/slurm/plugstack.conf
 }
 test_site_defaults_yield_to_the_environment_and_that_to_the_command_line() {
     with_site_defaults max-restarts=1 min-uptime=0 grace=7s
@@ -286,6 +282,40 @@ test_bad_site_defaults_are_named_and_harm_nobody_else() {
     assert_status 0
     assert_out '^ran$'
     refute_err pm-supervise
+}
+test_a_sites_bounds_hold_for_every_way_to_ask() {
+    with_site_defaults max-restarts:max=2 node-timeout:min=2s grace:max=1m
+    refused '--pm-max-restarts=3: this site allows at most 2 \(max-restarts:max= in plugstack.conf\)$' --pm-max-restarts=3
+    refused '--pm-node-timeout=1s: this site allows at least 2s \(node-timeout:min= in plugstack.conf\)$' --pm-node-timeout=1s
+    refused '--pm-max-restarts=1/1h: this site allows at most 2' --pm-max-restarts=1/1h
+    run env SLURM_PM_GRACE=2m srun --pm-supervise -N1 true
+    assert_status 125
+    assert_err '^pm-supervise: SLURM_PM_GRACE=2m: this site allows at most 1m'
+    run sbatch --pm-max-restarts=3 --wrap true
+    [[ $status != 0 ]] || fail "sbatch accepted what the site does not allow"
+    assert_err '^pm-supervise: --pm-max-restarts=3: this site allows at most 2'
+    [[ -z $(cluster run squeue -h) ]] || fail "something was allocated"
+    # What nobody has said comes within the bounds; what is within is taken.
+    run srun --pm-supervise --pm-min-uptime=0 --pm-grace=1m -N1 -n1 "$programs/fault" --lives all --exit 9
+    assert_status 9
+    assert_err '; stopping: 2 of 2 restarts used$'
+}
+test_bad_bounds_are_named_and_harm_nobody_else() {
+    with_site_defaults grace:max=tomorrow
+    refused 'plugstack.conf: grace:max=tomorrow: takes a duration'
+    run srun -N1 -n1 echo ran
+    assert_status 0
+    refute_err pm-supervise
+}
+# No user can say what only the site can.
+test_options_of_the_site_are_no_options_of_users() {
+    run env SLURM_PM_ON_NODE_LOSS=/bin/false SLURM_PM_FENCE_REQUIRED=1 srun --pm-supervise -N1 -n1 true
+    assert_status 0
+    run srun --pm-supervise --pm-fence=/bin/true -N1 true
+    [[ $status != 0 ]] || fail "--pm-fence was taken"
+    assert_err "unrecognized option '--pm-fence="
+    run srun --help
+    ! grep -qE -- '--pm-(fence|on-node-loss)' out || fail "--help shows them"
 }
 test_heterogeneous_steps_are_refused() {
     refused 'heterogeneous' --het-group=0

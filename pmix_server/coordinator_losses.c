@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The nodes that were declared lost, from the records of the core: each is told to syslog and to the site's
+// on-node-loss program at once, and all stand in the ledger at the end of the step, on stderr and in --pm-log.
+//
+// Nothing here can hold the step up: programs run beside the loop, and what of them is still to be started when
+// the step ends is left out and said. Without memory a node is missing here; the decision about it is not.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pmix_server/coordinator.h"
+#include "pmix_server/io/program.h"
+#include "pmix_server/io/system_log.h"
+#include "pmix_server/io/util.h"
+
+#define PROGRAMS_MAX 16       // at once
+#define PROGRAM_LIMIT_MS 10000
+#define LEDGER_LINES_MAX 100  // on stderr; --pm-log has them all
+#define NS_PER_MS 1000000u
+
+enum told { TOLD_NOT = 0, TOLD_RUNNING, TOLD_DONE };
+
+struct loss {
+    struct coordinator *c;
+    uint32_t node;
+    uint32_t epoch;       // it was part of
+    uint32_t next_epoch;  // that ran without it; valid if back_ns
+    enum pm_cause cause;
+    enum told told;  // to the site's program
+    uint64_t declared_ns;
+    uint64_t silent_ms;
+    uint64_t back_ns;  // when the next epoch ran; 0: it never did
+    char host[PM_TEXT_CAP];
+    char evidence[PM_TEXT_CAP];
+    char time[40];
+    STAILQ_ENTRY(loss) entry;
+};
+
+static void tell_syslog(const struct coordinator *c, const struct loss *l)
+{
+    char line[3 * PM_TEXT_CAP];
+    (void)snprintf(line, sizeof(line), "job %u step %u: %s is declared lost (%s): %s", c->job, c->step, l->host,
+                   pm_cause_name(l->cause), l->evidence);
+    pm_syslog_warning("pm-coordinator", line);
+}
+
+// --- the site's program --------------------------------------------------------------------------------
+
+static void tell_waiting(struct coordinator *c);
+
+static void on_program_ended(pid_t pid, int status, void *arg)
+{
+    struct loss *l = arg;
+    char why[PM_TEXT_CAP], line[3 * PM_TEXT_CAP];
+    l->told = TOLD_DONE;
+    l->c->programs--;
+    if (!pm_program_outcome(status, PROGRAM_LIMIT_MS, why, sizeof(why))) {
+        (void)snprintf(line, sizeof(line), "on-node-loss for %s %s", l->host, why);
+        pm_coordinator_say(l->c, line);
+    }
+    tell_waiting(l->c);
+}
+
+static void run_program(struct coordinator *c, struct loss *l)
+{
+    char numbers[4][64], host[PM_TEXT_CAP + 16], cause[64], when[64], evidence[PM_TEXT_CAP + 32], job[16];
+    const char *cause_name = pm_cause_name(l->cause);
+    (void)snprintf(job, sizeof(job), "%u", c->job);
+    (void)snprintf(host, sizeof(host), "PM_LOSS_NODE=%s", l->host);
+    (void)snprintf(cause, sizeof(cause), "PM_LOSS_CAUSE=%s", cause_name);
+    (void)snprintf(when, sizeof(when), "PM_LOSS_TIME=%s", l->time);
+    (void)snprintf(evidence, sizeof(evidence), "PM_LOSS_EVIDENCE=%s", l->evidence);
+    (void)snprintf(numbers[0], sizeof(numbers[0]), "PM_LOSS_JOB=%u", c->job);
+    (void)snprintf(numbers[1], sizeof(numbers[1]), "PM_LOSS_STEP=%u", c->step);
+    (void)snprintf(numbers[2], sizeof(numbers[2]), "PM_LOSS_EPOCH=%u", l->epoch);
+    (void)snprintf(numbers[3], sizeof(numbers[3]), "PM_LOSS_SILENT_MS=%llu",
+                   (unsigned long long)l->silent_ms);
+    char *env[] = {host, cause, when, evidence, numbers[0], numbers[1], numbers[2], numbers[3], NULL};
+    char *argv[] = {c->options.on_node_loss, l->host, (char *)(uintptr_t)cause_name, job, NULL};
+    const struct pm_program program = {.argv = argv, .env = env, .limit_ms = PROGRAM_LIMIT_MS,
+                                       .mask = pm_signals_old_mask(c->signals)};
+    pid_t pid = pm_program_start(&program);
+    l->told = pid > 0 && pm_children_watch(c->children, pid, on_program_ended, l) == 0 ? TOLD_RUNNING
+                                                                                      : TOLD_DONE;
+    c->programs += l->told == TOLD_RUNNING;
+}
+
+static void tell_waiting(struct coordinator *c)
+{
+    struct loss *l;
+    STAILQ_FOREACH(l, &c->losses, entry) {
+        if (c->programs >= PROGRAMS_MAX)
+            return;
+        if (l->told == TOLD_NOT && !c->has_verdict)
+            run_program(c, l);
+    }
+}
+
+// --- what the core says ----------------------------------------------------------------------------------
+
+static void add(struct coordinator *c, const struct pm_log *record)
+{
+    struct loss *l = calloc(1, sizeof(*l));
+    if (!l)
+        return;
+    *l = (struct loss){.c = c, .node = record->node, .epoch = record->epoch, .cause = record->cause,
+                       .silent_ms = record->silent_ms, .declared_ns = pm_clock_ns()};
+    pm_core_host(c->core, l->node, l->host);
+    pm_clock_wall(l->time, sizeof(l->time));
+    (void)snprintf(l->evidence, sizeof(l->evidence), "%s", record->reason);
+    STAILQ_INSERT_TAIL(&c->losses, l, entry);
+    tell_syslog(c, l);
+    if (c->options.on_node_loss[0])
+        tell_waiting(c);
+}
+
+static void runs_again(struct coordinator *c, uint32_t epoch)
+{
+    struct loss *l;
+    STAILQ_FOREACH(l, &c->losses, entry) {
+        if (l->back_ns || epoch <= l->epoch)
+            continue;
+        l->back_ns = pm_clock_ns();
+        l->next_epoch = epoch;
+    }
+}
+
+void pm_losses_note(struct coordinator *c, const struct pm_log *record)
+{
+    if (!strcmp(record->kind, "lost"))
+        add(c, record);
+    else if (!strcmp(record->kind, "state") && !strcmp(record->to, pm_state_name(PM_STATE_RUNNING)))
+        runs_again(c, record->epoch);
+}
+
+// --- the ledger ----------------------------------------------------------------------------------------
+
+// From the last that was heard of it.
+static uint64_t lost_ms(const struct loss *l)
+{
+    uint64_t end_ns = l->back_ns ? l->back_ns : pm_clock_ns();
+    return (end_ns - l->declared_ns) / NS_PER_MS + l->silent_ms;
+}
+
+static void write_line(struct coordinator *c, const struct loss *l)
+{
+    char until[48] = "the step ended", lost[32], line[4 * PM_TEXT_CAP];
+    if (l->back_ns)
+        (void)snprintf(until, sizeof(until), "epoch %u ran", l->next_epoch);
+    (void)snprintf(line, sizeof(line), "lost in epoch %u: %s at %s (%s): %s; %s until %s", l->epoch, l->host,
+                   l->time, pm_cause_name(l->cause), l->evidence,
+                   pm_duration_format(lost_ms(l), lost, sizeof(lost)), until);
+    pm_coordinator_say(c, line);
+}
+
+static void write_record(struct coordinator *c, const struct loss *l)
+{
+    struct pm_log record = {.kind = "ledger", .epoch = l->epoch, .rank = PM_RANK_NONE, .node = l->node,
+                            .cause = l->cause, .silent_ms = l->silent_ms, .lost_ms = lost_ms(l)};
+    (void)snprintf(record.reason, sizeof(record.reason), "%.100s: %.140s", l->host, l->evidence);
+    pm_coordinator_log(c, &record);
+}
+
+void pm_losses_ledger(struct coordinator *c)
+{
+    unsigned lines = 0, untold = 0;
+    char line[PM_TEXT_CAP];
+    struct loss *l;
+    STAILQ_FOREACH(l, &c->losses, entry) {
+        write_record(c, l);
+        if (lines++ < LEDGER_LINES_MAX)
+            write_line(c, l);
+        untold += l->told == TOLD_NOT && c->options.on_node_loss[0];
+    }
+    if (lines > LEDGER_LINES_MAX) {
+        (void)snprintf(line, sizeof(line), "lost: %u more nodes, all of them in --pm-log",
+                       lines - LEDGER_LINES_MAX);
+        pm_coordinator_say(c, line);
+    }
+    if (untold) {
+        (void)snprintf(line, sizeof(line), "on-node-loss was not run for %u nodes: the step ended first", untold);
+        pm_coordinator_say(c, line);
+    }
+}
+
+void pm_losses_done(struct coordinator *c)
+{
+    while (!STAILQ_EMPTY(&c->losses)) {
+        struct loss *l = STAILQ_FIRST(&c->losses);
+        STAILQ_REMOVE_HEAD(&c->losses, entry);
+        free(l);
+    }
+}

@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the coordinator's other modules ask the judge (judge.c): whom it suspects, and what it knows of the dead.
+#include "pmix_server/core/membership.h"
+
+static const struct pm_dead *find(const struct pm_core *core, uint32_t node)
+{
+    const struct pm_judge *j = &core->membership->judge;
+    for (uint32_t i = 0; i < j->n_dead; i++)
+        if (j->dead[i].node == node)
+            return &j->dead[i];
+    return NULL;
+}
+
+const struct pm_set *pm_suspect_nodes(const struct pm_core *core)
+{
+    struct pm_judge *j = &core->membership->judge;
+    if (j->nodes_valid)
+        return &j->nodes;
+    pm_set_clear(&j->nodes);
+    j->nodes_valid = true;
+    for (uint32_t i = 0; i < j->n; i++)
+        if (pm_set_union(&j->nodes, &j->list[i].pending) < 0) {
+            j->nodes_valid = false;
+            pm_out_of_memory(core);
+        }
+    return &j->nodes;
+}
+
+bool pm_judge_is_suspect(const struct pm_core *core, uint32_t node)
+{
+    return pm_set_has(pm_suspect_nodes(core), node);
+}
+
+uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)
+{
+    const struct pm_dead *dead = find(core, node);
+    return dead ? dead->silent_ms : 0;
+}
+
+const char *pm_death_proof(const struct pm_core *core, uint32_t node)
+{
+    const struct pm_dead *dead = find(core, node);
+    return dead ? dead->proof : "";
+}
+
+bool pm_lease_over(const struct pm_core *core, uint32_t node)
+{
+    const struct pm_dead *dead = find(core, node);
+    return dead && core->now_ns >= dead->over_ns;
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See places.h.
+#include "pmix_server/core/places.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pmix_server/core/record.h"
+
+void pm_places_done(struct pm_places *places)
+{
+    for (uint32_t i = 0; i < places->n; i++) {
+        free(places->list[i].path);
+        pm_set_done(&places->list[i].nodes);
+    }
+    free(places->list);
+    *places = (struct pm_places){0};
+}
+
+// Index of the first path that is not below `path`.
+static uint32_t lower_bound(const struct pm_places *places, const char *path)
+{
+    uint32_t low = 0, high = places->n;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (strcmp(places->list[mid].path, path) < 0)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
+// A new line for `path` at index `at`, without nodes yet. NULL without memory.
+static struct pm_place *insert(struct pm_places *places, uint32_t at, const char *path)
+{
+    char *copy = strdup(path);
+    struct pm_place *list = reallocarray(places->list, places->n + 1u, sizeof(*list));
+    places->list = list ? list : places->list;
+    if (!copy || !list) {
+        free(copy);
+        return NULL;
+    }
+    memmove(&list[at + 1], &list[at], (places->n - at) * sizeof(*list));
+    list[at] = (struct pm_place){.path = copy};
+    places->n++;
+    return &list[at];
+}
+
+int pm_places_add(struct pm_places *places, const char *path, const struct pm_set *nodes, bool *changed)
+{
+    if (!path || !path[0] || strlen(path) >= PM_PLACE_CAP || pm_set_empty(nodes))
+        return 0;
+    uint32_t at = lower_bound(places, path);
+    bool there = at < places->n && strcmp(places->list[at].path, path) == 0;
+    struct pm_place *place = there ? &places->list[at] : insert(places, at, path);
+    return place ? pm_set_merge(&place->nodes, nodes, changed) : -ENOMEM;
+}
+
+int pm_places_union(struct pm_places *into, const struct pm_places *from, bool *changed)
+{
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < from->n; i++)
+        rc = pm_places_add(into, from->list[i].path, &from->list[i].nodes, changed);
+    return rc;
+}
+
+int pm_places_copy(struct pm_places *into, const struct pm_places *from)
+{
+    bool changed = false;
+    int rc = pm_places_union(into, from, &changed);
+    if (rc < 0)
+        pm_places_done(into);
+    return rc;
+}
+
+void pm_write_places(struct pm_writer *w, const struct pm_places *places)
+{
+    pm_write_var(w, places->n);
+    for (uint32_t i = 0; i < places->n; i++) {
+        pm_write_str(w, places->list[i].path);
+        pm_write_set(w, &places->list[i].nodes);
+    }
+}
+
+void pm_read_places(struct pm_reader *r, struct pm_places *ret, uint32_t nnodes)
+{
+    uint32_t n = pm_read_count(r, nnodes, 3);
+    for (uint32_t i = 0; i < n && !r->error; i++) {
+        char path[PM_PLACE_CAP];
+        struct pm_set nodes = {0};
+        bool changed = false;
+        pm_read_str(r, path, sizeof(path));
+        pm_read_set_below(r, &nodes, nnodes);
+        if (!r->error && (!path[0] || pm_set_empty(&nodes) ||
+                          (i && strcmp(ret->list[i - 1].path, path) >= 0)))
+            r->error = -EBADMSG;
+        if (!r->error && pm_places_add(ret, path, &nodes, &changed) < 0)
+            pm_reader_no_memory(r);
+        pm_set_done(&nodes);
+    }
+}
+
+static const char *path_of(const struct pm_places *places, uint32_t node)
+{
+    for (uint32_t i = 0; i < places->n; i++)
+        if (pm_set_has(&places->list[i].nodes, node))
+            return places->list[i].path;
+    return "";
+}
+
+// Cuts `path` down to the switches that it has in common with `other`.
+static void keep_common(char *path, const char *other)
+{
+    size_t i = 0, whole = 0;
+    for (; path[i] && path[i] == other[i]; i++)
+        if (path[i] == '.')
+            whole = i;
+    if ((path[i] == '\0' || path[i] == '.') && (other[i] == '\0' || other[i] == '.'))
+        whole = i;
+    path[whole] = '\0';
+}
+
+char *pm_places_shared(const struct pm_places *places, const struct pm_set *nodes, char *buf)
+{
+    uint32_t node = pm_set_next(nodes, 0);
+    (void)snprintf(buf, PM_PLACE_CAP, "%s", node == UINT32_MAX ? "" : path_of(places, node));
+    for (; node != UINT32_MAX && buf[0]; node = pm_set_next(nodes, node + 1))
+        keep_common(buf, path_of(places, node));
+    return buf;
+}
+
+bool pm_places_under(const struct pm_places *places, const char *path, uint32_t node)
+{
+    const char *own = path_of(places, node);
+    size_t len = strlen(path);
+    return len > 0 && strncmp(own, path, len) == 0 && (own[len] == '\0' || own[len] == '.');
+}
+
+void pm_places_digest(const struct pm_places *places, struct pm_digest *d)
+{
+    for (uint32_t i = 0; i < places->n; i++) {
+        pm_digest_bytes(d, places->list[i].path, strlen(places->list[i].path));
+        pm_digest_set(d, &places->list[i].nodes);
+    }
+}

@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// fence=PATH: a program of the site's makes sure that a lost node does no more harm. It is asked for when a node that
+// has ranks is declared lost, and waited for before ranks start elsewhere and before the step ends; the shell
+// answers for each node, at the latest when the program's time is over. With fence-required a failure stops the
+// step. (Nothing to do with PMIx_Fence.)
+#include "pmix_server/core/supervisor.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+// Beyond the program's own limit, which the shell keeps.
+#define ANSWER_MS 1000u
+
+void pm_supervisor_fence_off(struct pm_core *core, uint32_t node, enum pm_cause cause)
+{
+    struct pm_supervisor *s = core->supervisor;
+    // While the step forms no rank was started anywhere.
+    if (!core->config.options->fence[0] || s->state == PM_STATE_FORMING || pm_supervisor_is_idle(core, node))
+        return;
+    if (pm_set_add(&s->fencing, node) < 0)
+        core->out->error = -ENOMEM;
+    struct pm_action *a = pm_emit(core, PM_ACTION_FENCE_OFF);
+    a->node = node;
+    a->cause = cause;
+    pm_supervisor_more_time(core);
+}
+
+uint64_t pm_supervisor_fence_off_ms(const struct pm_core *core)
+{
+    bool waits = !pm_set_empty(&core->supervisor->fencing);
+    return waits ? core->config.options->fence_timeout_ms + ANSWER_MS : 0;
+}
+
+static void stop_for_it(struct pm_core *core, const char *host, const char *why)
+{
+    (void)pm_supervisor_refuse(core, PM_EXIT_LOST,
+                               "pm-supervise: %.100s could not be fenced off: fence %.100s; stopping, as this site "
+                               "has set fence-required",
+                               host, why);
+    (void)pm_supervisor_fire(core, PM_IN_STOP);
+}
+
+void pm_supervisor_fenced_off(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_supervisor *s = core->supervisor;
+    char host[PM_TEXT_CAP];
+    const char *why = event->text ? event->text : "";
+    if (!pm_set_has(&s->fencing, event->node))
+        return;
+    if (pm_set_remove(&s->fencing, event->node) < 0)
+        core->out->error = -ENOMEM;
+    (void)pm_supervisor_host(core, event->node, host);
+    struct pm_log *log = pm_log_record(core, event->flag_failed ? "fence-off-failed" : "fenced-off");
+    log->epoch = s->wanted.epoch;
+    log->node = event->node;
+    pm_text_copy(log->reason, sizeof(log->reason), why);
+    if (!event->flag_failed)
+        pm_say(core, "pm-supervise: %s is fenced off (%s)", host, why);
+    else if (core->config.options->fence_required && s->state != PM_STATE_STOPPING)
+        stop_for_it(core, host, why);
+    else
+        pm_say(core, "pm-supervise: %s could not be fenced off: fence %s; going on", host, why);
+}

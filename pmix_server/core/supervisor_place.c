@@ -1,0 +1,345 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Who runs where: the first map of the world, and the one after nodes were lost, whose ranks move to spares.
+//
+// A node is lost for good when it was declared dead, or its agent or one of its shims was lost: the
+// world never comes back to it. A spare takes over when it has answered since the decision and nobody
+// suspects it; where too few have, those that are still asked are waited for, and one that is lost meanwhile is
+// not missed as long as there are others. The map goes out before the next epoch starts, so that the new nodes get
+// their servers and a port ready.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pmix_server/core/supervisor.h"
+
+static void need(struct pm_core *core, int rc)
+{
+    if (rc < 0)
+        core->out->error = rc;
+}
+
+// --- the map goes out ---------------------------------------------------------------------------
+
+static enum pm_input refuse_map(struct pm_core *core, const struct pm_map_fault *fault)
+{
+    char a[PM_TEXT_CAP], b[PM_TEXT_CAP];
+    (void)pm_supervisor_host(core, fault->node, a);
+    (void)pm_supervisor_host(core, fault->other, b);
+    switch (fault->kind) {
+    case PM_MAP_HOLE:
+        return pm_supervisor_refuse(core, PM_EXIT_CANNOT_SUPERVISE,
+                                    "pm-supervise: no node has rank %u; ending the step", fault->rank);
+    case PM_MAP_OVERLAP:
+        return pm_supervisor_refuse(core, PM_EXIT_CANNOT_SUPERVISE,
+                                    "pm-supervise: %.100s and %.100s both have rank %u; ending the step", a,
+                                    b, fault->rank);
+    default:
+        return pm_supervisor_refuse(
+            core, PM_EXIT_CANNOT_SUPERVISE,
+            "pm-supervise: %.100s claims rank %u of a step of %u ranks; ending the step", a, fault->rank,
+            core->supervisor->nranks);
+    }
+}
+
+// The world of `map` is the one from now on, and everybody hears of it, ahead of the wanted state.
+static enum pm_input adopt_map(struct pm_core *core, const struct pm_map *map, uint32_t nranks)
+{
+    struct pm_supervisor *s = core->supervisor;
+    const struct pm_world shape = {
+        .nnodes = s->nnodes, .nranks = nranks, .map_version = core->world.map_version + 1};
+    struct pm_map_fault fault;
+    struct pm_world world;
+    struct pm_writer w = {0};
+    pm_write_u8(&w, PM_FRAME_MAP);
+    pm_write_u32(&w, shape.map_version);
+    pm_write_u32(&w, shape.nnodes);
+    pm_write_u32(&w, shape.nranks);
+    size_t head = w.len;
+    pm_write_map(&w, map);
+    int rc = w.error ? w.error
+                     : pm_world_from_bytes(&shape, w.data + head, w.len - head, &world, &fault);
+    if (rc != 0) {
+        pm_writer_done(&w);
+        if (rc > 0)
+            return refuse_map(core, &fault);
+        core->out->error = rc;
+        return PM_IN_NONE;
+    }
+    pm_world_release(&core->world);
+    core->world = world;
+    core->world_known = true;
+    s->nranks = nranks;
+    pm_send_children(core, &w);
+    free(s->map_frame);
+    s->map_frame = w.data;
+    s->map_len = w.len;
+    s->ready_ns = core->now_ns;
+    return PM_IN_NONE;
+}
+
+// --- who is lost, and who waits -----------------------------------------------------------------
+
+bool pm_supervisor_is_idle(const struct pm_core *core, uint32_t node)
+{
+    if (core->world_known)
+        return pm_set_empty(&core->world.ranks_of_node[node]);
+    return node >= core->supervisor->first_spare;
+}
+
+// Nodes whose ranks need another place, into a zeroed *ret.
+static void find_homeless(struct pm_core *core, struct pm_set *ret)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    struct pm_set out = {0};
+    int rc = pm_set_copy(&out, &s->wanted.lost);
+    if (rc == 0)
+        rc = pm_set_union(&out, pm_dead_nodes(core));
+    for (uint32_t node = pm_set_next(&out, 0); rc == 0 && node != UINT32_MAX;
+         node = pm_set_next(&out, node + 1))
+        if (!pm_supervisor_is_idle(core, node))
+            rc = pm_set_add(ret, node);
+    need(core, rc);
+    pm_set_done(&out);
+}
+
+uint32_t pm_supervisor_homeless(struct pm_core *core, uint32_t node)
+{
+    struct pm_set homeless = {0};
+    if (pm_set_empty(&core->supervisor->wanted.lost) && pm_set_empty(pm_dead_nodes(core)))
+        return node != UINT32_MAX && !pm_supervisor_is_idle(core, node);
+    find_homeless(core, &homeless);
+    if (node != UINT32_MAX && !pm_supervisor_is_idle(core, node))
+        need(core, pm_set_add(&homeless, node));
+    uint32_t n = (uint32_t)pm_set_count(&homeless);
+    pm_set_done(&homeless);
+    return n;
+}
+
+// Spares that wait, into a zeroed *ret.
+static void find_spares(struct pm_core *core, struct pm_set *ret)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    int rc = s->first_spare < s->nnodes ? pm_set_add_span(ret, s->first_spare, s->nnodes - 1) : 0;
+    if (rc == 0 && core->world_known)
+        rc = pm_set_subtract(ret, &core->world.hosts);
+    if (rc == 0)
+        rc = pm_set_subtract(ret, &s->wanted.lost);
+    if (rc == 0)
+        rc = pm_set_subtract(ret, pm_dead_nodes(core));
+    need(core, rc);
+}
+
+uint32_t pm_supervisor_n_spares(struct pm_core *core, uint32_t node)
+{
+    struct pm_set spares = {0};
+    find_spares(core, &spares);
+    uint32_t n = (uint32_t)pm_set_count(&spares) - pm_set_has(&spares, node);
+    pm_set_done(&spares);
+    return n;
+}
+
+// Of those that wait only who has answered since the decision, and whom nobody suspects.
+static void keep_ready(struct pm_core *core, struct pm_set *spares)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    const struct pm_set *answered =
+        s->state == PM_STATE_FORMING ? &s->seen.joined : &s->seen.marks[PM_MARK_HALTED];
+    struct pm_set late = {0};
+    int rc = pm_set_copy(&late, spares);
+    if (rc == 0)
+        rc = pm_set_subtract(&late, answered);
+    if (rc == 0)
+        rc = pm_set_union(&late, pm_suspect_nodes(core));
+    if (rc == 0)
+        rc = pm_set_subtract(spares, &late);
+    need(core, rc);
+    pm_set_done(&late);
+}
+
+uint32_t pm_supervisor_likely_spare(struct pm_core *core, uint32_t node)
+{
+    struct pm_set lost = {0}, spares = {0};
+    struct pm_move *moves = NULL;
+    uint32_t n = 0, to = UINT32_MAX;
+    find_homeless(core, &lost);
+    need(core, pm_set_add(&lost, node));
+    find_spares(core, &spares);
+    need(core, pm_set_subtract(&spares, pm_suspect_nodes(core)));
+    need(core, pm_spares_choose(&lost, &spares, &core->supervisor->places, &moves, &n));
+    for (uint32_t i = 0; i < n; i++)
+        if (moves[i].from == node)
+            to = moves[i].to;
+    free(moves);
+    pm_set_done(&lost);
+    pm_set_done(&spares);
+    return to;
+}
+
+// --- the first one ------------------------------------------------------------------------------
+
+static enum pm_input refuse_spare(struct pm_core *core, const struct pm_small_spare *small)
+{
+    char spare[PM_TEXT_CAP], node[PM_TEXT_CAP];
+    return pm_supervisor_refuse(
+        core, PM_EXIT_CANNOT_SUPERVISE,
+        "pm-supervise: spare %.100s has %u task%s, too few to take the place of %.100s, which has %u: give each "
+        "node as many (--ntasks-per-node); ending the step",
+        pm_supervisor_host(core, small->spare, spare), small->offers, small->offers == 1 ? "" : "s",
+        pm_supervisor_host(core, small->node, node), small->needs);
+}
+
+// What tasks a spare had that was lost before it joined nobody knows, and nobody needs.
+static bool is_hole_of_lost_spare(const struct pm_core *core, const struct pm_map_fault *fault)
+{
+    return fault->kind == PM_MAP_HOLE && !pm_set_covers(&core->supervisor->seen.joined, pm_dead_nodes(core));
+}
+
+static enum pm_input build_with_spares(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    const struct pm_map *tasks = &s->seen.map;
+    const struct pm_map_fault fault = pm_map_check(tasks, s->nnodes, s->ntasks);
+    struct pm_small_spare small;
+    struct pm_set spares = {0};
+    struct pm_map map = {0};
+    uint32_t nranks = 0;
+    enum pm_input input = PM_IN_NONE;
+    if (fault.kind != PM_MAP_GOOD && !is_hole_of_lost_spare(core, &fault))
+        return refuse_map(core, &fault);
+    find_spares(core, &spares);
+    int rc = pm_spares_too_small(tasks, s->first_spare, &spares, &small);
+    if (rc == 0)
+        need(core, pm_spares_world(tasks, s->first_spare, &map, &nranks));
+    need(core, rc);
+    if (rc > 0)
+        input = refuse_spare(core, &small);
+    else if (!core->out->error)
+        input = adopt_map(core, &map, nranks);
+    pm_map_done(&map);
+    pm_set_done(&spares);
+    return input;
+}
+
+enum pm_input pm_supervisor_build_world(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (core->config.options->spares >= s->nnodes)
+        return pm_supervisor_refuse(
+            core, PM_EXIT_CANNOT_SUPERVISE,
+            "pm-supervise: --pm-spares=%u leaves no node for the ranks: the step has %u; ending the step",
+            core->config.options->spares, s->nnodes);
+    enum pm_input input = s->first_spare < s->nnodes ? build_with_spares(core)
+                                                     : adopt_map(core, &s->seen.map, s->nranks);
+    if (!core->world_known)
+        return input;
+    s->places = s->seen.places;
+    s->seen.places = (struct pm_places){0};
+    pm_map_clear(&s->seen.map);
+    return input;
+}
+
+// --- the next ones ------------------------------------------------------------------------------
+
+// ", all under switch s12": what several lost nodes have in common, and not with the whole step.
+static void shared_switch(struct pm_core *core, const struct pm_set *lost, char *buf, size_t cap)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    char path[PM_PLACE_CAP];
+    bool others = false;
+    buf[0] = '\0';
+    (void)pm_places_shared(&s->places, lost, path);
+    for (uint32_t node = 0; node < s->nnodes && !others; node++)
+        others = !pm_places_under(&s->places, path, node);
+    const char *last = strrchr(path, '.');
+    if (path[0] && others && pm_set_count(lost) > 1)
+        (void)snprintf(buf, cap, ", all under switch %.100s", last ? last + 1 : path);
+}
+
+static void log_move(struct pm_core *core, const struct pm_move *move, const char *why, uint32_t left)
+{
+    struct pm_log *log = pm_log_record(core, "move");
+    log->epoch = core->supervisor->wanted.epoch;
+    log->node = move->from;
+    log->rank = pm_set_next(&core->world.ranks_of_node[move->from], 0);
+    log->action = pm_verdict_name(PM_VERDICT_MOVE_TO_SPARE);
+    log->spare = move->to;
+    log->spares_left = left;
+    pm_text_copy(log->reason, sizeof(log->reason), why);
+}
+
+// What the decision's line did not say already.
+static void tell_moves(struct pm_core *core, const struct pm_set *lost, const struct pm_move *moves,
+                       uint32_t n)
+{
+    struct pm_supervisor *s = core->supervisor;
+    char names[PM_TEXT_CAP], spares[PM_TEXT_CAP], shared[PM_TEXT_CAP / 2], why[PM_TEXT_CAP];
+    struct pm_set to = {0};
+    uint32_t left = pm_supervisor_n_spares(core, UINT32_MAX) - n;
+    for (uint32_t i = 0; i < n; i++)
+        need(core, pm_set_add(&to, moves[i].to));
+    shared_switch(core, lost, shared, sizeof(shared));
+    (void)snprintf(why, sizeof(why), "%u node%s lost%s", n, n == 1 ? "" : "s", shared);
+    for (uint32_t i = 0; i < n; i++)
+        log_move(core, &moves[i], why, left);
+    if (n > 1 || moves[0].to != s->told_spare)
+        pm_say(core, "pm-supervise: %s (%s): %s ranks move to %s (%u spare%s left)", why,
+               pm_supervisor_names(core, lost, names, sizeof(names)), n == 1 ? "its" : "their",
+               pm_supervisor_names(core, &to, spares, sizeof(spares)), left, left == 1 ? "" : "s");
+    need(core, pm_set_union(&s->movers, &to));
+    s->told_spare = UINT32_MAX;
+    pm_set_done(&to);
+}
+
+static enum pm_input move(struct pm_core *core, const struct pm_set *lost, const struct pm_set *ready)
+{
+    struct pm_supervisor *s = core->supervisor;
+    struct pm_move *moves = NULL;
+    struct pm_map map = {0};
+    uint32_t n = 0, first = core->world.node_of_rank[0];
+    enum pm_input input = PM_IN_NONE;
+    int rc = pm_spares_choose(lost, ready, &s->places, &moves, &n);
+    if (rc == 0)
+        rc = pm_spares_map(&core->world, moves, n, &map);
+    need(core, rc);
+    if (rc == 0) {
+        tell_moves(core, lost, moves, n);
+        input = adopt_map(core, &map, s->nranks);
+    }
+    if (core->world.node_of_rank[0] != first) // no port of its old node will do
+        s->last_port_serial = (uint64_t)core->world.map_version << 32;
+    free(moves);
+    pm_map_done(&map);
+    return input;
+}
+
+static enum pm_input no_place(struct pm_core *core, const struct pm_set *lost)
+{
+    char names[PM_TEXT_CAP];
+    bool one = pm_set_count(lost) == 1;
+    return pm_supervisor_refuse(core, PM_EXIT_LOST,
+                                "pm-supervise: %.200s %s lost and nothing can take %s place; stopping",
+                                pm_supervisor_names(core, lost, names, sizeof(names)), one ? "is" : "are",
+                                one ? "its" : "their");
+}
+
+enum pm_input pm_supervisor_rehouse(struct pm_core *core)
+{
+    struct pm_set lost = {0}, spares = {0};
+    enum pm_input input = PM_IN_NONE;
+    if (pm_set_empty(&core->supervisor->wanted.lost) && pm_set_empty(pm_dead_nodes(core)))
+        return PM_IN_NONE;
+    find_homeless(core, &lost);
+    find_spares(core, &spares);
+    uint64_t needed = pm_set_count(&lost);
+    bool enough = pm_set_count(&spares) >= needed;
+    keep_ready(core, &spares);
+    if (needed && !enough)
+        input = no_place(core, &lost);
+    else if (needed && pm_set_count(&spares) >= needed)
+        input = move(core, &lost, &spares);
+    pm_set_done(&lost);
+    pm_set_done(&spares);
+    return input;
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The site's fence program, on the supervisor alone: 4 nodes of 2 tasks, the last one a spare. Ranks move only when a
+// lost node is fenced off, and a step ends only then; a failure stops the step where the site wants that.
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "tests/unit/life_stand.h"
+
+static struct pm_options options;
+
+static void ended(void)
+{
+    stand_done();
+}
+
+TestSuite(supervisor_fence_off, .fini = ended, .timeout = 20);
+
+static void expect_state(enum pm_state state)
+{
+    cr_assert_eq(stand_state(), state, "%s, not %s; said: %s", pm_state_name(stand_state()),
+                 pm_state_name(state), stand.said);
+}
+
+static void expect_said(const char *text)
+{
+    cr_assert(stand_said(text), "\"%s\" is not in: %s", text, stand.said);
+}
+
+static void running(const char *fence)
+{
+    stand_options(&options);
+    options.spares = 1;
+    strcpy(options.fence, fence);
+    options.fence_timeout_ms = 30000;
+    stand_coordinator(4, 2, &options);
+    stand_join(0, 3);
+    stand_mark(PM_MARK_STARTED, 0, 0, 2);
+    expect_state(PM_STATE_RUNNING);
+    stand_run_ms(60000);
+    stand_forget();
+}
+
+static void node_dies(uint32_t node)
+{
+    cr_assert_eq(pm_set_add(&stand.dead, node), 0);
+    pm_supervisor_on_node_dead(&stand.core, node, PM_CAUSE_NODE_LOST);
+}
+
+static void answers(uint32_t node, bool failed, const char *text)
+{
+    stand_event(&(struct pm_event){.type = PM_EVENT_FENCED_OFF, .node = node, .flag_failed = failed,
+                                   .text = text});
+}
+
+static uint32_t asked(void)
+{
+    return stand_count(PM_ACTION_FENCE_OFF, NULL);
+}
+
+// Node 1 is lost, and the others have halted.
+static void placing(void)
+{
+    running("/site/fence");
+    node_dies(1);
+    stand_mark(PM_MARK_HALTED, 0, 0, 0);
+    stand_mark(PM_MARK_HALTED, 0, 2, 3);
+    expect_state(PM_STATE_PLACING);
+}
+
+Test(supervisor_fence_off, nobody_is_asked_for_without_a_program)
+{
+    running("");
+    node_dies(1);
+    cr_assert_eq(asked(), 0);
+}
+
+Test(supervisor_fence_off, a_spare_does_no_harm)
+{
+    running("/site/fence");
+    node_dies(3);
+    expect_state(PM_STATE_RUNNING);
+    cr_assert_eq(asked(), 0);
+}
+
+Test(supervisor_fence_off, a_node_that_never_had_ranks_does_no_harm)
+{
+    stand_options(&options);
+    options.spares = 1;
+    strcpy(options.fence, "/site/fence");
+    stand_coordinator(4, 2, &options);
+    stand_join(0, 2);
+    node_dies(1);
+    expect_state(PM_STATE_FORMING);
+    cr_assert_eq(asked(), 0);
+}
+
+Test(supervisor_fence_off, ranks_move_when_their_node_is_fenced_off)
+{
+    placing();
+    const struct pm_action *a;
+    cr_assert_eq(stand_count(PM_ACTION_FENCE_OFF, &a), 1);
+    cr_assert_eq(a->node, 1);
+    cr_assert_eq(a->cause, PM_CAUSE_NODE_LOST);
+    stand_run_ms(2000);
+    cr_assert_eq(stand.core.world.node_of_rank[2], 1);
+    answers(1, false, "0.8 s");
+    expect_said("pm-supervise: node1 is fenced off (0.8 s)\n");
+    cr_assert_eq(stand.core.world.node_of_rank[2], 3);
+    stand_run_ms(600); // no port comes
+    expect_state(PM_STATE_STARTING);
+    cr_assert_eq(asked(), 1);
+}
+
+Test(supervisor_fence_off, each_of_two_lost_nodes_is_waited_for)
+{
+    stand_options(&options);
+    options.spares = 2;
+    strcpy(options.fence, "/site/fence");
+    stand_coordinator(5, 2, &options);
+    stand_join(0, 4);
+    stand_mark(PM_MARK_STARTED, 0, 0, 2);
+    node_dies(0);
+    node_dies(1);
+    stand_mark(PM_MARK_HALTED, 0, 2, 4);
+    cr_assert_eq(asked(), 2);
+    answers(1, false, "1 s");
+    stand_run_ms(2000);
+    expect_state(PM_STATE_PLACING);
+    answers(0, false, "3 s");
+    stand_run_ms(600);
+    expect_state(PM_STATE_STARTING);
+}
+
+// Longer than a state may take without a program.
+Test(supervisor_fence_off, placing_has_the_programs_time)
+{
+    stand_options(&options);
+    options.orphan_timeout_ms = 1000;
+    options.node_timeout_ms = 1000;
+    options.spares = 1;
+    strcpy(options.fence, "/site/fence");
+    options.fence_timeout_ms = 100000;
+    stand_coordinator(4, 2, &options);
+    stand_join(0, 3);
+    stand_mark(PM_MARK_STARTED, 0, 0, 2);
+    node_dies(1);
+    stand_mark(PM_MARK_HALTED, 0, 0, 0);
+    stand_mark(PM_MARK_HALTED, 0, 2, 3);
+    for (int s = 0; s < 99; s++)
+        stand_run_ms(1000);
+    expect_state(PM_STATE_PLACING);
+    for (int s = 0; s < 10; s++)
+        stand_run_ms(1000);
+    expect_state(PM_STATE_STOPPING); // the shell broke its word
+}
+
+Test(supervisor_fence_off, a_failure_is_said_and_the_step_goes_on)
+{
+    placing();
+    answers(1, true, "ended with exit code 3");
+    expect_said("pm-supervise: node1 could not be fenced off: fence ended with exit code 3; going on\n");
+    stand_run_ms(600);
+    expect_state(PM_STATE_STARTING);
+}
+
+Test(supervisor_fence_off, a_failure_stops_the_step_where_it_is_required)
+{
+    placing();
+    stand.options.fence_required = 1;
+    answers(1, true, "took longer than 30 s and was killed");
+    expect_state(PM_STATE_STOPPING);
+    expect_said("pm-supervise: node1 could not be fenced off: fence took longer than 30 s and was killed; stopping, as "
+                "this site has set fence-required\n");
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END); // nobody runs
+    stand_event(&(struct pm_event){.type = PM_EVENT_SRUN_EXITED, .wait_status = 9});
+    cr_assert_eq(stand.exit_status, 1);
+}
+
+Test(supervisor_fence_off, a_failure_while_ranks_run_halts_them_first)
+{
+    running("/site/fence");
+    stand.options.fence_required = 1;
+    stand_mark(PM_MARK_ENDED, 0, 1, 1);
+    node_dies(1); // its ranks had ended well
+    expect_state(PM_STATE_RUNNING);
+    answers(1, true, "ended with exit code 1");
+    expect_state(PM_STATE_STOPPING);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_STOP);
+}
+
+// Both of the world's other nodes are lost, and there is one spare.
+static void stopping(void)
+{
+    running("/site/fence");
+    node_dies(1);
+    node_dies(2);
+    expect_state(PM_STATE_STOPPING);
+    stand_mark(PM_MARK_HALTED, 0, 0, 0);
+    stand_mark(PM_MARK_HALTED, 0, 3, 3);
+    cr_assert_eq(asked(), 2);
+}
+
+Test(supervisor_fence_off, a_step_ends_when_its_lost_nodes_are_fenced_off)
+{
+    stopping();
+    cr_assert_neq(stand.wanted.phase, PM_PHASE_END);
+    answers(2, false, "1 s");
+    cr_assert_neq(stand.wanted.phase, PM_PHASE_END);
+    answers(1, true, "ended with exit code 3");
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
+}
+
+Test(supervisor_fence_off, a_step_ends_without_an_answer)
+{
+    stopping();
+    for (int s = 0; s < 80; s++)
+        stand_run_ms(1000);
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand.exit_status, 1);
+}
+
+Test(supervisor_fence_off, a_user_who_stops_waits_for_the_program_and_no_longer)
+{
+    placing();
+    stand_event(&(struct pm_event){.type = PM_EVENT_STOP, .signal = 15});
+    expect_state(PM_STATE_STOPPING);
+    cr_assert_neq(stand.wanted.phase, PM_PHASE_END);
+    answers(1, false, "1 s");
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
+}
+
+Test(supervisor_fence_off, an_answer_that_nobody_waits_for_is_nothing)
+{
+    placing();
+    stand.options.fence_required = 1;
+    answers(2, true, "ended with exit code 3");
+    expect_state(PM_STATE_PLACING);
+    answers(1, false, "1 s");
+    answers(1, true, "ended with exit code 3");
+    cr_assert_neq(stand_state(), PM_STATE_STOPPING);
+}
