@@ -135,6 +135,8 @@ const struct scenario scenarios[] = {
                 IN(RUNNING, 0, 7000, FAULT(SLURM_STOP, .node = COORDINATOR, .arg = 15))}},
     {"running-fence-in-pieces", "a large result goes down piece by piece, and on at once",
      .nodes = 3, .fanout = 2, .fence_piece = 20, .show = SHOW_FENCES},
+    {"running-fence-up-in-pieces", "more than a piece of contributions goes up while the rest still comes",
+     .nodes = 5, .fanout = 2, .fence_piece = 20, .show = SHOW_FENCES},
     {"running-fence-piece-lost", "a link is lost between two pieces: the result once more, whole",
      .nodes = 4, .fanout = 2, .fence_piece = 20, .show = SHOW_TREE | SHOW_FENCES,
      .faults = {IN(RUNNING, 0, 1000, FAULT(NODE_CLOGGED, .node = 0, .arg = 50000, .ms = 600)),
