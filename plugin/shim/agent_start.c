@@ -171,6 +171,8 @@ pid_t pm_agent_start(const struct pm_agent_start *start)
     while (pid > 0 && (len = read(ends[0], &code, sizeof code)) < 0 && errno == EINTR)
         ;
     close(ends[0]);
+    if (pid > 0 && len < 0)
+        (void)kill(pid, SIGKILL);  // it may run: nothing is known of it
     if (pid > 0 && len != 0) {
         (void)waitpid(pid, NULL, 0);
         code = len == (ssize_t)sizeof code && code > 0 ? code : EIO;
