@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -285,7 +286,8 @@ static void become_shim(struct shim *s)
     if (getppid() != s->parent)
         pm_shim_parent_gone(s);
     if (!pm_tree_supported())
-        pm_shim_cannot_start(s, "this kernel cannot list children (CONFIG_PROC_CHILDREN)");
+        pm_shim_cannot_start(s, errno == ENOENT ? "this kernel cannot list children (CONFIG_PROC_CHILDREN)"
+                                                : strerror(errno));
     if (s->config->way == PM_SHIM_WAY_FORK)
         pm_fds_close_foreign(&s->config->oom_fd, 1);
     s->signals = signalfd(-1, &all, SFD_CLOEXEC | SFD_NONBLOCK);

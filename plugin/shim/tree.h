@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-// True if this kernel and this /proc let us see our children at all.
+// True if this kernel and this /proc let us see our children at all; if not, errno says why (ENOENT: the kernel).
 bool pm_tree_supported(void);
 // `except` is a list of children that are not meant, nor what is below them; it ends with 0. NULL: none.
 // True if this process has no other child for sure. Zombies count as children; so does not being able to
