@@ -303,7 +303,7 @@ static const struct argp_option argp_options[] = {
     {"ppn", 'p', "P", 0, "ranks per server", 0},
     {"dir", 'd', "DIR", 0, "folder for the servers", 0},
     {"epoch", 'e', "N", 0, "epoch number", 0},
-    {"kill", 'k', "RANK:MS", 0, "SIGKILL that rank so long after the start", 0},
+    {"kill", 'k', "RANK:MS", 0, "SIGKILL that rank, when it has connected, so long after the start", 0},
     {"limit", 'l', "S", 0, "time limit", 0},
     {"no-died", 'D', NULL, 0, "do not tell the server that a rank ended", 0},
     {"no-notify", 'N', NULL, 0, "raise no events", 0},
@@ -372,7 +372,7 @@ int main(int argc, char **argv)
         start_rank(r);
     while (!all_ended()) {
         turn();
-        if (opt.kill_rank >= 0 && !killed
+        if (opt.kill_rank >= 0 && !killed && ranks[opt.kill_rank].connected
             && now_ns() - ready_ns > (int64_t)opt.kill_ms * 1000000) {
             killed = true;
             kill(ranks[opt.kill_rank].pid, SIGKILL);
