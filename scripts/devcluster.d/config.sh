@@ -99,6 +99,16 @@ write_cgroup_conf() {
         printf 'ConstrainSwapSpace=yes\nAllowedSwapSpace=0\n' >>"$DIR/etc/slurm/cgroup.conf"
 }
 
+write_topology_conf() {
+    local first last=0 rack=0
+    [[ $RACKS ]] || return 0
+    for ((first = 1; first <= NODES; first += RACKS)); do
+        rack=$((rack + 1)) last=$((first + RACKS - 1))
+        echo "SwitchName=rack$rack Nodes=node[$first-$((last < NODES ? last : NODES))]"
+    done >"$DIR/etc/slurm/topology.conf"
+    echo "SwitchName=top Switches=rack[1-$rack]" >>"$DIR/etc/slurm/topology.conf"
+}
+
 write_plugstack() {
     echo "# this node runs without the plugin" >"$DIR/etc/plugstack-none.conf"
     { echo "# written by devcluster"; [[ ! $PLUGIN ]] || echo "optional $PLUGIN $PLUGIN_ARGS"; } \
@@ -133,6 +143,6 @@ write_munge_key() {
 
 write_config() {
     mkdir -p "$DIR"/{etc/slurm,log,state,home,share} && chmod 1777 "$DIR/share" &&
-        write_munge_key && write_users && write_hosts >"$DIR/etc/hosts" && write_plugstack && write_cgroup_conf &&
+        write_munge_key && write_users && write_hosts >"$DIR/etc/hosts" && write_plugstack && write_cgroup_conf && write_topology_conf &&
         write_slurm_conf
 }

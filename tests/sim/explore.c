@@ -349,9 +349,9 @@ static bool explore(struct search *s, struct x_world *root, const char *from)
     if (s->must_close && !closed)
         good = false;
     double seconds = now() - start;
-    printf("explore %u nodes x %u faults%s%s from %s: %s, %" PRIu64 " states, %" PRIu64
+    printf("explore %u nodes, %u spares x %u faults%s%s from %s: %s, %" PRIu64 " states, %" PRIu64
            " transitions, %" PRIu64 " ends, at most %u choices, %.1f s (%.0f states/s), %" PRIu64
-           " MiB\n", x_nnodes, x_max_faults, x_only ? " " : "",
+           " MiB\n", x_nnodes, x_spares, x_max_faults, x_only ? " " : "",
            x_only ? x_fault_name(x_only) : "", from,
            !good ? "FAILED" : closed ? "closed" : stopped, s->n, s->transitions, s->n_ends,
            s->widest, seconds, (double)s->n / seconds, resident_bytes() >> 20);
@@ -422,8 +422,9 @@ int sim_command_explore(int argc, char **argv)
     x_delay_ns = number_of(argc, argv, "--delay-ms", 0) * SIM_MS;
     x_stagger_ns = number_of(argc, argv, "--stagger-ms", 0) * SIM_MS;
     x_only = only ? x_fault_of(only) : X_DELIVER;
-    if (x_nnodes < 1 || x_nnodes > X_NODES || (only && !x_only)) {
-        fprintf(stderr, "pm-sim explore: 1 to %d nodes, and a fault that there is\n", X_NODES);
+    x_spares = (uint32_t)number_of(argc, argv, "--spares", 0);
+    if (x_nnodes < 1 || x_nnodes > X_NODES || x_spares >= x_nnodes || (only && !x_only)) {
+        fprintf(stderr, "pm-sim explore: 1 to %d nodes, fewer spares, and a fault that there is\n", X_NODES);
         return 2;
     }
     for (int i = 1; i < argc; i++) {
@@ -435,6 +436,8 @@ int sim_command_explore(int argc, char **argv)
     for (size_t i = 0; good && i < sizeof(begins) / sizeof(begins[0]); i++) {
         if (from && strcmp(from, begins[i].name))
             continue;
+        if (begins[i].state == PM_STATE_HALTING && x_nnodes - x_spares < 2)
+            continue; // of a single rank it is over at once
         struct search s = {
             .max_states = number_of(argc, argv, "--states", UINT32_MAX - 1),
             .max_bytes = number_of(argc, argv, "--mib", 2048) << 20,

@@ -128,6 +128,7 @@ extern uint64_t x_stagger_ns; // agents' clocks tick so much before one another'
 extern bool x_ranks_end; // with 0, by themselves, at any time
 extern bool x_bursts; // what left in one step on one link arrives at once
 extern uint32_t x_max_faults; // that may strike, in all
+extern uint32_t x_spares;     // of the nodes
 extern uint8_t x_only;    // the only kind of fault, X_DELIVER: all of them
 extern char x_violation[512];  // of the step just made, "": none
 extern struct sim *x_trace;    // a trace goes there; NULL: none

@@ -8,7 +8,7 @@
 
 #include "pmix_server/core/membership.h"
 
-uint32_t x_nnodes = 2;
+uint32_t x_nnodes = 2, x_spares;
 uint64_t x_delay_ns, x_stagger_ns;
 bool x_ranks_end, x_bursts;
 uint8_t x_only;
@@ -23,6 +23,7 @@ static const struct pm_options *options(void)
     if (o->fanout)
         return o;
     sim_params_calm(&p);
+    o->spares = x_spares;
     o->max_restarts = 1;
     o->min_uptime_ms = 0;
     o->grace_ms = 500;

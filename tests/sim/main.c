@@ -19,8 +19,8 @@ static const struct {
     {"plant", sim_command_plant, "[NAME]"},
     {"traces", sim_command_traces, "DIR [--update] [NAME...]"},
     {"explore", sim_command_explore,
-     "[--nodes N] [--faults F] [--from STATE] [--only FAULT] [--ranks-end] [--must-close] "
-     "[--delay-ms D] [--seconds S] [--mib M] [--states N]"},
+     "[--nodes N] [--spares N] [--faults F] [--from STATE] [--only FAULT] [--ranks-end] "
+     "[--must-close] [--delay-ms D] [--seconds S] [--mib M] [--states N]"},
     {"scale", sim_command_scale, "[--nodes N] [--ranks-per-node N] [--fanout N] [--hop-us N] ..."},
     {"costs", sim_command_costs, ""},
 };

@@ -321,6 +321,12 @@ const struct scenario scenarios[] = {
     {"running-two-nodes-lost", "two nodes lost within a timeout are one restart",
      .nodes = 6, .spares = 2,
      .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1)), IN(RUNNING, 0, 1300, FAULT(HOST_LOST, .node = 3))}},
+    {"running-rack-moves", "more than max(2, 25 %) lost at once: after the orphan timeout they are one move, the doubt "
+     "is over, and timers count again",
+     .nodes = 8, .spares = 3, .orphan_ms = 4000, .backoff_ms = 500, .life_ms = 8000,
+     .faults = {IN(RUNNING, 0, 500, FAULT(RACK_LOST, .node = 1, .arg = 3)),
+                IN(RUNNING, 1, 500, FAULT(RANK_KILLED, .node = 0, .arg = 11)),
+                IN(RUNNING, 2, 500, FAULT(RANK_KILLED, .node = 0, .arg = 11))}},
     {"running-losses-used", "the budget of node losses is used: STOPPING, though a spare is left",
      .nodes = 4, .spares = 2, .losses = 1,
      .faults = {IN(RUNNING, 0, 500, FAULT(AGENT_KILLED, .node = 1)),

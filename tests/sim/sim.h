@@ -34,10 +34,12 @@
 #define SIM_K_NS  (300 * SIM_MS) // a signal has reached every process of a node
 #define SIM_NONE  UINT32_MAX
 
+extern uint64_t sim_seed_now; // of the newest world
 #define SIM_ASSERT(cond)                                                                           \
     do {                                                                                           \
         if (!(cond)) {                                                                             \
-            fprintf(stderr, "%s:%d: pm-sim: %s\n", __FILE__, __LINE__, #cond);                     \
+            fprintf(stderr, "%s:%d: pm-sim: seed %llu: %s\n", __FILE__, __LINE__,                  \
+                    (unsigned long long)sim_seed_now, #cond);                                      \
             abort();                                                                               \
         }                                                                                          \
     } while (0)

@@ -8,6 +8,8 @@
 #include "tests/sim/outcome.h"
 #include "tests/sim/sim.h"
 
+uint64_t sim_seed_now;
+
 void *sim_alloc(size_t n, size_t size)
 {
     void *p = calloc(n ? n : 1, size);
@@ -114,6 +116,7 @@ struct sim *sim_new(const struct sim_params *p)
     struct sim *s = sim_alloc(1, sizeof(*s));
     struct sim_rng r = sim_rng_of(p->seed, 1);
     char list[32];
+    sim_seed_now = p->seed;
     s->p = *p;
     s->n = p->nnodes + 1;
     s->heap.ties = sim_rng_of(p->seed, 2);

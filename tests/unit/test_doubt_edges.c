@@ -373,3 +373,59 @@ Test(doubt_edges, the_end_of_a_mass_silence_ends_the_doubt)
     cr_assert_eq(status, 0);
     harness_free(h);
 }
+
+// Most spares lose the nodes that they hang at, and the two that are left have no room for all: whom they send away
+// they send to a child, unless all of those are spares.
+Test(doubt_edges, a_spare_never_becomes_a_parent)
+{
+    enum { NODES = 40, SPARES = 30 };
+    harness_default_options(&options);
+    options.node_timeout_ms = 2000;
+    options.fanout = 2;
+    options.spares = SPARES;
+    const struct harness_config config = {.nnodes = NODES, .ranks_per_node = 1, .options = &options};
+    h = harness_new(&config);
+    harness_launch(h, 0);
+    cr_assert(harness_run_until_state(h, PM_STATE_RUNNING, 5000), "%s", harness_said(h));
+    for (uint32_t node = 2; node < NODES - SPARES; node++)
+        harness_kill(h, node);
+    for (int round = 0; round < 100; round++) {
+        harness_run_ms(h, 50);
+        for (uint32_t node = NODES - SPARES; node < NODES; node++) {
+            uint32_t n;
+            (void)pm_children(harness_core(h, node), &n);
+            cr_assert_eq(n, 0, "spare %u has %u children", node, n);
+        }
+    }
+    cr_assert_eq(pm_core_state(harness_core(h, COORDINATOR)), PM_STATE_RUNNING, "%s", harness_said(h));
+    cr_assert_eq(pm_set_count(pm_dead_nodes(harness_core(h, COORDINATOR))), NODES - SPARES - 2);
+    harness_free(h);
+}
+
+static bool sends(const struct pm_actions *actions, uint8_t frame)
+{
+    for (size_t i = 0; i < actions->n; i++)
+        if (actions->list[i].type == PM_ACTION_SEND && actions->list[i].data[0] == frame)
+            return true;
+    return false;
+}
+
+// Somebody who believes in another tree asks a spare for a place.
+Test(doubt_edges, a_spare_takes_nobody)
+{
+    struct pm_actions actions = {0};
+    harness_default_options(&options);
+    options.spares = 2;
+    const struct harness_config config = {.nnodes = 5, .ranks_per_node = 1, .options = &options};
+    h = harness_new(&config);
+    harness_launch(h, 0);
+    cr_assert(harness_run_until_state(h, PM_STATE_RUNNING, 5000), "%s", harness_said(h));
+    struct pm_core *core = harness_core(h, 3);
+    const struct pm_event up = {.type = PM_EVENT_LINK_UP, .now_ns = harness_now_ns(h), .link = 1000, .node = 4, .text = ""};
+    cr_assert_eq(pm_core_step(core, &up, &actions), 0);
+    attach(core, 1000, 7, &actions);
+    cr_assert(sends(&actions, PM_FRAME_REDIRECT));
+    cr_assert_not(sends(&actions, PM_FRAME_ATTACHED));
+    pm_actions_done(&actions);
+    harness_free(h);
+}

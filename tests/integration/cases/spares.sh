@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cluster: site 4
+# cluster: site 4 --racks 2
 #
 # Nodes that wait as spares: who is lost is replaced, and the step ends well.
 #
@@ -64,7 +64,7 @@ test_power_off_of_the_first_node_moves_rank_0() {
 
 test_a_lost_spare_restarts_nothing() {
     skip_clean=node4 skip_drain=yes
-    spares --pm-spares=1 -N4 --ntasks-per-node=2 "$programs/fault" --run 10000
+    spares --pm-spares=1 -N4 --ntasks-per-node=2 "$programs/fault" --run 7000
     wait_until 15 "6 ranks" ranks_started '' 6
     wait_running
     wait_until 8 "a server on the spare" sh -c "'$dc' --dir '$pm_cluster' exec node4 ps -eo comm= | grep -qx pm-pmix-server"
@@ -79,15 +79,16 @@ test_a_lost_spare_restarts_nothing() {
 
 test_two_nodes_powered_off_at_once_are_one_restart() {
     skip_clean='node1 node2' skip_drain=yes
-    spares --pm-spares=2 -N4 --ntasks-per-node=2 "$programs/fault" --run 8000
+    spares --pm-spares=2 -N4 --ntasks-per-node=2 "$programs/fault" --run 5000
     wait_until 15 "4 ranks" ranks_started '' 4
     wait_running
     cluster kill-node node1
     cluster kill-node node2
     wait_step
     assert_status 0
-    assert_err '^pm-supervise: 2 nodes lost \(node1, node2\): their ranks move to node3, node4 \(0 spares left\)$'
+    assert_err '^pm-supervise: 2 nodes lost, all under switch rack1 \(node1, node2\): their ranks move to node3, node4 \(0 spares left\)$'
     assert_log_count 1 '.kind == "decision" and .action != "ignore"'
+    assert_log_count 2 '.kind == "move" and .reason == "2 nodes lost, all under switch rack1"'
     assert_log '.kind == "exit" and .epoch == 1'
     assert_out_count 8 '^fault: start'
     back node1
