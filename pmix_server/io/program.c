@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -75,6 +76,7 @@ __attribute__((noreturn)) static void guard(const struct pm_program *program)
 {
     sigset_t all;
     setpgid(0, 0);
+    prctl(PR_SET_NAME, "pm-guard");
     reset_signals(program->mask);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);

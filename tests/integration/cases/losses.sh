@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-# cluster: site 14
+# cluster: site 18
 #
 # The end after a node is lost, with Slurm's own timeout (SlurmdTimeout=300) far away: soon, with the right status,
 # with all that live nodes wrote, with a ledger; and who else is told. Each case takes nodes that are idle and leaves
@@ -8,6 +8,8 @@
 # shellcheck shell=bash disable=SC2154,SC2016
 
 skip_clean=
+# Of the cluster's many nodes a case looks at its own.
+nodes() { cat "$case_dir"/nodes/* 2>/dev/null | jq -r .writer | sort -u; }
 now_boottime() { /usr/bin/python3 -c 'import time; print(time.clock_gettime(time.CLOCK_BOOTTIME))'; }
 
 # At SIGTERM each rank writes far more than what pipes and sockets between it and srun can hold.
