@@ -25,7 +25,8 @@
 struct x_core {
     uint32_t refs;
     struct pm_core *core;
-    uint64_t hashed_ns, hash;
+    uint64_t hashed_ns, hash; // when and as what it was hashed, beside these attach numbers
+    uint32_t newest[X_NODES];
 };
 
 struct x_blob { // bytes of a frame

@@ -4,18 +4,33 @@
 //
 // pm_core_digest has what a core knows by itself. Numbers that processes count for one another (views, versions
 // of the wanted state, pings and grants, probes) mean something only beside those of the others, so they are
-// hashed here: as far behind as they are, or as what will become of them. Attach numbers are hashed as they
-// are: they grow with faults only. Places of links, ids and the order of what was sent on different ways
+// hashed here: as far behind as they are, or as what will become of them. Attach numbers of a node are compared
+// with one another only, so how far each is behind the agent's own says all. Places of links, ids and the order of what was sent on different ways
 // say nothing; so does how long ago a thing was that nobody will ask about.
 #include "tests/sim/explore.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "pmix_server/core/membership.h"
 
 static const struct pm_core *core_of(const struct x_world *w, uint32_t slot)
 {
     return w->cores[slot] ? w->cores[slot]->core : NULL;
+}
+
+static uint32_t newest[X_NODES]; // attach number, of the world being hashed
+
+// An agent that lives no more attaches no more: then any number will do to count from.
+static void find_newest(const struct x_world *w)
+{
+    for (uint32_t i = 0; i < x_nnodes; i++)
+        newest[i] = w->cores[i] ? w->cores[i]->core->membership->attach : 0;
+}
+
+static struct pm_digest begin(void)
+{
+    return (struct pm_digest){.newest = newest};
 }
 
 // --- numbers -------------------------------------------------------------------------------------
@@ -91,20 +106,43 @@ static void hash_rest(struct pm_digest *d, const struct pm_reader *r)
     pm_digest_bytes(d, r->at, r->left);
 }
 
-static void hash_up(struct pm_digest *d, struct pm_reader *r)
+static void hash_edges(struct pm_digest *d, struct pm_reader *r)
 {
     struct pm_edges edges;
-    char text[PM_ADDRESSES_MAX];
     SIM_ASSERT(pm_edges_read(r, &edges, x_nnodes) == 0);
     pm_edges_digest(&edges, d);
     pm_edges_done(&edges);
+}
+
+static void hash_attach(struct pm_digest *d, struct pm_reader *r, uint32_t from)
+{
+    char text[PM_ADDRESSES_MAX];
+    pm_digest_attach(d, from, pm_read_u32(r));
+    pm_digest_u64(d, pm_read_u32(r)); // to avoid
+    pm_read_str(r, text, sizeof(text)); // of a node always the same
+    hash_edges(d, r);
+}
+
+static void hash_confirm(struct pm_digest *d, struct pm_reader *r)
+{
+    pm_digest_u64(d, pm_read_u32(r)); // to
+    uint32_t child = pm_read_u32(r);
+    pm_digest_u64(d, child);
+    pm_digest_attach(d, child, pm_read_u32(r));
+}
+
+static void hash_up(struct pm_digest *d, struct pm_reader *r)
+{
+    char text[PM_ADDRESSES_MAX];
+    hash_edges(d, r);
     for (uint64_t n = pm_read_var(r); n > 0; n--) {
         pm_digest_u64(d, pm_read_u32(r));
         pm_read_str(r, text, sizeof(text));
     }
     for (uint64_t n = pm_read_var(r); n > 0; n--) {
-        pm_digest_u64(d, pm_read_u32(r));
-        pm_digest_u64(d, pm_read_u32(r));
+        uint32_t node = pm_read_u32(r);
+        pm_digest_u64(d, node);
+        pm_digest_attach(d, node, pm_read_u32(r));
         pm_digest_u64(d, pm_read_u8(r));
         for (int time = 0; time < 2; time++) // silent, granted: T is as good as more
             pm_digest_u64(d, pm_min_ns(pm_read_u64(r), X_T_MS * SIM_MS));
@@ -137,8 +175,14 @@ static void hash_frame(struct pm_digest *d, const struct x_world *w, const struc
     case PM_FRAME_GRANT:
         hash_grant(d, w, &pings, &r);
         break;
+    case PM_FRAME_ATTACH:
+        hash_attach(d, &r, from);
+        break;
+    case PM_FRAME_CONFIRM:
+        hash_confirm(d, &r);
+        break;
     case PM_FRAME_ATTACHED:
-        pm_digest_u64(d, pm_read_u32(&r));
+        pm_digest_attach(d, to, pm_read_u32(&r));
         // fall through
     case PM_FRAME_DOWN:
         pm_digest_u64(d, view_behind(w, pm_read_u64(&r)));
@@ -180,7 +224,7 @@ static uint64_t hash_link(const struct x_world *w, uint32_t place)
 static uint64_t hash_item(const struct x_world *w, uint32_t index)
 {
     const struct x_item *item = &w->items[index];
-    struct pm_digest d = {0};
+    struct pm_digest d = begin();
     uint32_t before = 0;
     bool burst = false; // with the one before it
     for (uint32_t i = 0; i < index; i++) {
@@ -260,9 +304,10 @@ static void hash_core(struct pm_digest *d, const struct x_world *w, uint32_t slo
         pm_digest_u64(d, 0);
         return;
     }
-    if (c->hashed_ns != w->now_ns)
-        c->hash = pm_core_digest(c->core, w->now_ns);
+    if (c->hashed_ns != w->now_ns || memcmp(c->newest, newest, sizeof(newest)) != 0)
+        c->hash = pm_core_digest_beside(c->core, w->now_ns, newest);
     c->hashed_ns = w->now_ns;
+    memcpy(c->newest, newest, sizeof(newest));
     pm_digest_u64(d, c->hash);
     hash_shared(d, w, slot);
 }
@@ -271,6 +316,7 @@ uint64_t x_world_hash(struct x_world *w)
 {
     struct pm_digest d = {0};
     uint64_t sum = 0;
+    find_newest(w);
     for (uint32_t i = 0; i <= x_nnodes; i++)
         hash_core(&d, w, i);
     for (uint32_t i = 0; i < x_nnodes; i++)
@@ -289,6 +335,7 @@ uint64_t x_world_hash(struct x_world *w)
 
 void x_hash_tell(struct x_world *w)
 {
+    find_newest(w);
     for (uint32_t i = 0; i <= x_nnodes; i++) {
         struct pm_digest d = {0};
         hash_core(&d, w, i);
