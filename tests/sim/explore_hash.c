@@ -226,21 +226,16 @@ static uint64_t hash_item(const struct x_world *w, uint32_t index)
     const struct x_item *item = &w->items[index];
     struct pm_digest d = begin();
     uint32_t before = 0;
-    bool burst = false; // with the one before it
-    for (uint32_t i = 0; i < index; i++) {
-        if (!x_same_queue(&w->items[i], item))
-            continue;
-        before++;
-        burst = x_bursts && w->items[i].step == item->step;
-    }
+    for (uint32_t i = 0; i < index; i++)
+        before += x_same_queue(&w->items[i], item);
     uint64_t age = w->now_ns - item->at_ns;
-    bool unread = item->at_ns <= w->awake_ns[x_receiver(w, item)];
+    bool unread = x_soonest_ns(item) <= w->awake_ns[x_receiver(w, item)];
     pm_digest_u64(&d, item->kind == X_EVENT ? item->where : hash_link(w, item->where));
     pm_digest_u64(&d, (uint64_t)item->kind << 32 | (uint64_t)item->to << 24 |
                           (uint64_t)item->type << 16 | before);
     pm_digest_u64(&d, (uint64_t)(uint32_t)item->status << 32 | item->epoch << 8 |
                           item->incarnation);
-    pm_digest_u64(&d, (age < x_delay_ns ? age : x_delay_ns) << 2 | (uint64_t)burst << 1 | unread);
+    pm_digest_u64(&d, pm_min_ns(age, x_latency_ns + x_delay_ns) << 1 | unread);
     if (item->blob)
         hash_frame(&d, w, item);
     return d.h;
@@ -262,7 +257,8 @@ static void hash_node(struct pm_digest *d, const struct x_world *w, uint32_t nod
 {
     const struct x_node *n = &w->nodes[node];
     const bool flags[] = {n->off, n->cut, n->shim, n->over, n->alive, n->stopped, n->termed,
-                          n->stand, n->held, n->next, n->excused, n->ran};
+                          n->stand, n->held, n->next, n->excused, n->ran,
+                          x_latency_ns > 0 && n->ran_ns == w->now_ns};
     pm_digest_bytes(d, flags, sizeof(flags));
     pm_digest_u64(d, (uint64_t)n->start_epoch << 32 | n->start_incarnation);
     pm_digest_u64(d, (uint64_t)n->epoch << 32 | n->incarnation);
@@ -327,6 +323,7 @@ uint64_t x_world_hash(struct x_world *w)
     for (uint32_t i = 0; i < w->n_items; i++)
         sum += sim_rng_mix(hash_item(w, i));
     pm_digest_u64(&d, sum);
+    pm_digest_u64(&d, x_latency_ns > 0 && w->fresh);
     pm_digest_u64(&d, (uint64_t)w->halted_epoch << 32 | (uint64_t)w->faults << 8 |
                           (uint64_t)w->harmed << 3 | (uint64_t)w->coord_excused << 2 |
                           (uint64_t)w->srun_over << 1 | w->done);
