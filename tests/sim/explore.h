@@ -37,7 +37,7 @@ struct x_blob { // bytes of a frame
 };
 
 enum x_kind { X_NONE = 0, X_SYN, X_UP, X_REFUSED, X_FRAME, X_FIN, X_EVENT };
-enum x_chan { X_SHIM = 0, X_SERVER, X_LOCAL, X_CHANS };
+enum x_chan { X_SHIM = 0, X_SERVER, X_LOCAL, X_SLURM }; // X_SLURM: ends all of us on its node
 
 struct x_item {     // on its way
     uint8_t kind;
@@ -162,7 +162,6 @@ static inline uint64_t x_latest_ns(const struct x_item *item)
 }
 
 // --- explore_reduce.c --------------------------------------------------------------------------
-extern bool x_alone; // the step being made is of a world where they may
 bool x_one_by_one(const struct x_world *w); // may its processes go one after the other?
 void x_reduce(const struct x_world *w, struct x_choices *list); // to what is worth trying then
 

@@ -338,9 +338,10 @@ static void check_log(struct x_world *w, const struct pm_log *log)
 
 static void step_ends(struct x_world *w)
 {
-    SIM_ASSERT(!x_alone);
     for (uint32_t i = 0; i < x_nnodes; i++)
-        if (!w->nodes[i].off && !w->nodes[i].cut)
+        if (x_latency_ns > 0)
+            x_event(w, i, X_SLURM, (struct x_item){0});
+        else if (!w->nodes[i].off && !w->nodes[i].cut)
             x_node_ends(w, i);
     x_srun_exits(w, 9);
 }

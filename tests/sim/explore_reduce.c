@@ -10,26 +10,21 @@
 //
 // What the argument needs, and why it holds:
 //   - Nobody's choices grow or shrink by what another does at that instant. Whatever is sent arrives later, and
-//     behind what was sent before. A socket that is closed here drops what comes to it, and what is then sent to
+//     behind what was sent before; so does the end of all agents when srun is told to end the step. A socket that is closed here drops what comes to it, and what is then sent to
 //     it, in either order; a dial that is given up is not taken back when the other may be reading it just now
 //     (explore_act.c, dial_arrives()). Time does not pass before what must happen has happened.
 //   - What is checked does not depend on the order: a rank that ran at an instant counts as one that runs there
 //     (x_node.ran_ns), whoever looks first.
 //   - Faults strike anywhere, so all orders are tried as long as there may be one. Trouble ends at the beginning
 //     of an instant.
-//   - END_STEP ends agents at once. It is only sent when the step stops or finishes; there, and while it forms,
-//     all orders are tried, too (asserted in explore_act.c).
 //   - Nothing may be left for a later instant (x_delay_ns is 0).
 #include "tests/sim/explore.h"
 
-bool x_every_order, x_alone;
+bool x_every_order;
 
 bool x_one_by_one(const struct x_world *w)
 {
-    enum pm_state state = x_world_state(w);
-    bool calm = state == PM_STATE_STARTING || state == PM_STATE_RUNNING || state == PM_STATE_HALTING ||
-                state == PM_STATE_PLACING;
-    return calm && !x_every_order && x_latency_ns > 0 && x_delay_ns == 0 && w->faults >= x_max_faults;
+    return !x_every_order && x_latency_ns > 0 && x_delay_ns == 0 && w->faults >= x_max_faults;
 }
 
 // Who does it, as far as it must be done before time passes; UINT32_MAX: it need not, or it is nobody's.

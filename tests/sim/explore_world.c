@@ -133,6 +133,8 @@ bool x_same_queue(const struct x_item *a, const struct x_item *b)
 static bool is_held_up(const struct x_world *w, const struct x_item *item)
 {
     uint32_t to = x_receiver(w, item);
+    if (item->kind == X_EVENT && item->to == X_SLURM) // a signal, to whom it may stop
+        return x_is_cut(w, to);
     return w->paused[to] ||
            (item->kind != X_EVENT &&
             (x_is_cut(w, to) || x_is_cut(w, w->links[item->where].slot[1 - item->to])));
@@ -312,7 +314,9 @@ static void deliver(struct x_world *w, uint32_t index)
     memmove(&w->items[index], &w->items[index + 1],
             (w->n_items - index - 1) * sizeof(w->items[0]));
     w->n_items--;
-    if (item.kind == X_EVENT)
+    if (item.kind == X_EVENT && item.to == X_SLURM)
+        x_node_ends(w, item.where);
+    else if (item.kind == X_EVENT)
         local_event(w, &item);
     else
         link_item(w, &item);
@@ -351,7 +355,6 @@ static void trouble_over(struct x_world *w, uint32_t slot)
 void x_world_do(struct x_world *w, struct x_choice choice)
 {
     x_violation[0] = '\0';
-    x_alone = x_one_by_one(w);
     w->fresh = choice.kind == X_TIME || choice.kind >= X_RANK_DIES ||
                (w->fresh && (choice.kind == X_RESUME || choice.kind == X_HEAL));
     switch (choice.kind) {
