@@ -175,6 +175,14 @@ void pm_digest_set(struct pm_digest *d, const struct pm_set *s)
     }
 }
 
+// Numbers of one node are only compared with one another, and the first one with none but itself: its edge
+// is where the numbered tree has it.
+void pm_digest_attach(struct pm_digest *d, uint32_t node, uint32_t attach)
+{
+    uint32_t number = d->newest ? d->newest[node] - attach : attach;
+    pm_digest_u64(d, (uint64_t)number << 2 | (uint64_t)(attach == 1) << 1 | (attach != 0));
+}
+
 void pm_digest_time(struct pm_digest *d, uint64_t t_ns, uint64_t now_ns)
 {
     bool never = t_ns == 0 || t_ns == UINT64_MAX; // not a point in time, and none is like it

@@ -169,7 +169,12 @@ struct pm_core *pm_core_clone(const struct pm_core *core)
 
 uint64_t pm_core_digest(const struct pm_core *core, uint64_t now_ns)
 {
-    struct pm_digest d = {0};
+    return pm_core_digest_beside(core, now_ns, NULL);
+}
+
+uint64_t pm_core_digest_beside(const struct pm_core *core, uint64_t now_ns, const uint32_t *newest)
+{
+    struct pm_digest d = {.newest = newest};
     pm_digest_u64(&d, core->config.node);
     pm_digest_u64(&d, core->world_known);
     pm_digest_u64(&d, core->world.map_version);

@@ -290,6 +290,8 @@ uint64_t pm_core_deadline_ns(const struct pm_core *core);
 struct pm_core *pm_core_clone(const struct pm_core *core);
 // Hash of everything that decides future behaviour: times relative to now, no statistics.
 uint64_t pm_core_digest(const struct pm_core *core, uint64_t now_ns);
+// The same for who compares whole worlds: attach numbers only by how far they are behind `newest`, by node.
+uint64_t pm_core_digest_beside(const struct pm_core *core, uint64_t now_ns, const uint32_t *newest);
 const struct pm_world *pm_core_world(const struct pm_core *core);
 enum pm_state pm_core_state(const struct pm_core *core);  // coordinator
 uint32_t pm_core_epoch(const struct pm_core *core);

@@ -291,6 +291,7 @@ void pm_edges_digest(const struct pm_edges *e, struct pm_digest *d)
     pm_digest_u64(d, e->n);
     for (uint32_t i = 0; i < e->n; i++) {
         pm_digest_u64(d, (uint64_t)e->known[i].node << 32 | e->known[i].parent);
-        pm_digest_u64(d, (uint64_t)e->known[i].attach << 1 | e->known[i].attached);
+        pm_digest_u64(d, e->known[i].attached);
+        pm_digest_attach(d, e->known[i].node, e->known[i].attach);
     }
 }

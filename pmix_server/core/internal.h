@@ -19,7 +19,10 @@ struct pm_membership;  // membership.c, lease.c: links, heartbeats, leases, view
 struct pm_node;        // node.c (agents): local ranks, the wanted state and what of it is done
 struct pm_supervisor;  // supervisor.c (coordinator): the world's life
 struct pm_collective;  // collective.c: fences and direct modex
-struct pm_digest { uint64_t h; };
+struct pm_digest {
+    uint64_t h;
+    const uint32_t *newest; // by node, attach numbers: the others are as far behind; NULL: they are what they are
+};
 
 struct pm_core {
     struct pm_core_config config;  // with own copies of local_ranks, addresses, nodelist
@@ -53,6 +56,8 @@ void pm_digest_bytes(struct pm_digest *d, const void *p, size_t n);
 void pm_digest_set(struct pm_digest *d, const struct pm_set *s);
 // A time as seen from now; 0 and UINT64_MAX are "never".
 void pm_digest_time(struct pm_digest *d, uint64_t t_ns, uint64_t now_ns);
+// The how many-th attachment of `node` something is of.
+void pm_digest_attach(struct pm_digest *d, uint32_t node, uint32_t attach);
 // One of which only matters when it comes: all that is past is the same.
 void pm_digest_due(struct pm_digest *d, uint64_t t_ns, uint64_t now_ns);
 // One that is past (0: never) and compared with bounds up to cap_ns: all that is older is the same.

@@ -62,7 +62,8 @@ static void digest_links(const struct pm_membership *m, const struct clock *c, s
 static void digest_child(const struct pm_membership *m, const struct pm_child *child, const struct clock *c,
                          struct pm_digest *d)
 {
-    pm_digest_u64(d, (uint64_t)child->node << 32 | child->attach);
+    pm_digest_u64(d, child->node);
+    pm_digest_attach(d, child->node, child->attach);
     pm_digest_u64(d, (uint64_t)child->reported << 8 | (uint64_t)child->withheld << 3 |
                          (uint64_t)child->owed << 2 | (uint64_t)(child->ping_seq != 0) << 1 |
                          (uint64_t)(child->seen_seq < child->granted_seq));
@@ -81,11 +82,13 @@ static void digest_seek(const struct pm_seek *s, const struct clock *c, struct p
 {
     pm_digest_u64(d, (uint64_t)s->joined | (uint64_t)s->asked << 1 | (uint64_t)s->urgent << 2 |
                          (uint64_t)(s->link != 0) << 3 | (uint64_t)(s->link && s->named) << 4);
-    pm_digest_u64(d, (uint64_t)s->step << 32 | (s->tries < TRIES_MAX ? s->tries : TRIES_MAX));
-    pm_digest_u64(d, (uint64_t)s->refusals << 32 | s->redirects << 1 | s->dials % 2);
+    bool seeks = s->since_ns != 0; // else it begins anew with the next search
+    pm_digest_u64(d, seeks ? (uint64_t)s->step << 32 | (uint64_t)(s->dials % 2) << 16 | pm_min_ns(s->tries, TRIES_MAX)
+                           : 0);
+    pm_digest_u64(d, (uint64_t)s->refusals << 32 | s->redirects);
     pm_digest_u64(d, (uint64_t)(s->link ? s->node : 0) << 32 | s->last_parent);
     pm_digest_u64(d, (uint64_t)s->avoid << 32 | s->redirect);
-    pm_digest_u64(d, s->since_ns != 0);
+    pm_digest_u64(d, seeks);
     pm_digest_due(d, s->next_ns, c->now_ns);
     pm_digest_due(d, s->link ? s->until_ns : 0, c->now_ns);
     pm_digest_age(d, s->link ? s->dialed_ns : 0, c->now_ns, c->t_ns / 2);
@@ -124,8 +127,8 @@ static void digest_news(const struct pm_membership *m, const struct clock *c, st
         pm_digest_u64(d, m->news_addresses.list[i].node);
     for (uint32_t i = 0; i < m->n_reports; i++) {
         const struct pm_report *r = &m->reports[i];
-        pm_digest_u64(d, (uint64_t)r->node << 32 | r->attach);
-        pm_digest_u64(d, r->kind);
+        pm_digest_u64(d, (uint64_t)r->node << 32 | r->kind);
+        pm_digest_attach(d, r->node, r->attach);
         pm_digest_u64(d, pm_min_ns(r->silent_ns, c->t_ns));
         pm_digest_u64(d, pm_min_ns(r->granted_ns, c->t_ns));
     }
@@ -153,11 +156,27 @@ static void digest_suspect(const struct pm_core *core, const struct pm_suspect *
     pm_digest_due(d, late ? 0 : s->probe_ns, c->now_ns);
 }
 
-// Whom a probe is given to goes round with its number: over any of so few children.
+// Whom a probe is given to goes round with its number: over any of so few children. Of two nodes there is only
+// one that can be asked about the other.
 static uint64_t probe_round(const struct pm_membership *m)
 {
-    uint64_t few = m->nnodes == 0 || m->nnodes > 6 ? 0 : m->nnodes > 3 ? 60 : 6;
+    uint64_t few = m->nnodes == 0 || m->nnodes > 6 ? 0 : m->nnodes > 3 ? 60 : m->nnodes > 2 ? 6 : 1;
     return few ? m->judge.last_probe_id % few : m->judge.last_probe_id;
+}
+
+// What is reported as silent for longer than since then counts from then. A child's times are set anew by the
+// same clock; what others will say of theirs is not known here.
+static bool anew_matters(const struct pm_membership *m, const struct clock *c)
+{
+    uint64_t anew_ns = m->judge.anew_ns;
+    bool others = m->edges.plain.n > 0 && m->edges.plain.spans[m->edges.plain.n - 1].last >= m->fanout;
+    for (uint32_t i = 0; i < m->edges.n; i++)
+        others |= m->edges.known[i].parent != PM_NODE_COORDINATOR;
+    for (uint32_t i = 0; !c->slept_ns && i < m->n_children; i++) {
+        const struct pm_child *child = &m->children[i];
+        others |= child->heard_ns < anew_ns || (child->unseen_ns != 0 && child->unseen_ns < anew_ns);
+    }
+    return others;
 }
 
 static void digest_judge(const struct pm_core *core, const struct clock *c, struct pm_digest *d)
@@ -177,7 +196,8 @@ static void digest_judge(const struct pm_core *core, const struct clock *c, stru
     pm_digest_age(d, j->isolated ? j->isolated_ns : 0, c->now_ns,
                   core->config.options->orphan_timeout_ms * PM_MS);
     pm_digest_time(d, asked ? j->asked_ns : 0, c->now_ns);
-    digest_since(d, c, c->slept_ns ? c->now_ns : j->anew_ns, c->t_ns);
+    bool anew = anew_matters(core->membership, c);
+    digest_since(d, c, !anew ? 0 : c->slept_ns ? c->now_ns : j->anew_ns, c->t_ns);
     pm_digest_due(d, c->slept_ns ? 0 : core->membership->stopped ? UINT64_MAX : j->next_ns, c->now_ns);
     pm_digest_u64(d, probe_round(core->membership));
 }
@@ -210,7 +230,9 @@ void pm_membership_digest(const struct pm_core *core, uint64_t now_ns, struct pm
     const struct pm_membership *m = core->membership;
     const struct clock c = {now_ns, pm_clock_slept_ns(m, now_ns), m->t_ns};
     pm_digest_u64(d, (uint64_t)m->stopped | (uint64_t)m->outcast << 1);
-    pm_digest_u64(d, (uint64_t)m->parent << 32 | m->attach);
+    pm_digest_u64(d, m->parent);
+    if (!core->coordinator)
+        pm_digest_attach(d, m->self, m->attach);
     pm_digest_u64(d, c.slept_ns > 0);
     pm_digest_time(d, c.slept_ns ? 0 : m->tick_ns, now_ns);
     pm_digest_set(d, &m->dead);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // pm-sim explore --nodes N --faults F [--from STATE] [--only FAULT] [--ranks-end] [--must-close]
-//                [--delay-ms D] [--stagger-ms D] [--bursts] [--seconds S] [--mib M] [--states N] [--audit]
+//                [--latency-us L] [--delay-us D] [--every-order] [--seconds S] [--mib M] [--states N] [--audit]
 //
 // All futures of a small world, up to F faults at any moments: every state that differs is visited
 // once. Ranks run until something happens to them; with --ranks-end they may also end with 0 at any
@@ -11,11 +11,11 @@
 // or run. A limit that ends the search before closure is no failure, unless --must-close. With --audit
 // the hash itself is checked, too (explore_audit.c).
 //
-// Coarser, for fewer states: --stagger-ms (clocks do not tick at the same instant) and --bursts (what is
-// sent in one step on one connection, or waits there for a process or a network, arrives together).
+// Without --latency-us all that is sent arrives at one instant, in any order. With it all takes that long,
+// and up to D more, and of the orders of processes at one instant one is tried (explore_reduce.c), with
+// --every-order all.
 #include <inttypes.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #include "tests/sim/commands.h"
@@ -49,6 +49,7 @@ struct search {
     uint32_t *ends; // numbers of states where the step is over
     uint64_t n_ends, cap_ends;
     uint64_t transitions;
+    uint64_t n_instants, instants; // worlds where time has just passed, and the sum of their hashes
     uint32_t widest;
     bool deep; // depth first
     struct x_audit *audit; // NULL: nobody asks whether the hash is right
@@ -60,6 +61,12 @@ static double now(void)
     struct timespec ts;
     clock_gettime(CLOCK_MONOTONIC, &ts);
     return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
+}
+
+// Of this process, all in all: the machine may have other work.
+static double processor_seconds(void)
+{
+    return (double)clock() / CLOCKS_PER_SEC;
 }
 
 static void *grow(void *list, uint64_t n, uint64_t *cap, size_t size)
@@ -252,6 +259,10 @@ static bool follow(struct search *s, struct waiting *from, struct x_choice choic
         tell_path(s, number, index, "the second one");
     if (!is_end(from->world))
         note_edge(s, number, to);
+    if (is_new && choice.kind == X_TIME) {
+        s->n_instants++;
+        s->instants += sim_rng_mix(hash);
+    }
     if (is_new)
         put(s, &next, to); // *from may have moved
     x_world_drop(&next);
@@ -336,7 +347,7 @@ static bool explore(struct search *s, struct x_world *root, const char *from)
 {
     bool is_new, good = true;
     const char *stopped = NULL;
-    double start = now();
+    double start = now(), start_cpu = processor_seconds();
     s->root = root;
     put(s, root, visit(s, x_world_hash(root), 0, 0, &is_new));
     while (good && s->n_ring > 0 && !stopped) {
@@ -350,11 +361,13 @@ static bool explore(struct search *s, struct x_world *root, const char *from)
         good = false;
     double seconds = now() - start;
     printf("explore %u nodes, %u spares x %u faults%s%s from %s: %s, %" PRIu64 " states, %" PRIu64
-           " transitions, %" PRIu64 " ends, at most %u choices, %.1f s (%.0f states/s), %" PRIu64
-           " MiB\n", x_nnodes, x_spares, x_max_faults, x_only ? " " : "",
+           " transitions, %" PRIu64 " instants (%016" PRIx64 "), %" PRIu64
+           " ends, at most %u choices, %.1f s (%.1f s of a core), %" PRIu64 " MiB\n", x_nnodes, x_spares,
+           x_max_faults, x_only ? " " : "",
            x_only ? x_fault_name(x_only) : "", from,
-           !good ? "FAILED" : closed ? "closed" : stopped, s->n, s->transitions, s->n_ends,
-           s->widest, seconds, (double)s->n / seconds, resident_bytes() >> 20);
+           !good ? "FAILED" : closed ? "closed" : stopped, s->n, s->transitions, s->n_instants,
+           s->instants, s->n_ends, s->widest, seconds, processor_seconds() - start_cpu,
+           resident_bytes() >> 20);
     fflush(stdout);
     return good;
 }
@@ -419,8 +432,8 @@ int sim_command_explore(int argc, char **argv)
     bool good = true;
     bool must_close = false, audited = false;
     x_nnodes = (uint32_t)number_of(argc, argv, "--nodes", 2);
-    x_delay_ns = number_of(argc, argv, "--delay-ms", 0) * SIM_MS;
-    x_stagger_ns = number_of(argc, argv, "--stagger-ms", 0) * SIM_MS;
+    x_delay_ns = number_of(argc, argv, "--delay-us", 0) * 1000;
+    x_latency_ns = number_of(argc, argv, "--latency-us", 0) * 1000;
     x_only = only ? x_fault_of(only) : X_DELIVER;
     x_spares = (uint32_t)number_of(argc, argv, "--spares", 0);
     if (x_nnodes < 1 || x_nnodes > X_NODES || x_spares >= x_nnodes || (only && !x_only)) {
@@ -430,7 +443,7 @@ int sim_command_explore(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         x_ranks_end |= !strcmp(argv[i], "--ranks-end");
         must_close |= !strcmp(argv[i], "--must-close");
-        x_bursts |= !strcmp(argv[i], "--bursts");
+        x_every_order |= !strcmp(argv[i], "--every-order");
         audited |= !strcmp(argv[i], "--audit");
     }
     for (size_t i = 0; good && i < sizeof(begins) / sizeof(begins[0]); i++) {

@@ -6,10 +6,11 @@
 //
 // explore_world.c: what can happen next, and what then happens. explore_fault.c: faults.
 // explore_act.c: what cores do to the world. explore_hash.c: which worlds are the same.
-// explore_audit.c: are they? explore.c: the search.
+// explore_audit.c: are they? explore_reduce.c: what need not be tried. explore.c: the search.
 //
-// Time: clocks agree. It passes only from one timer to the next, and only when nothing that could
-// arrive has been on its way for longer than x_delay_ns; all that happens between is at one instant.
+// Time: clocks agree. It passes only from one timer or arrival to the next; all that happens between is at one
+// instant. Without latency what is sent arrives at the same instant, in any order: whole conversations may
+// take place while one frame is on its way. With x_latency_ns it takes that long, and up to x_delay_ns more.
 #ifndef PM_TESTS_SIM_EXPLORE_H
 #define PM_TESTS_SIM_EXPLORE_H
 
@@ -25,7 +26,8 @@
 struct x_core {
     uint32_t refs;
     struct pm_core *core;
-    uint64_t hashed_ns, hash;
+    uint64_t hashed_ns, hash; // when and as what it was hashed, beside these attach numbers
+    uint32_t newest[X_NODES];
 };
 
 struct x_blob { // bytes of a frame
@@ -35,7 +37,7 @@ struct x_blob { // bytes of a frame
 };
 
 enum x_kind { X_NONE = 0, X_SYN, X_UP, X_REFUSED, X_FRAME, X_FIN, X_EVENT };
-enum x_chan { X_SHIM = 0, X_SERVER, X_LOCAL, X_CHANS };
+enum x_chan { X_SHIM = 0, X_SERVER, X_LOCAL, X_SLURM }; // X_SLURM: ends all of us on its node
 
 struct x_item {     // on its way
     uint8_t kind;
@@ -45,7 +47,6 @@ struct x_item {     // on its way
     int32_t status;
     uint32_t epoch, incarnation;
     uint64_t at_ns; // when it left
-    uint32_t step;  // in which
     struct x_blob *blob;
 };
 
@@ -69,6 +70,7 @@ struct x_node {
     uint32_t epoch, incarnation; // of the rank that runs, or ran last
     uint32_t ready;              // bits: epochs with a server
     uint64_t lease_ns;
+    uint64_t ran_ns; // when its rank last ceased to run, other than with its lease
 };
 
 struct x_world {
@@ -80,7 +82,7 @@ struct x_world {
     uint32_t next_even[X_SLOTS];
     struct x_node nodes[X_NODES];
     struct x_link links[X_LINKS];
-    uint32_t step;      // how many so far
+    bool fresh;         // nothing has happened yet since time passed
     uint8_t faults;     // that struck
     bool harmed;        // not only what the tree repairs by itself
     bool coord_excused; // it was paused, or cut off: its judgement may err
@@ -123,10 +125,10 @@ struct x_choices { // being gathered
 };
 
 extern uint32_t x_nnodes;
-extern uint64_t x_delay_ns;
-extern uint64_t x_stagger_ns; // agents' clocks tick so much before one another's
+extern uint64_t x_latency_ns; // what anything takes at least to arrive
+extern uint64_t x_delay_ns;   // what it may take beyond that
+extern bool x_every_order;    // of processes at one instant, although one will do
 extern bool x_ranks_end; // with 0, by themselves, at any time
-extern bool x_bursts; // what left in one step on one link arrives at once
 extern uint32_t x_max_faults; // that may strike, in all
 extern uint32_t x_spares;     // of the nodes
 extern uint8_t x_only;    // the only kind of fault, X_DELIVER: all of them
@@ -146,8 +148,23 @@ uint32_t x_world_choices(const struct x_world *w, struct x_choice *ret);
 void x_world_do(struct x_world *w, struct x_choice choice);
 void x_choice_add(struct x_choices *list, enum x_choice_kind kind, uint32_t a); // unless not x_only's
 bool x_is_cut(const struct x_world *w, uint32_t slot);
+bool x_can_arrive(const struct x_world *w, uint32_t item);
 uint32_t x_receiver(const struct x_world *w, const struct x_item *item); // slot
 bool x_same_queue(const struct x_item *a, const struct x_item *b); // what keeps its order
+
+bool x_runs_now(const struct x_world *w, uint32_t node); // its rank, at some time of this instant
+static inline uint64_t x_soonest_ns(const struct x_item *item)
+{
+    return item->at_ns + x_latency_ns;
+}
+static inline uint64_t x_latest_ns(const struct x_item *item)
+{
+    return item->at_ns + x_latency_ns + x_delay_ns;
+}
+
+// --- explore_reduce.c --------------------------------------------------------------------------
+bool x_one_by_one(const struct x_world *w); // may its processes go one after the other?
+void x_reduce(const struct x_world *w, struct x_choices *list); // to what is worth trying then
 
 // --- explore_fault.c ---------------------------------------------------------------------------
 void x_faults_add(const struct x_world *w, struct x_choices *list);
@@ -162,6 +179,7 @@ void x_hash_tell(struct x_world *w);      // of what it is made, to stdout
 
 // --- explore_record.c --------------------------------------------------------------------------
 void x_hash_version(struct pm_digest *d, const struct x_world *w, const struct pm_core *agent);
+bool x_record_is_old(const struct x_world *w, const struct x_item *item);
 // False: a frame of another kind.
 bool x_hash_record(struct pm_digest *d, const struct x_world *w, uint8_t type, struct pm_reader *r);
 

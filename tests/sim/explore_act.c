@@ -38,7 +38,6 @@ void x_push(struct x_world *w, struct x_item item)
         return;
     }
     item.at_ns = w->now_ns;
-    item.step = w->step;
     w->items[w->n_items++] = item;
 }
 
@@ -66,12 +65,26 @@ static void items_drop(struct x_world *w, bool event, uint32_t where, uint32_t e
     w->n_items = n;
 }
 
+// Who gives up dialling takes back what is still on its way; not what the other may be reading now, for nobody
+// there knows of it yet.
+static bool dial_arrives(const struct x_world *w, uint32_t place)
+{
+    for (uint32_t i = 0; x_latency_ns > 0 && i < w->n_items; i++)
+        if (w->items[i].kind == X_SYN && w->items[i].where == place)
+            return x_can_arrive(w, i);
+    return false;
+}
+
 void x_link_end(struct x_world *w, uint32_t place, uint32_t end)
 {
     struct x_link *l = &w->links[place];
     bool told = l->state[end] != X_END_NONE;
     l->state[end] = X_END_NONE;
     l->due_ns = 0;
+    if (told && end == 0 && dial_arrives(w, place)) {
+        x_push(w, (struct x_item){.kind = X_FIN, .where = (uint8_t)place, .to = 1});
+        return;
+    }
     if (l->state[1 - end] != X_END_NONE) {
         items_drop(w, false, place, 1u << end); // nobody is there any more
         if (told)
@@ -103,11 +116,24 @@ static void task_over(struct x_world *w, uint32_t node)
     x_srun_exits(w, w->nodes[0].alive ? 1 : 0);
 }
 
+bool x_runs_now(const struct x_world *w, uint32_t node)
+{
+    const struct x_node *n = &w->nodes[node];
+    return (n->alive && !n->stopped) || (x_latency_ns > 0 && n->ran_ns == w->now_ns);
+}
+
+static void ceases(struct x_world *w, uint32_t node)
+{
+    if (w->nodes[node].alive && !w->nodes[node].stopped)
+        w->nodes[node].ran_ns = w->now_ns;
+}
+
 void x_rank_dies(struct x_world *w, uint32_t node, int32_t status)
 {
     struct x_node *n = &w->nodes[node];
     if (!n->alive)
         return;
+    ceases(w, node);
     n->alive = n->stopped = n->termed = false;
     if (!n->shim)
         return;
@@ -140,6 +166,7 @@ void x_proc_ends(struct x_world *w, uint32_t slot, bool silent)
 void x_node_ends(struct x_world *w, uint32_t node)
 {
     struct x_node *n = &w->nodes[node];
+    ceases(w, node);
     n->alive = n->stopped = n->held = n->next = false;
     x_proc_ends(w, node, false);
     if (n->shim)
@@ -158,7 +185,7 @@ static void check_start(const struct x_world *w, uint32_t node)
         x_violate("1: node %u starts epoch %u incarnation %u twice", node, n->epoch,
                   n->incarnation);
     for (uint32_t i = 0; i < x_nnodes; i++)
-        if (w->nodes[i].alive && !w->nodes[i].stopped && w->nodes[i].epoch < n->start_epoch)
+        if (i != node && x_runs_now(w, i) && w->nodes[i].epoch < n->start_epoch)
             x_violate("2: epoch %u starts on node %u while epoch %u runs on node %u",
                       n->start_epoch, node, w->nodes[i].epoch, i);
 }
@@ -167,6 +194,8 @@ void x_look(struct x_world *w, uint32_t node)
 {
     struct x_node *n = &w->nodes[node];
     bool stand = n->stand || n->lease_ns <= w->now_ns;
+    if (stand)
+        ceases(w, node);
     if (n->alive)
         n->stopped = stand;
     if (!n->next || n->alive || stand || !n->shim)
@@ -288,7 +317,7 @@ static void check_lost(const struct x_world *w, const struct pm_log *log)
         w->disturbed_ns[log->node] < X_T_MS / 2 * SIM_MS)
         x_violate("7: node %u is declared dead after %llu ms of trouble", log->node,
                   (unsigned long long)(w->disturbed_ns[log->node] / SIM_MS));
-    if (!n->excused && n->alive && !n->stopped && !n->off)
+    if (!n->excused && x_runs_now(w, log->node) && !n->off)
         x_violate("2: node %u is declared dead while its rank runs", log->node);
 }
 
@@ -310,7 +339,9 @@ static void check_log(struct x_world *w, const struct pm_log *log)
 static void step_ends(struct x_world *w)
 {
     for (uint32_t i = 0; i < x_nnodes; i++)
-        if (!w->nodes[i].off && !w->nodes[i].cut)
+        if (x_latency_ns > 0)
+            x_event(w, i, X_SLURM, (struct x_item){0});
+        else if (!w->nodes[i].off && !w->nodes[i].cut)
             x_node_ends(w, i);
     x_srun_exits(w, 9);
 }

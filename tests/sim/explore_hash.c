@@ -4,18 +4,33 @@
 //
 // pm_core_digest has what a core knows by itself. Numbers that processes count for one another (views, versions
 // of the wanted state, pings and grants, probes) mean something only beside those of the others, so they are
-// hashed here: as far behind as they are, or as what will become of them. Attach numbers are hashed as they
-// are: they grow with faults only. Places of links, ids and the order of what was sent on different ways
+// hashed here: as far behind as they are, or as what will become of them. Attach numbers of a node are compared
+// with one another only, so how far each is behind the agent's own says all. Places of links, ids and the order of what was sent on different ways
 // say nothing; so does how long ago a thing was that nobody will ask about.
 #include "tests/sim/explore.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "pmix_server/core/membership.h"
 
 static const struct pm_core *core_of(const struct x_world *w, uint32_t slot)
 {
     return w->cores[slot] ? w->cores[slot]->core : NULL;
+}
+
+static uint32_t newest[X_NODES]; // attach number, of the world being hashed
+
+// An agent that lives no more attaches no more: then any number will do to count from.
+static void find_newest(const struct x_world *w)
+{
+    for (uint32_t i = 0; i < x_nnodes; i++)
+        newest[i] = w->cores[i] ? w->cores[i]->core->membership->attach : 0;
+}
+
+static struct pm_digest begin(void)
+{
+    return (struct pm_digest){.newest = newest};
 }
 
 // --- numbers -------------------------------------------------------------------------------------
@@ -91,20 +106,43 @@ static void hash_rest(struct pm_digest *d, const struct pm_reader *r)
     pm_digest_bytes(d, r->at, r->left);
 }
 
-static void hash_up(struct pm_digest *d, struct pm_reader *r)
+static void hash_edges(struct pm_digest *d, struct pm_reader *r)
 {
     struct pm_edges edges;
-    char text[PM_ADDRESSES_MAX];
     SIM_ASSERT(pm_edges_read(r, &edges, x_nnodes) == 0);
     pm_edges_digest(&edges, d);
     pm_edges_done(&edges);
+}
+
+static void hash_attach(struct pm_digest *d, struct pm_reader *r, uint32_t from)
+{
+    char text[PM_ADDRESSES_MAX];
+    pm_digest_attach(d, from, pm_read_u32(r));
+    pm_digest_u64(d, pm_read_u32(r)); // to avoid
+    pm_read_str(r, text, sizeof(text)); // of a node always the same
+    hash_edges(d, r);
+}
+
+static void hash_confirm(struct pm_digest *d, struct pm_reader *r)
+{
+    pm_digest_u64(d, pm_read_u32(r)); // to
+    uint32_t child = pm_read_u32(r);
+    pm_digest_u64(d, child);
+    pm_digest_attach(d, child, pm_read_u32(r));
+}
+
+static void hash_up(struct pm_digest *d, struct pm_reader *r)
+{
+    char text[PM_ADDRESSES_MAX];
+    hash_edges(d, r);
     for (uint64_t n = pm_read_var(r); n > 0; n--) {
         pm_digest_u64(d, pm_read_u32(r));
         pm_read_str(r, text, sizeof(text));
     }
     for (uint64_t n = pm_read_var(r); n > 0; n--) {
-        pm_digest_u64(d, pm_read_u32(r));
-        pm_digest_u64(d, pm_read_u32(r));
+        uint32_t node = pm_read_u32(r);
+        pm_digest_u64(d, node);
+        pm_digest_attach(d, node, pm_read_u32(r));
         pm_digest_u64(d, pm_read_u8(r));
         for (int time = 0; time < 2; time++) // silent, granted: T is as good as more
             pm_digest_u64(d, pm_min_ns(pm_read_u64(r), X_T_MS * SIM_MS));
@@ -137,8 +175,14 @@ static void hash_frame(struct pm_digest *d, const struct x_world *w, const struc
     case PM_FRAME_GRANT:
         hash_grant(d, w, &pings, &r);
         break;
+    case PM_FRAME_ATTACH:
+        hash_attach(d, &r, from);
+        break;
+    case PM_FRAME_CONFIRM:
+        hash_confirm(d, &r);
+        break;
     case PM_FRAME_ATTACHED:
-        pm_digest_u64(d, pm_read_u32(&r));
+        pm_digest_attach(d, to, pm_read_u32(&r));
         // fall through
     case PM_FRAME_DOWN:
         pm_digest_u64(d, view_behind(w, pm_read_u64(&r)));
@@ -180,23 +224,18 @@ static uint64_t hash_link(const struct x_world *w, uint32_t place)
 static uint64_t hash_item(const struct x_world *w, uint32_t index)
 {
     const struct x_item *item = &w->items[index];
-    struct pm_digest d = {0};
+    struct pm_digest d = begin();
     uint32_t before = 0;
-    bool burst = false; // with the one before it
-    for (uint32_t i = 0; i < index; i++) {
-        if (!x_same_queue(&w->items[i], item))
-            continue;
-        before++;
-        burst = x_bursts && w->items[i].step == item->step;
-    }
+    for (uint32_t i = 0; i < index; i++)
+        before += x_same_queue(&w->items[i], item);
     uint64_t age = w->now_ns - item->at_ns;
-    bool unread = item->at_ns <= w->awake_ns[x_receiver(w, item)];
+    bool unread = x_soonest_ns(item) <= w->awake_ns[x_receiver(w, item)];
     pm_digest_u64(&d, item->kind == X_EVENT ? item->where : hash_link(w, item->where));
     pm_digest_u64(&d, (uint64_t)item->kind << 32 | (uint64_t)item->to << 24 |
                           (uint64_t)item->type << 16 | before);
     pm_digest_u64(&d, (uint64_t)(uint32_t)item->status << 32 | item->epoch << 8 |
                           item->incarnation);
-    pm_digest_u64(&d, (age < x_delay_ns ? age : x_delay_ns) << 2 | (uint64_t)burst << 1 | unread);
+    pm_digest_u64(&d, pm_min_ns(age, x_latency_ns + x_delay_ns) << 1 | unread);
     if (item->blob)
         hash_frame(&d, w, item);
     return d.h;
@@ -218,7 +257,8 @@ static void hash_node(struct pm_digest *d, const struct x_world *w, uint32_t nod
 {
     const struct x_node *n = &w->nodes[node];
     const bool flags[] = {n->off, n->cut, n->shim, n->over, n->alive, n->stopped, n->termed,
-                          n->stand, n->held, n->next, n->excused, n->ran};
+                          n->stand, n->held, n->next, n->excused, n->ran,
+                          x_latency_ns > 0 && n->ran_ns == w->now_ns};
     pm_digest_bytes(d, flags, sizeof(flags));
     pm_digest_u64(d, (uint64_t)n->start_epoch << 32 | n->start_incarnation);
     pm_digest_u64(d, (uint64_t)n->epoch << 32 | n->incarnation);
@@ -260,9 +300,10 @@ static void hash_core(struct pm_digest *d, const struct x_world *w, uint32_t slo
         pm_digest_u64(d, 0);
         return;
     }
-    if (c->hashed_ns != w->now_ns)
-        c->hash = pm_core_digest(c->core, w->now_ns);
+    if (c->hashed_ns != w->now_ns || memcmp(c->newest, newest, sizeof(newest)) != 0)
+        c->hash = pm_core_digest_beside(c->core, w->now_ns, newest);
     c->hashed_ns = w->now_ns;
+    memcpy(c->newest, newest, sizeof(newest));
     pm_digest_u64(d, c->hash);
     hash_shared(d, w, slot);
 }
@@ -271,6 +312,7 @@ uint64_t x_world_hash(struct x_world *w)
 {
     struct pm_digest d = {0};
     uint64_t sum = 0;
+    find_newest(w);
     for (uint32_t i = 0; i <= x_nnodes; i++)
         hash_core(&d, w, i);
     for (uint32_t i = 0; i < x_nnodes; i++)
@@ -281,6 +323,7 @@ uint64_t x_world_hash(struct x_world *w)
     for (uint32_t i = 0; i < w->n_items; i++)
         sum += sim_rng_mix(hash_item(w, i));
     pm_digest_u64(&d, sum);
+    pm_digest_u64(&d, x_latency_ns > 0 && w->fresh);
     pm_digest_u64(&d, (uint64_t)w->halted_epoch << 32 | (uint64_t)w->faults << 8 |
                           (uint64_t)w->harmed << 3 | (uint64_t)w->coord_excused << 2 |
                           (uint64_t)w->srun_over << 1 | w->done);
@@ -289,6 +332,7 @@ uint64_t x_world_hash(struct x_world *w)
 
 void x_hash_tell(struct x_world *w)
 {
+    find_newest(w);
     for (uint32_t i = 0; i <= x_nnodes; i++) {
         struct pm_digest d = {0};
         hash_core(&d, w, i);

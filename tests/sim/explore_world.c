@@ -9,8 +9,8 @@
 #include "pmix_server/core/membership.h"
 
 uint32_t x_nnodes = 2, x_spares;
-uint64_t x_delay_ns, x_stagger_ns;
-bool x_ranks_end, x_bursts;
+uint64_t x_delay_ns, x_latency_ns;
+bool x_ranks_end;
 uint8_t x_only;
 uint32_t x_max_faults;
 
@@ -62,7 +62,7 @@ struct x_world *x_world_new(void)
     struct x_world *w = sim_alloc(1, sizeof(*w));
     w->now_ns = SIM_S;
     for (uint32_t slot = 0; slot <= x_nnodes; slot++)
-        w->cores[slot] = new_core(slot, w->now_ns - slot * x_stagger_ns);
+        w->cores[slot] = new_core(slot, w->now_ns);
     x_event(w, x_nnodes, X_LOCAL, (struct x_item){.type = PM_EVENT_LAUNCHED});
     for (uint32_t i = 0; i < x_nnodes; i++) {
         w->nodes[i] = (struct x_node){.shim = true, .lease_ns = UINT64_MAX};
@@ -130,14 +130,21 @@ bool x_same_queue(const struct x_item *a, const struct x_item *b)
     return (a->kind == X_EVENT) == (b->kind == X_EVENT) && a->where == b->where && a->to == b->to;
 }
 
-static bool can_arrive(const struct x_world *w, uint32_t index)
+// Is its way free, and somebody there to take it?
+static bool is_held_up(const struct x_world *w, const struct x_item *item)
+{
+    uint32_t to = x_receiver(w, item);
+    if (item->kind == X_EVENT && item->to == X_SLURM) // a signal, to whom it may stop
+        return x_is_cut(w, to);
+    return w->paused[to] ||
+           (item->kind != X_EVENT &&
+            (x_is_cut(w, to) || x_is_cut(w, w->links[item->where].slot[1 - item->to])));
+}
+
+bool x_can_arrive(const struct x_world *w, uint32_t index)
 {
     const struct x_item *item = &w->items[index];
-    uint32_t to = x_receiver(w, item);
-    if (w->paused[to])
-        return false;
-    if (item->kind != X_EVENT &&
-        (x_is_cut(w, to) || x_is_cut(w, w->links[item->where].slot[1 - item->to])))
+    if (x_soonest_ns(item) > w->now_ns || is_held_up(w, item))
         return false;
     for (uint32_t i = 0; i < index; i++)
         if (x_same_queue(&w->items[i], item))
@@ -149,8 +156,8 @@ static bool can_arrive(const struct x_world *w, uint32_t index)
 static bool has_read(const struct x_world *w, uint32_t slot)
 {
     for (uint32_t i = 0; i < w->n_items; i++)
-        if (w->items[i].at_ns <= w->awake_ns[slot] && x_receiver(w, &w->items[i]) == slot &&
-            can_arrive(w, i))
+        if (x_soonest_ns(&w->items[i]) <= w->awake_ns[slot] && x_receiver(w, &w->items[i]) == slot &&
+            x_can_arrive(w, i))
             return false;
     return true;
 }
@@ -169,6 +176,11 @@ static uint64_t due_ns(const struct x_world *w)
     for (uint32_t i = 0; i < x_nnodes; i++)
         if (w->nodes[i].alive && !w->nodes[i].stopped && w->nodes[i].lease_ns < due)
             due = w->nodes[i].lease_ns;
+    for (uint32_t i = 0; x_latency_ns && i < w->n_items; i++) {
+        uint64_t at = x_soonest_ns(&w->items[i]);
+        if (at > w->now_ns && at < due && !is_held_up(w, &w->items[i]))
+            due = at;
+    }
     return due;
 }
 
@@ -178,7 +190,7 @@ static bool may_pass(const struct x_world *w)
     if (due == UINT64_MAX || due <= w->now_ns)
         return false;
     for (uint32_t i = 0; i < w->n_items; i++)
-        if (due > w->items[i].at_ns + x_delay_ns && can_arrive(w, i))
+        if (due > x_latest_ns(&w->items[i]) && x_can_arrive(w, i))
             return false;
     return true;
 }
@@ -197,7 +209,7 @@ uint32_t x_world_choices(const struct x_world *w, struct x_choice *ret)
     if (w->done)
         return 0;
     for (uint32_t i = 0; i < w->n_items; i++)
-        if (can_arrive(w, i))
+        if (x_can_arrive(w, i))
             x_choice_add(&list, X_DELIVER, i);
     for (uint32_t i = 0; i <= x_nnodes; i++)
         if (x_runs(w, i) && pm_core_deadline_ns(w->cores[i]->core) <= w->now_ns && has_read(w, i))
@@ -211,14 +223,18 @@ uint32_t x_world_choices(const struct x_world *w, struct x_choice *ret)
     for (uint32_t i = 0; i < x_nnodes; i++)
         if (w->nodes[i].alive && !w->nodes[i].stopped && (w->nodes[i].termed || x_ranks_end))
             x_choice_add(&list, X_RANK_ENDS, i);
-    for (uint32_t i = 0; i <= x_nnodes; i++)
+    // With latency at the beginning of an instant (explore_reduce.c), or when nothing else is left.
+    bool free = x_latency_ns == 0 || w->faults < x_max_faults || w->fresh || list.n == 0;
+    for (uint32_t i = 0; free && i <= x_nnodes; i++)
         if (w->paused[i])
             x_choice_add(&list, X_RESUME, i);
-    for (uint32_t i = 0; i < x_nnodes; i++)
+    for (uint32_t i = 0; free && i < x_nnodes; i++)
         if (w->nodes[i].cut)
             x_choice_add(&list, X_HEAL, i);
     if (w->faults < x_max_faults)
         x_faults_add(w, &list);
+    if (x_one_by_one(w))
+        x_reduce(w, &list);
     return list.n;
 }
 
@@ -228,13 +244,18 @@ static void syn_arrives(struct x_world *w, uint32_t place)
 {
     struct x_link *l = &w->links[place];
     uint32_t slot = l->slot[1];
+    if (!w->cores[slot] && l->state[0] == X_END_NONE) {
+        x_link_end(w, place, 1);
+        return;
+    }
     if (!w->cores[slot]) {
         x_push(w, (struct x_item){.kind = X_REFUSED, .where = (uint8_t)place, .to = 0});
         return;
     }
     l->state[1] = X_END_UP;
     l->id[1] = w->next_even[slot] += 2;
-    x_push(w, (struct x_item){.kind = X_UP, .where = (uint8_t)place, .to = 0});
+    if (l->state[0] != X_END_NONE)
+        x_push(w, (struct x_item){.kind = X_UP, .where = (uint8_t)place, .to = 0});
     x_feed(w, slot, (struct pm_event){.type = PM_EVENT_LINK_UP, .link = l->id[1], .text = "",
                                       .node = l->slot[0] == x_nnodes ? PM_NODE_COORDINATOR
                                                                      : l->slot[0]});
@@ -288,35 +309,20 @@ static void local_event(struct x_world *w, const struct x_item *item)
                              .port = (uint16_t)(20000 + item->epoch), .text = "it ended"});
 }
 
-static void deliver_one(struct x_world *w, uint32_t index)
+static void deliver(struct x_world *w, uint32_t index)
 {
     struct x_item item = w->items[index];
     memmove(&w->items[index], &w->items[index + 1],
             (w->n_items - index - 1) * sizeof(w->items[0]));
     w->n_items--;
-    if (item.kind == X_EVENT)
+    if (item.kind == X_EVENT && item.to == X_SLURM)
+        x_node_ends(w, item.where);
+    else if (item.kind == X_EVENT)
         local_event(w, &item);
     else
         link_item(w, &item);
     if (item.blob && --item.blob->refs == 0)
         free(item.blob);
-}
-
-// The next of the same burst, which left in the same step on the same link.
-static uint32_t next_of(const struct x_world *w, const struct x_item *item)
-{
-    for (uint32_t i = 0; i < w->n_items; i++)
-        if (x_same_queue(&w->items[i], item))
-            return w->items[i].step == item->step && can_arrive(w, i) ? i : UINT32_MAX;
-    return UINT32_MAX;
-}
-
-static void deliver(struct x_world *w, uint32_t index)
-{
-    const struct x_item first = w->items[index];
-    deliver_one(w, index);
-    while (x_bursts && first.kind != X_EVENT && (index = next_of(w, &first)) != UINT32_MAX)
-        deliver_one(w, index);
 }
 
 static void dial_over(struct x_world *w, uint32_t place)
@@ -334,26 +340,24 @@ static void pass(struct x_world *w)
         if (w->paused[i] || x_is_cut(w, i))
             w->disturbed_ns[i] += span;
     w->now_ns = due;
-    for (uint32_t i = 0; i < x_nnodes; i++)
+    for (uint32_t i = 0; i < x_nnodes; i++) {
         x_look(w, i);
+        w->nodes[i].ran_ns = 0; // not at this instant: its lease is over
+    }
 }
 
-// What waited for it comes at once; how long it took nobody asks to the millisecond.
+// How long it took nobody asks to the millisecond.
 static void trouble_over(struct x_world *w, uint32_t slot)
 {
     const uint64_t step_ns = X_T_MS / 8 * SIM_MS;
-    for (uint32_t i = 0; i < w->n_items; i++) {
-        const struct x_link *l = &w->links[w->items[i].where];
-        if (w->items[i].kind != X_EVENT && (l->slot[0] == slot || l->slot[1] == slot))
-            w->items[i].step = w->step;
-    }
     w->disturbed_ns[slot] = (w->disturbed_ns[slot] + step_ns - 1) / step_ns * step_ns;
 }
 
 void x_world_do(struct x_world *w, struct x_choice choice)
 {
     x_violation[0] = '\0';
-    w->step++;
+    w->fresh = choice.kind == X_TIME || choice.kind >= X_RANK_DIES ||
+               (w->fresh && (choice.kind == X_RESUME || choice.kind == X_HEAL));
     switch (choice.kind) {
     case X_DELIVER:
         deliver(w, choice.a);
