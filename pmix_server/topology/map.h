@@ -53,7 +53,7 @@ struct pm_bind_options {
     uint32_t cpus;     // hardware threads for each rank (--cpus-per-task); 0: equal shares of all
     uint32_t smt;      // at most so many hardware threads of each core; 0: all that were granted
     uint32_t gpus;     // at most so many GPUs for each rank, spread out; 0: all are dealt out
-    bool mixed_kinds;  // a rank may have performance and efficiency cores
+    uint32_t mixed_kinds;  // not 0: a rank may have performance and efficiency cores
 };
 
 // What was decided for one rank before: the mapper works around it.
@@ -94,6 +94,7 @@ enum pm_bind_reason {
     PM_WHY_IDLE_GPUS,    // granted GPUs that no rank has (option gpus)
     PM_WHY_CROWDED,      // more ranks than granted cores
     PM_WHY_FEWER_CPUS,   // not as many CPUs as asked for with option cpus
+    PM_WHY_FAR_GPUS,     // GPUs that no granted core is near to
     PM_BIND_REASONS,
 };
 
@@ -144,8 +145,8 @@ int pm_bind_ranks(const struct pm_machine *machine, const struct pm_bind_request
 void pm_binding_done(struct pm_binding *binding);
 
 // Reads what a user types after --pm-bind=, words separated by commas:
-//   auto | cores | numa | none         gpu-order | core-order        fill | strict
-//   cpus=N   smt=N   gpus=N            memory=none|prefer|bind|interleave        mixed-kinds
+//   auto | cores | numa | none       gpu-order | core-order       fill | strict
+//   cpus=N   smt=N   gpus=N          memory=none|prefer|bind|interleave       mixed-kinds
 // Options that are not named keep their value in *options. -EINVAL: nothing was changed, and `sentence`
 // says what is wrong and what can be given.
 int pm_bind_options_read(const char *text, struct pm_bind_options *options,
