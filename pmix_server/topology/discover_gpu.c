@@ -111,7 +111,7 @@ static void copy_uuid(struct pm_machine_gpu *gpu, hwloc_obj_t os)
 {
     const char *nvidia = hwloc_obj_get_info_by_name(os, "NVIDIAUUID");
     const char *amd = hwloc_obj_get_info_by_name(os, "AMDUUID");
-    if (nvidia)
+    if (nvidia && nvidia[strspn(nvidia, "GPU-0")])
         copy(gpu->uuid, sizeof(gpu->uuid), nvidia);
     else if (amd && strspn(amd, "0") != strlen(amd))
         snprintf(gpu->uuid, sizeof(gpu->uuid), "GPU-%.48s", amd);
