@@ -27,7 +27,7 @@ struct pm_machine_core {
 
 // A NUMA node that has CPUs. It may have no memory (then pages come from `memory_from`).
 struct pm_machine_numa {
-    uint32_t os_index;
+    uint32_t os_index;  // PM_PLACE_NONE: a die without memory, for which the system has no node
     struct pm_set pus;
     uint32_t package;
     uint64_t memory_bytes;
@@ -57,7 +57,8 @@ struct pm_machine_gpu {
     uint32_t runtime;      // its number in the vendor's own order, PM_PLACE_NONE: unknown
 };
 
-enum pm_nic_class { PM_NIC_FABRIC = 0, PM_NIC_ETHERNET };  // InfiniBand, Slingshot, OPA, EFA; others
+// Best first: InfiniBand, Slingshot, OPA, EFA; Ethernet that a verbs device stands on (RoCE); others.
+enum pm_nic_class { PM_NIC_FABRIC = 0, PM_NIC_RDMA_ETHERNET, PM_NIC_ETHERNET };
 
 struct pm_machine_nic {
     struct pm_pci pci;
@@ -65,7 +66,7 @@ struct pm_machine_nic {
     char name[32];       // OS device that programs know: "mlx5_0", "hsi0"
     struct pm_set near;
     bool down;           // link down, as far as known
-    bool second_port;    // another function or port of the same card comes first
+    bool second_port;    // another function or port of the same card comes first; a VF beside its card
 };
 
 // How far a NIC is from a GPU (NCCL's words), best first.

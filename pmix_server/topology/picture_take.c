@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// See picture.h: asks the machine, the kernel and the device files, in this order.
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "pmix_server/topology/allowed.h"
+#include "pmix_server/topology/devices.h"
+#include "pmix_server/topology/discover.h"
+#include "pmix_server/topology/picture.h"
+
+static int take(const char *root, struct pm_picture *p)
+{
+    int rc = pm_discover_host(root, &p->machine, p->error);
+    if (rc < 0)
+        return rc;
+    rc = pm_allowed_affinity(0, &p->affinity);
+    if (rc == 0)
+        rc = pm_allowed_cgroup(root, &p->cgroup);
+    if (rc == 0 || rc == -ENOENT)
+        rc = pm_devices_admitted(root, &p->machine, &p->admitted);
+    if (rc == 0)
+        rc = pm_devices_migs(root, &p->machine, &p->migs, &p->n_migs);
+    if (rc < 0)
+        snprintf(p->error, sizeof(p->error), "cannot find out which CPUs and GPUs may be used: %s",
+                 strerror(-rc));
+    return rc;
+}
+
+void pm_picture_take(const char *root, struct pm_picture *ret_picture)
+{
+    struct pm_picture p = {0};
+    if (take(root, &p) < 0) {
+        char why[PM_ERROR_CAP];
+        memcpy(why, p.error, sizeof(why));
+        pm_picture_done(&p);
+        memcpy(p.error, why, sizeof(why));
+    }
+    *ret_picture = p;
+}
