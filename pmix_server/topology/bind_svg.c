@@ -13,12 +13,13 @@
 #define STRIPES_MAX 8       // ranks that are told apart in one core or device
 #define LEGEND_MAX 64       // ranks with a line of their own
 #define LEGEND_LINE 18
+#define LEGEND_INDENT 90     // for "rank 12"
 #define CELL_TEXT_MAX 44    // characters of a legend's cell
 #define CHAR_WIDTH 7
 
 // The first ranks have colours that were chosen for each other, the others follow around the circle.
 static const char *const palette[] = {"#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2", "#edc948",
-                                      "#b07aa1", "#ff9da7", "#9c755f", "#86bcb6", "#d37295", "#8cd17d"};
+                                      "#b07aa1", "#ff9da7", "#9c755f", "#5b4b9a", "#d37295", "#8cd17d"};
 #define PALETTE (sizeof(palette) / sizeof(*palette))
 
 struct owners {
@@ -59,7 +60,7 @@ static void find_owners(struct drawing *d)
             if (place != PM_PLACE_NONE)
                 add_owner(&d->devices[place], r);
         }
-        for (uint32_t i = 0; i < rank->n_nics && i < 1; i++)
+        for (uint32_t i = 0; i < rank->n_nics; i++)
             add_owner(&d->devices[d->machine->n_gpus + rank->nics[i].nic], r);
     }
 }
@@ -211,24 +212,41 @@ static bool is_granted(const struct drawing *d, uint32_t device)
     return granted;
 }
 
+// The ranks that use a NIC stand in it as dots: many may share one.
+static void put_nic(struct drawing *d, struct rect at, uint32_t device, const char *name)
+{
+    const struct owners *o = &d->devices[device];
+    bool down = d->machine->nics[device - d->machine->n_gpus].down;
+    char colour[8];
+    put_title(d, name, &d->machine->nics[device - d->machine->n_gpus].near, o);
+    fprintf(d->out, "<rect x=\"%d\" y=\"%d\" width=\"%d\" height=\"%d\" rx=\"%d\" fill=\"%s\" stroke=\"#b8bec6\"%s/>\n", at.x,
+            at.y, at.w, at.h, SVG_CHIP / 2, down ? "#f4f6f8" : "#ffffff", down ? " stroke-dasharray=\"3 2\"" : "");
+    put_text(d, at.x + 12, at.y + 16, down ? "font-size=\"11\" fill=\"#8a929c\"" : "font-size=\"11\" fill=\"#1b1f24\"", name);
+    for (uint32_t i = 0; i < o->n && i < STRIPES_MAX; i++)
+        fprintf(d->out, "<circle cx=\"%d\" cy=\"%d\" r=\"5\" fill=\"%s\"/>\n", at.x + at.w - 14 - 7 * (int)i, at.y + at.h / 2,
+                colour_of(o->ranks[i], colour));
+}
+
+static void put_gpu(struct drawing *d, struct rect at, uint32_t device, const char *name)
+{
+    const struct pm_machine_gpu *gpu = &d->machine->gpus[device];
+    const struct owners *o = &d->devices[device];
+    char attributes[96], colour[8];
+    put_title(d, gpu->model[0] ? gpu->model : name, &gpu->near, o);
+    put_stripes(d, at, o, is_granted(d, device));
+    snprintf(attributes, sizeof(attributes), "font-size=\"11\" fill=\"%s\"", ink_on(o, colour));
+    put_text(d, at.x + 8, at.y + 16, attributes, name);
+}
+
 static void put_chip(struct drawing *d, struct rect at, uint32_t device)
 {
-    const struct pm_machine *m = d->machine;
-    const struct owners *o = &d->devices[device];
-    char name[64], attributes[96], colour[8];
-    bool is_nic = device >= m->n_gpus;
-    struct rect mark = {at.x, at.y, is_nic ? 12 : at.w, at.h};
+    char name[64];
     name_device(d, device, name, sizeof(name));
     fputs("<g>", d->out);
-    put_title(d, is_nic ? name : m->gpus[device].model[0] ? m->gpus[device].model : name,
-              is_nic ? &m->nics[device - m->n_gpus].near : &m->gpus[device].near, o);
-    put_stripes(d, mark, o, is_granted(d, device));
-    if (is_nic)
-        put_stripes(d, at, &(struct owners){0}, true);
-    if (is_nic && o->n)  // its colours stand before its name
-        put_stripes(d, mark, o, true);
-    snprintf(attributes, sizeof(attributes), "font-size=\"11\" fill=\"%s\"", is_nic ? "#1b1f24" : ink_on(o, colour));
-    put_text(d, at.x + (is_nic ? 18 : 8), at.y + 16, attributes, name);
+    if (device < d->machine->n_gpus)
+        put_gpu(d, at, device, name);
+    else
+        put_nic(d, at, device, name);
     fputs("</g>\n", d->out);
 }
 
@@ -330,6 +348,8 @@ struct legend {
 static int legend_fill(struct legend *l, const struct pm_report *report)
 {
     uint32_t ranks = report->binding->n_ranks;
+    for (int c = 0; c < LEGEND_COLUMNS; c++)
+        l->widths[c] = (int)strlen(pm_report_titles[legend_columns[c]]) * CHAR_WIDTH + 20;
     for (l->n = 0; l->n < ranks && l->n < LEGEND_MAX; l->n++) {
         for (int c = 0; c < LEGEND_COLUMNS; c++) {
             char *cell = pm_report_cell(report, l->n, legend_columns[c]);
@@ -341,10 +361,10 @@ static int legend_fill(struct legend *l, const struct pm_report *report)
             l->widths[c] = width > l->widths[c] ? width : l->widths[c];
         }
     }
-    l->width = 90;
+    l->width = LEGEND_INDENT;
     for (int c = 0; c < LEGEND_COLUMNS; c++)
         l->width += l->widths[c];
-    l->height = ((int)l->n + (ranks > l->n)) * LEGEND_LINE;
+    l->height = l->n ? ((int)l->n + 1 + (ranks > l->n)) * LEGEND_LINE : 0;
     return 0;
 }
 
@@ -361,8 +381,11 @@ static void put_legend(struct drawing *d, const struct legend *l, int y)
     static const char plain[] = "font-size=\"12\" font-family=\"monospace\" fill=\"#1b1f24\"";
     uint32_t ranks = d->view->report.binding->n_ranks;
     char text[48], colour[8];
+    for (int c = 0, x = d->x0 + LEGEND_INDENT; c < LEGEND_COLUMNS && l->n; x += l->widths[c++])
+        put_text(d, x, y + 12, "font-size=\"10\" fill=\"#8a929c\"", pm_report_titles[legend_columns[c]]);
+    y += LEGEND_LINE;
     for (uint32_t r = 0; r < l->n; r++, y += LEGEND_LINE) {
-        int x = d->x0 + 90;
+        int x = d->x0 + LEGEND_INDENT;
         snprintf(text, sizeof(text), "rank %u", r);
         fprintf(d->out, "<rect x=\"%d\" y=\"%d\" width=\"14\" height=\"14\" rx=\"3\" fill=\"%s\"/>\n", d->x0, y,
                 colour_of(r, colour));

@@ -75,6 +75,13 @@ static void put_numa(FILE *out, const struct pm_report *report, const struct pm_
     }
 }
 
+// One of several on a PCI function.
+static bool is_part(const struct pm_machine *m, const struct pm_machine_gpu *gpu)
+{
+    const struct pm_machine_gpu *end = m->gpus + m->n_gpus;
+    return gpu->partition > 0 || (gpu + 1 < end && gpu[1].partition == 1);
+}
+
 static void put_gpus(FILE *out, const struct pm_report *report, const struct pm_bind_rank *rank)
 {
     for (uint32_t i = 0; i < rank->n_gpus; i++) {
@@ -82,7 +89,7 @@ static void put_gpus(FILE *out, const struct pm_report *report, const struct pm_
         char pci[PM_REPORT_PCI];
         fprintf(out, "%s%s@%s", i ? "," : "", pm_report_token(report, rank->gpus[i]),
                 gpu ? pm_report_pci(&gpu->pci, pci) : "?");
-        if (gpu && gpu->partition)
+        if (gpu && is_part(report->machine, gpu))
             fprintf(out, "/%u", gpu->partition);
     }
 }
