@@ -69,7 +69,7 @@ static void set(struct wire *io, struct pm_set *s)
 static void *array(struct wire *io, void *items, uint32_t *n, size_t bytes)
 {
     if (io->w) {
-        pm_write_u32(io->w, *n);
+        pm_write_var(io->w, *n);
         return items;
     }
     *n = pm_read_count(io->r, PARTS_MAX, 1);
