@@ -54,6 +54,13 @@ static json_t *json_numa(const struct pm_machine_numa *numa)
                      json_set(&numa->pus), "memory_bytes", (json_int_t)numa->memory_bytes);
 }
 
+// A file's name may be any bytes.
+static json_t *json_name(const char *name)
+{
+    json_t *value = json_string(name);
+    return value ? value : json_null();
+}
+
 static json_t *json_machine(const struct pm_bind_view *view)
 {
     const struct pm_machine *m = view->report.machine;
@@ -64,7 +71,7 @@ static json_t *json_machine(const struct pm_bind_view *view)
         json_array_append_new(gpus, json_gpu(&m->gpus[i]));
     for (uint32_t i = 0; i < m->n_nics; i++)
         json_array_append_new(nics, json_nic(&m->nics[i]));
-    return json_pack("{s:s, s:i, s:i, s:i, s:o, s:o, s:o, s:o}", "name", view->title, "packages", (int)m->n_packages,
+    return json_pack("{s:o, s:i, s:i, s:i, s:o, s:o, s:o, s:o}", "name", json_name(view->title), "packages", (int)m->n_packages,
                      "l3s", (int)m->n_l3s, "cores", (int)m->n_cores, "cpus", json_set(&m->pus), "numa", numas, "gpus",
                      gpus, "nics", nics);
 }

@@ -106,10 +106,25 @@ static void put_gpu(FILE *out, const struct pm_machine *m, uint32_t number, uint
     fprintf(out, "GPU %-3u %s", number, pm_report_pci(&gpu->pci, pci));
     if (gpu->partition)
         fprintf(out, "/%u", gpu->partition);
-    fprintf(out, "  %s  %s  near CPUs %s;", or_dash(gpu->model), or_dash(gpu->uuid),
+    fprintf(out, "  %s  %s  near CPUs %s\n", or_dash(gpu->model), or_dash(gpu->uuid),
             or_dash(pm_set_format(&gpu->near, near, sizeof(near))));
+}
+
+// How far each NIC is from each GPU: one row for each GPU.
+static void put_rails(FILE *out, const struct pm_machine *m, const uint32_t *order)
+{
+    if (m->n_gpus == 0 || m->n_nics == 0)
+        return;
+    fprintf(out, "       ");
     for (uint32_t n = 0; n < m->n_nics; n++)
-        fprintf(out, " %s/%s", m->nics[n].name, pm_report_rail(m->rails[(size_t)place * m->n_nics + n]));
+        fprintf(out, "  %-*s", n + 1 == m->n_nics ? 0 : 7, m->nics[n].name);
+    for (uint32_t g = 0; g < m->n_gpus; g++) {
+        fprintf(out, "\nGPU %-3u", g);
+        for (uint32_t n = 0; n < m->n_nics; n++) {
+            size_t len = strlen(m->nics[n].name), width = n + 1 == m->n_nics ? 0 : len > 7 ? len : 7;
+            fprintf(out, "  %-*s", (int)width, pm_report_rail(m->rails[(size_t)order[g] * m->n_nics + n]));
+        }
+    }
     fputc('\n', out);
 }
 
@@ -151,6 +166,7 @@ int pm_bind_write_list(FILE *out, const struct pm_bind_view *view)
         put_gpu(out, m, i, order[i]);
     for (uint32_t i = 0; i < m->n_nics; i++)
         put_nic(out, &m->nics[i]);
+    put_rails(out, m, order);
     free(order);
     return 0;
 }

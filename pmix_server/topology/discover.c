@@ -65,6 +65,17 @@ int pm_discover_pci_compare(const struct pm_pci *a, const struct pm_pci *b)
     return by_domain ? by_domain : left - right;
 }
 
+void pm_discover_text(char *buf, size_t cap, const char *prefix, const char *name)
+{
+    if (!name || !*name)
+        return;
+    snprintf(buf, cap, "%s%s", prefix, name);
+    for (char *at = buf; *at; at++)
+        *at = *at >= ' ' && *at <= '~' ? *at : '?';
+    for (size_t len = strlen(buf); len > 0 && buf[len - 1] == ' '; len--)
+        buf[len - 1] = '\0';
+}
+
 void *pm_discover_array(size_t n, size_t bytes)
 {
     return calloc(n ? n : 1, bytes);

@@ -4,7 +4,6 @@
 // OS devices, where a file has them, and this host's drivers add number, name and partitions.
 #include <ctype.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,24 +96,15 @@ static uint32_t count_partitions(const struct discovery *d, hwloc_obj_t pci, enu
     return most;
 }
 
-static void copy(char *buf, size_t cap, const char *text)
-{
-    size_t len = text ? strlen(text) : 0;
-    while (len > 0 && text[len - 1] == ' ')
-        len--;
-    if (len)
-        snprintf(buf, cap, "%.*s", (int)(len < cap ? len : cap - 1), text);
-}
-
 // A name that is not there or is all zero (partitions) is none.
 static void copy_uuid(struct pm_machine_gpu *gpu, hwloc_obj_t os)
 {
     const char *nvidia = hwloc_obj_get_info_by_name(os, "NVIDIAUUID");
     const char *amd = hwloc_obj_get_info_by_name(os, "AMDUUID");
     if (nvidia && nvidia[strspn(nvidia, "GPU-0")])
-        copy(gpu->uuid, sizeof(gpu->uuid), nvidia);
+        pm_discover_text(gpu->uuid, sizeof(gpu->uuid), "", nvidia);
     else if (amd && strspn(amd, "0") != strlen(amd))
-        snprintf(gpu->uuid, sizeof(gpu->uuid), "GPU-%.48s", amd);
+        pm_discover_text(gpu->uuid, sizeof(gpu->uuid), "GPU-", amd);
 }
 
 static void read_os_devices(hwloc_obj_t pci, struct pm_machine_gpu *gpu)
@@ -131,7 +121,7 @@ static void read_os_devices(hwloc_obj_t pci, struct pm_machine_gpu *gpu)
         if (!gpu->uuid[0])
             copy_uuid(gpu, os);
         if (!gpu->model[0])
-            copy(gpu->model, sizeof(gpu->model), hwloc_obj_get_info_by_name(os, "GPUModel"));
+            pm_discover_text(gpu->model, sizeof(gpu->model), "", hwloc_obj_get_info_by_name(os, "GPUModel"));
     }
     const struct numbering render = {.prefix = "renderD"};
     if (gpu->vendor != PM_GPU_NVIDIA && nth_device(pci, &render, gpu->partition, &number))
@@ -145,8 +135,8 @@ static void read_drivers(const struct pm_drivers *drivers, struct pm_machine_gpu
     if (own && own->vendor == gpu->vendor) {
         gpu->minor = own->minor;
         gpu->runtime = own->runtime;
-        copy(gpu->uuid, sizeof(gpu->uuid), own->uuid);
-        copy(gpu->model, sizeof(gpu->model), own->model);
+        pm_discover_text(gpu->uuid, sizeof(gpu->uuid), "", own->uuid);
+        pm_discover_text(gpu->model, sizeof(gpu->model), "", own->model);
     }
     if (gpu->minor == PM_PLACE_NONE && gpu->vendor != PM_GPU_NVIDIA && gpu->partition == 0)
         gpu->minor = pm_drivers_render(drivers, &gpu->pci);
@@ -162,7 +152,7 @@ static int read_gpu(const struct discovery *d, struct found *found)
     if (d->drivers)
         read_drivers(d->drivers, gpu);
     if (!gpu->model[0])
-        copy(gpu->model, sizeof(gpu->model), hwloc_obj_get_info_by_name(pci, "PCIDevice"));
+        pm_discover_text(gpu->model, sizeof(gpu->model), "", hwloc_obj_get_info_by_name(pci, "PCIDevice"));
     return pm_discover_near(d, pci, &gpu->near);
 }
 

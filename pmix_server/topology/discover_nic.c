@@ -3,7 +3,6 @@
 // NICs: PCI functions of a network class that a program can name. Which of them carries the traffic of a
 // job cannot be known for sure; class, link and card tell which do not.
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -82,7 +81,7 @@ static int read_nic(const struct discovery *d, struct found *found, hwloc_obj_t 
     nic->class = is_fabric(&found->pci->attr->pcidev) ? PM_NIC_FABRIC
                  : has_verbs                         ? PM_NIC_RDMA_ETHERNET
                                                      : PM_NIC_ETHERNET;
-    snprintf(nic->name, sizeof(nic->name), "%s", os->name);
+    pm_discover_text(nic->name, sizeof(nic->name), "", os->name);
     nic->down = has_verbs ? ports_down(os) : d->drivers && pm_drivers_link_down(d->drivers, os->name);
     nic->second_port = d->drivers && pm_drivers_is_virtual(d->drivers, &nic->pci);
     return pm_discover_near(d, found->pci, &nic->near);

@@ -29,6 +29,9 @@ int pm_discover_near(const struct discovery *d, hwloc_obj_t device, struct pm_se
 struct pm_pci pm_discover_pci(hwloc_obj_t device);
 // <0, 0, >0 by address.
 int pm_discover_pci_compare(const struct pm_pci *a, const struct pm_pci *b);
+// `prefix` and a name that a device has given itself into buf: printable ASCII, without blanks at its
+// end, cut to fit. An empty or NULL name leaves buf as it is.
+void pm_discover_text(char *buf, size_t cap, const char *prefix, const char *name);
 // calloc that takes 0 items.
 void *pm_discover_array(size_t n, size_t bytes);
 

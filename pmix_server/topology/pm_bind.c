@@ -71,8 +71,9 @@ static void set_tasks(struct arguments *a, const char *text, struct argp_state *
 static void set_bind(struct arguments *a, const char *text, struct argp_state *state)
 {
     char sentence[PM_BIND_SENTENCE_BYTES];
+    static const char srun[] = "--pm-bind: ";  // the option's name there
     if (pm_bind_options_read(text, &a->asked.options, sentence) < 0)
-        argp_error(state, "--bind=%s: %s", text, sentence);
+        argp_error(state, "--bind: %s", sentence + (strncmp(sentence, srun, strlen(srun)) ? 0 : strlen(srun)));
 }
 
 static void set_topology(struct arguments *a, const char *path, struct argp_state *state)
@@ -164,7 +165,7 @@ static int show(const struct arguments *a, const struct pm_bind_input *input, co
     const char *slash = strrchr(view.title, '/');
     view.title = slash ? slash + 1 : view.title;
     char *summary = pm_report_summary(&view.report);
-    view.summary = binding->n_ranks ? summary : binding->sentence;
+    view.summary = binding->n_ranks ? summary : "nothing is pinned";
     int rc = summary ? write_out(a, &view, error) : -ENOMEM;
     free(summary);
     return rc;
