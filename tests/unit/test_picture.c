@@ -96,6 +96,7 @@ Test(picture, a_sentence_is_a_picture, .fini = finish)
     pm_picture_write(&w, &none);
     cr_assert_eq(pm_picture_read(w.data, w.len, &after), 0);
     cr_assert_str_eq(after.error, none.error);
+    pm_picture_done(&after);
     none.error[0] = '\0';
     pm_writer_reset(&w);
     pm_picture_write(&w, &none);
