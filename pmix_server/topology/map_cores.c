@@ -198,8 +198,8 @@ static int try_scope(struct dealing *dealing, enum scope scope, uint32_t *rivals
     uint32_t fair = dealing->plan->n_units / dealing->plan->n_teams;
     if (reach == 0 || reach >= fair)
         return 0;
-    int rc = try_candidate(dealing, (struct candidate){scope, reach, reach});
-    return rc < 0 ? rc : try_candidate(dealing, (struct candidate){scope, reach, reach + 1});
+    int rc = try_candidate(dealing, (struct candidate){ANYWHERE, reach, reach});
+    return rc < 0 ? rc : try_candidate(dealing, (struct candidate){ANYWHERE, reach, reach + 1});
 }
 
 static int try_candidates(struct dealing *dealing, uint32_t *rivals)
@@ -212,6 +212,9 @@ static int try_candidates(struct dealing *dealing, uint32_t *rivals)
         rc = try_candidate(dealing, (struct candidate){NEAR_ONLY, 1, plan->n_units});
     if (rc == 0 && dealing->worth <= 0)  // or one of them would have nothing
         rc = try_candidate(dealing, (struct candidate){ANYWHERE, 0, 0});
+    uint32_t fair = plan->n_units / plan->n_teams;
+    if (rc == 0 && !plan->request->options.cpus && reach != PM_REACH_STRICT)
+        rc = try_candidate(dealing, (struct candidate){ANYWHERE, fair, fair});
     if (rc == 0 && choose)
         rc = try_scope(dealing, SAME_PACKAGE, rivals);
     if (rc == 0 && choose)

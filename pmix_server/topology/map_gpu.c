@@ -46,13 +46,18 @@ static bool touch(const struct pm_plan *plan, const bool *table, uint32_t a, uin
     return false;
 }
 
+static uint64_t units_near(const struct pm_plan *plan, const bool *table, uint32_t gpu)
+{
+    uint64_t units = 0;
+    for (uint32_t d = 0; d < plan->n_domains; d++)
+        units += !table || row(plan, table, gpu)[d] ? plan->domains[d].n : 0;
+    return units;
+}
+
 // How many more units (times ranks) of a GPU's neighbourhood one more rank there would use.
 static uint64_t gain(const struct pm_plan *plan, const bool *table, uint32_t gpu, const uint32_t *ranks)
 {
-    uint64_t units = 0, used = 0, share = plan->n_units;
-    for (uint32_t d = 0; d < plan->n_domains; d++)
-        units += row(plan, table, gpu)[d] ? plan->domains[d].n : 0;
-    units *= plan->request->n_ranks;
+    uint64_t units = units_near(plan, table, gpu) * plan->request->n_ranks, used = 0, share = plan->n_units;
     for (uint32_t i = 0; i < plan->request->n_gpus; i++)
         used += touch(plan, table, gpu, i) ? ranks[i] * share : 0;
     return used + share <= units ? share : used < units ? units - used : 0;
@@ -102,12 +107,17 @@ struct grouping {
     uint32_t n_same;
     uint32_t size;                 // of a small group; a big one has one more
     uint32_t big, small;           // groups still to make
-    uint32_t ranks, seen;          // groups made, GPUs seen at this level
+    uint32_t ranks;                // groups made
+    uint64_t units, all_units;     // near the keys so far at this level, near all of them
 };
 
+// Near nothing is not a place.
 static bool same_place(const struct pm_plan *plan, const bool *table, uint32_t a, uint32_t b)
 {
-    return !table || memcmp(row(plan, table, a), row(plan, table, b), plan->n_domains * sizeof(bool)) == 0;
+    const bool *x = table ? row(plan, table, a) : NULL, *y = table ? row(plan, table, b) : NULL;
+    if (!table || a == b)
+        return true;
+    return memchr(x, true, plan->n_domains) && memcmp(x, y, plan->n_domains) == 0;
 }
 
 // Moves the first waiting GPU and all with the same key from waiting to same.
@@ -125,12 +135,11 @@ static void take_same(struct grouping *g, const bool *table)
 }
 
 // How bad it would be to make so many groups of them: GPUs left over first, then ranks too many or
-// too few for the part of the GPUs that has been seen.
+// too few for the cores that are near the keys so far.
 static uint64_t badness(const struct grouping *g, uint32_t big, uint32_t small)
 {
-    uint64_t n_gpus = g->plan->request->n_gpus, n_ranks = g->plan->request->n_ranks;
     uint64_t left = g->n_same - big * (g->size + 1) - small * g->size;
-    uint64_t have = (g->ranks + big + small) * n_gpus, due = (g->seen + g->n_same) * n_ranks;
+    uint64_t have = (g->ranks + big + small) * g->all_units, due = g->units * g->plan->request->n_ranks;
     return (left << 40) + (have > due ? have - due : due - have);
 }
 
@@ -164,15 +173,30 @@ static void group_same(struct grouping *g, uint32_t *left, uint32_t *n_left)
         make_group(g, &at, g->size + 1);
     while (small-- > 0)
         make_group(g, &at, g->size);
-    g->seen += at;
     while (at < g->n_same)
         left[(*n_left)++] = g->same[at++];
+}
+
+// The first of those with one key counts its units.
+static uint64_t count_units(const struct grouping *g, const bool *table)
+{
+    uint64_t units = 0;
+    for (uint32_t i = 0; i < g->n_waiting; i++) {
+        uint32_t j = 0;
+        while (!same_place(g->plan, table, g->waiting[j], g->waiting[i]))
+            j++;
+        units += j == i ? units_near(g->plan, table, g->waiting[i]) : 0;
+    }
+    return units;
 }
 
 static void group_level(struct grouping *g, const bool *table, uint32_t *left)
 {
     uint32_t n_left = 0;
+    g->units = 0;
+    g->all_units = count_units(g, table);
     while (g->n_waiting) {
+        g->units += units_near(g->plan, table, g->waiting[0]);
         take_same(g, table);
         group_same(g, left, &n_left);
     }

@@ -2,8 +2,8 @@
 //
 // What is near whom: domains and GPUs, domains and teams.
 //
-// A GPU whose place is unknown is near everything. A GPU near none of the granted cores is near those
-// that are the least far from it: of its package, else of the nearest NUMA nodes.
+// A GPU whose place is unknown is near everything. One of whose near cores none was granted is near
+// nothing; then the distance tells where to go: to its package first, and there to the nearest nodes.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
@@ -42,33 +42,18 @@ static uint32_t distance(const struct pm_plan *plan, uint32_t gpu, uint32_t doma
     return least;
 }
 
-static void nearest_instead(struct pm_plan *plan, uint32_t gpu, bool *near)
-{
-    uint32_t least = UINT32_MAX;
-    for (uint32_t d = 0; d < plan->n_domains; d++) {
-        uint32_t far = distance(plan, gpu, d);
-        if (far < least)
-            memset(near, 0, plan->n_domains * sizeof(*near));
-        least = far < least ? far : least;
-        near[d] = far == least;
-    }
-}
-
 static void place_gpu(struct pm_plan *plan, uint32_t gpu)
 {
     const struct pm_set *pus = near_of(plan, gpu);
     bool *near = &plan->gpu_near[(size_t)gpu * plan->n_domains];
-    bool *beside = &plan->gpu_beside[(size_t)gpu * plan->n_domains], any = false;
+    bool *beside = &plan->gpu_beside[(size_t)gpu * plan->n_domains];
     for (uint32_t d = 0; d < plan->n_domains; d++) {
         const struct pm_domain *domain = &plan->domains[d];
         uint32_t pu = plan->pus[plan->units[domain->first].first];
         near[d] = pm_set_empty(pus) || pm_set_has(pus, pu);
         beside[d] = pm_set_empty(pus) ||
                     pm_set_intersects(&plan->machine->packages[domain->package].pus, pus);
-        any |= near[d];
     }
-    if (!any)
-        nearest_instead(plan, gpu, near);
 }
 
 int pm_plan_near(struct pm_plan *plan)
@@ -115,7 +100,8 @@ static bool same_class(const struct pm_plan *plan, uint32_t a, uint32_t b)
     const size_t bytes = plan->n_domains * sizeof(*plan->near), n = plan->n_domains;
     return plan->teams[a].kind == plan->teams[b].kind &&
            memcmp(&plan->near[a * n], &plan->near[b * n], bytes) == 0 &&
-           memcmp(&plan->beside[a * n], &plan->beside[b * n], bytes) == 0;
+           memcmp(&plan->beside[a * n], &plan->beside[b * n], bytes) == 0 &&
+           memcmp(&plan->distance[a * n], &plan->distance[b * n], n * sizeof(*plan->distance)) == 0;
 }
 
 static int number_classes(struct pm_plan *plan)
@@ -155,7 +141,8 @@ static int count_enough(struct pm_plan *plan)
     return 0;
 }
 
-// How many teams each kind of core gets: one after the other goes where it finds the most PUs.
+// How many teams each kind of core gets: one each, if that is not too few PUs for a team; then one
+// after the other goes where it finds the most PUs.
 static uint32_t best_kind(const struct pm_plan *plan, const uint32_t *pus, const uint32_t *units,
                           const uint32_t *teams)
 {
@@ -182,7 +169,10 @@ static int give_kinds(struct pm_plan *plan)
         pus[kind] += plan->units[i].n;
         units[kind]++;
     }
-    for (uint32_t t = 0; t < plan->n_teams; t++)
+    uint32_t given = 0;
+    for (uint32_t kind = plan->n_kinds; kind-- > 0 && given < plan->n_teams;)
+        given += teams[kind] = units[kind] && pus[kind] >= plan->n_pus / plan->n_teams;
+    for (; given < plan->n_teams; given++)
         teams[best_kind(plan, pus, units, teams)]++;
     for (uint32_t t = 0, kind = plan->n_kinds; t < plan->n_teams; t++) {
         while (kind == plan->n_kinds || teams[kind] == 0)
@@ -236,7 +226,8 @@ int pm_plan_teams(struct pm_plan *plan)
         n_pairs += plan->gpus[r].n;
     for (uint32_t t = 0, rank = 0; t < plan->n_teams; t++) {
         plan->teams[t].first_rank = rank;
-        rank += plan->teams[t].n_ranks = pm_part(n, plan->n_teams, t);
+        plan->teams[t].n_ranks = (uint32_t)(((t + 1ull) * n + plan->n_teams - 1) / plan->n_teams) - rank;
+        rank += plan->teams[t].n_ranks;
         fill_team(plan, t, n_pairs);
     }
     int rc = set_kinds(plan);

@@ -36,7 +36,7 @@ static void change_l3(struct pm_plan *plan, uint32_t team, uint32_t domain, uint
     uint32_t *in = &plan->in_l3[(size_t)team * plan->n_l3s + l3], *owners = &plan->l3_owners[l3];
     bool was = *in > 0, was_shared = *owners > 1;
     *in += n;
-    *owners += (uint32_t)(*in > 0) - (uint32_t)was;
+    *owners += plan->teams[team].n_ranks * ((uint32_t)(*in > 0) - (uint32_t)was);
     plan->l3_shared += (uint32_t)(*owners > 1) - (uint32_t)was_shared;
 }
 
@@ -78,7 +78,7 @@ static uint32_t count_unshared(const struct pm_plan *plan, uint32_t *l3_sizes, u
             l3_sizes[plan->l3s[d]] += plan->domains[d].n;
     qsort(l3_sizes, plan->n_l3s, sizeof(*l3_sizes), smaller_first);
     for (uint32_t t = 0; t < plan->n_teams; t++)
-        room[t] = pm_part(plan->n_units, plan->n_teams, t);
+        room[t] = plan->teams[t].n_ranks == 1 ? pm_part(plan->n_units, plan->n_teams, t) : 0;
     for (; n < plan->n_l3s; n++) {
         uint32_t most = 0;
         for (uint32_t t = 1; t < plan->n_teams; t++)
