@@ -91,7 +91,7 @@ static bool is_dark(const char *colour)
 // XML text; everything that is not printable ASCII becomes a question mark.
 static void put_escaped(FILE *out, const char *text, size_t max)
 {
-    for (size_t i = 0; text[i] && i < max; i++) {
+    for (size_t i = 0; i < max && text[i]; i++) {
         switch (text[i]) {
         case '&':
             fputs("&amp;", out);

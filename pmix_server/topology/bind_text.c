@@ -83,7 +83,7 @@ int pm_bind_write_text(FILE *out, const struct pm_bind_view *view)
     for (uint32_t r = 0; rc == 0 && r < b->n_ranks; r++) {
         char number[16];
         snprintf(number, sizeof(number), "%u", r);
-        put_row(out, &t, number, (const char *const *)&t.cells[(size_t)r * PM_REPORT_COLUMNS]);
+        put_row(out, &t, number, (const char *const *)(t.cells + (size_t)r * PM_REPORT_COLUMNS));
         if (view->explain)
             put_sentences(out, &b->ranks[r].why);
     }

@@ -29,22 +29,24 @@ static hwloc_obj_t meeting_point(hwloc_obj_t a, hwloc_obj_t b)
     return obj;
 }
 
-static enum pm_rail rail_inside(const struct pm_machine *m, hwloc_obj_t obj)
+// Inside this object: an enum pm_rail, or -ENOMEM.
+static int rail_inside(const struct pm_machine *m, hwloc_obj_t obj)
 {
     struct pm_set pus = {0};
-    enum pm_rail rail = PM_RAIL_SYS;
-    if (pm_discover_set(obj->cpuset, &pus) < 0 || pm_set_empty(&pus))
-        return PM_RAIL_SYS;
-    for (uint32_t i = 0; i < m->n_packages && rail == PM_RAIL_SYS; i++)
-        rail = pm_set_covers(&m->packages[i].pus, &pus) ? PM_RAIL_PACKAGE : PM_RAIL_SYS;
-    for (uint32_t i = 0; i < m->n_numas && rail != PM_RAIL_NODE; i++)
+    int rail = pm_discover_set(obj->cpuset, &pus);
+    if (rail < 0)
+        return rail;
+    rail = PM_RAIL_SYS;
+    for (uint32_t i = 0; i < m->n_packages && pus.n; i++)
+        rail = pm_set_covers(&m->packages[i].pus, &pus) ? PM_RAIL_PACKAGE : rail;
+    for (uint32_t i = 0; i < m->n_numas && pus.n; i++)
         rail = pm_set_covers(&m->numas[i].pus, &pus) ? PM_RAIL_NODE : rail;
     pm_set_done(&pus);
     return rail;
 }
 
 // Devices of one switch have one bridge each (its ports) below the bridge that they share.
-static enum pm_rail rail_between(const struct pm_machine *m, hwloc_obj_t gpu, hwloc_obj_t nic)
+static int rail_between(const struct pm_machine *m, hwloc_obj_t gpu, hwloc_obj_t nic)
 {
     hwloc_obj_t meet = meeting_point(gpu, nic);
     if (meet->type != HWLOC_OBJ_BRIDGE)
@@ -61,8 +63,12 @@ int pm_discover_rails(struct discovery *d)
     if (!m->rails)
         return -ENOMEM;
     for (uint32_t g = 0; g < m->n_gpus; g++) {
-        for (uint32_t n = 0; n < m->n_nics; n++)
-            m->rails[(size_t)g * m->n_nics + n] = (uint8_t)rail_between(m, d->gpu_objs[g], d->nic_objs[n]);
+        for (uint32_t n = 0; n < m->n_nics; n++) {
+            int rail = rail_between(m, d->gpu_objs[g], d->nic_objs[n]);
+            if (rail < 0)
+                return rail;
+            m->rails[(size_t)g * m->n_nics + n] = (uint8_t)rail;
+        }
     }
     return 0;
 }

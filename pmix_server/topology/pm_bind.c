@@ -139,8 +139,12 @@ static int write_out(const struct arguments *a, const struct pm_bind_view *view,
 {
     FILE *out = a->output ? fopen(a->output, "we") : stdout;
     int rc = out ? format_of(a)->write(out, view) : -errno;
-    if (out && (ferror(out) | (a->output ? fclose(out) : fflush(out))) && rc == 0)
-        rc = errno ? -errno : -EIO;
+    if (out) {
+        bool failed = ferror(out) != 0;
+        failed |= (out == stdout ? fflush(out) : fclose(out)) != 0;
+        if (failed && rc == 0)
+            rc = errno ? -errno : -EIO;
+    }
     if (rc < 0)
         snprintf(error, PM_ERROR_CAP, "cannot write %s: %s", a->output ? a->output : "the result", strerror(-rc));
     return rc;

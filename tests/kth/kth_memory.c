@@ -91,6 +91,8 @@ void *__real_reallocarray(void *old, size_t n, size_t size);
 char *__real_strdup(const char *s);
 char *__real_strndup(const char *s, size_t n);
 char *__real_getcwd(char *buf, size_t size);
+int __real_vasprintf(char **ret, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+FILE *__real_open_memstream(char **ret, size_t *ret_len);
 void __real_free(void *p);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
@@ -99,7 +101,11 @@ void *__wrap_reallocarray(void *old, size_t n, size_t size);
 char *__wrap_strdup(const char *s);
 char *__wrap_strndup(const char *s, size_t n);
 char *__wrap_getcwd(char *buf, size_t size);
+FILE *__wrap_open_memstream(char **ret, size_t *ret_len);
 void __wrap_free(void *p);
+int __wrap_vasprintf(char **ret, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+int __wrap___vasprintf_chk(char **ret, int flag, const char *format, va_list args)
+    __attribute__((format(printf, 3, 0)));
 int __wrap_asprintf(char **ret, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int __wrap___asprintf_chk(char **ret, int flag, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
@@ -153,25 +159,43 @@ char *__wrap_getcwd(char *buf, size_t size)
     return buf ? path : counted(path);
 }
 
+// The text that it makes is the caller's to free.
+FILE *__wrap_open_memstream(char **ret, size_t *ret_len)
+{
+    FAIL_HERE();
+    return counted(__real_open_memstream(ret, ret_len));
+}
+
 void __wrap_free(void *p)
 {
     kth.live -= p != NULL;
     __real_free(p);
 }
 
-static int print(char **ret, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static int print(const void *where, char **ret, const char *format, va_list args)
 {
-    int len = vasprintf(ret, format, args);
+    if (is_tried && kth_fails(where))
+        return -1;
+    int len = __real_vasprintf(ret, format, args);
     kth.live += len >= 0;
     return len;
 }
 
+// What vasprintf() and asprintf() are with _FORTIFY_SOURCE stands beside them.
+int __wrap_vasprintf(char **ret, const char *format, va_list args)
+{
+    return print(__builtin_return_address(0), ret, format, args);
+}
+
+int __wrap___vasprintf_chk(char **ret, int flag, const char *format, va_list args)
+{
+    return print(__builtin_return_address(0), ret, format, args);
+}
+
 #define PRINT(ret, format)                                                                         \
     va_list args;                                                                                  \
-    if (is_tried && kth_fails(__builtin_return_address(0)))                                        \
-        return -1;                                                                                 \
     va_start(args, format);                                                                        \
-    int len = print(ret, format, args);                                                            \
+    int len = print(__builtin_return_address(0), ret, format, args);                               \
     va_end(args);                                                                                  \
     return len
 
@@ -180,7 +204,6 @@ int __wrap_asprintf(char **ret, const char *format, ...)
     PRINT(ret, format);
 }
 
-// What asprintf() is with _FORTIFY_SOURCE.
 int __wrap___asprintf_chk(char **ret, int flag, const char *format, ...)
 {
     PRINT(ret, format);
