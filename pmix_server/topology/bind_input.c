@@ -7,9 +7,10 @@
 #include <string.h>
 
 #include "pmix_server/topology/allowed.h"
-#include "pmix_server/topology/discover.h"
 #include "pmix_server/topology/picture.h"
 #include "pmix_server/topology/pm_bind.h"
+
+#define LIMIT_MS 60000  // GPUs that sleep take seconds to open
 
 static int read_environment(const struct pm_picture *picture, struct pm_granted *ret_granted, char *error)
 {
@@ -24,14 +25,15 @@ static int read_environment(const struct pm_picture *picture, struct pm_granted 
                : pm_bind_gpus_read(&picture->machine, NULL, ret_granted, error);
 }
 
-static int read_host(const struct pm_bind_asked *asked, struct pm_bind_input *input, char *error)
+static int read_machine(const struct pm_bind_asked *asked, struct pm_bind_input *input, char *error)
 {
     struct pm_picture picture;
-    pm_picture_take("", &picture);
+    pm_picture_in_child(asked->topology ? pm_picture_take_xml : pm_picture_take,
+                        asked->topology ? asked->topology : "", LIMIT_MS, &picture);
     int rc = picture.error[0] ? -EINVAL : 0;
     if (rc < 0)
         memcpy(error, picture.error, PM_ERROR_CAP);
-    if (rc == 0 && !asked->gpus)
+    if (rc == 0 && !asked->gpus && !asked->topology)
         rc = read_environment(&picture, &input->granted, error);
     if (rc == 0)
         rc = pm_set_copy(&input->allowed, &picture.affinity);
@@ -64,8 +66,7 @@ static int read_cpus(const char *list, struct pm_bind_input *input, char *error)
 int pm_bind_input_read(const struct pm_bind_asked *asked, struct pm_bind_input *ret_input, char *error)
 {
     struct pm_bind_input *in = ret_input;
-    int rc = asked->topology ? pm_discover_xml(asked->topology, &in->machine, &in->allowed, error)
-                             : read_host(asked, in, error);
+    int rc = read_machine(asked, in, error);
     if (rc == 0 && asked->cpus)
         rc = read_cpus(asked->cpus, in, error);
     if (rc == 0 && (asked->gpus || asked->topology))

@@ -11,7 +11,8 @@
 // must not wait does not call this: pm-agent runs pm-discover (discover_main.c), reads its picture
 // (picture.h) from a pipe and kills it when the time is over. A process of its own, because a thread
 // cannot be killed and a fork without exec would hold the agent's sockets; and hwloc's libraries never
-// come into the agent.
+// come into the agent. hwloc 2.9 also crashes on some damaged XML files, so that pm-bind reads them in a
+// child (pm_picture_in_child).
 //
 // Errors are -EINVAL (the topology is unusable), -ENOMEM or what reading the file gave, with one
 // sentence in error (PM_ERROR_CAP bytes); *ret_machine and *ret_allowed are then untouched.

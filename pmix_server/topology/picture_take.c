@@ -28,14 +28,25 @@ static int take(const char *root, struct pm_picture *p)
     return rc;
 }
 
+// A picture is whole, or a sentence only.
+static void keep_sentence(struct pm_picture *p)
+{
+    char why[PM_ERROR_CAP];
+    memcpy(why, p->error, sizeof(why));
+    pm_picture_done(p);
+    memcpy(p->error, why, sizeof(why));
+}
+
 void pm_picture_take(const char *root, struct pm_picture *ret_picture)
 {
-    struct pm_picture p = {0};
-    if (take(root, &p) < 0) {
-        char why[PM_ERROR_CAP];
-        memcpy(why, p.error, sizeof(why));
-        pm_picture_done(&p);
-        memcpy(p.error, why, sizeof(why));
-    }
-    *ret_picture = p;
+    *ret_picture = (struct pm_picture){0};
+    if (take(root, ret_picture) < 0)
+        keep_sentence(ret_picture);
+}
+
+void pm_picture_take_xml(const char *path, struct pm_picture *ret_picture)
+{
+    *ret_picture = (struct pm_picture){0};
+    if (pm_discover_xml(path, &ret_picture->machine, &ret_picture->affinity, ret_picture->error) < 0)
+        keep_sentence(ret_picture);
 }

@@ -4,7 +4,10 @@
 // nowhere, are no picture.
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "pmix_server/topology/discover.h"
 #include "pmix_server/topology/picture.h"
@@ -111,4 +114,48 @@ Test(picture, this_host_has_one, .fini = finish)
     pm_picture_write(&w, &before);
     cr_assert_eq(pm_picture_read(w.data, w.len, &after), 0);
     cr_assert(pm_set_equal(&after.affinity, &before.affinity));
+}
+
+static void crash(const char *what, struct pm_picture *picture)
+{
+    raise(SIGKILL);
+}
+
+static void hang(const char *what, struct pm_picture *picture)
+{
+    for (;;)
+        pause();
+}
+
+static void end(const char *what, struct pm_picture *picture)
+{
+    _exit(3);
+}
+
+static void is_told(pm_picture_take_f *take, const char *what, const char *sentence)
+{
+    pm_picture_in_child(take, what, 20000, &after);
+    cr_assert_str_eq(after.error, sentence);
+    cr_assert_eq(after.machine.n_cores, 0);
+    cr_assert_eq(waitpid(-1, NULL, 0), -1, "nobody is left");
+}
+
+// hwloc 2.9 crashes on one of a hundred damaged files, and may hang on a host.
+Test(picture, a_child_that_crashes_or_hangs_is_a_sentence, .fini = finish)
+{
+    is_told(crash, "x.xml", "hwloc crashed on the topology of x.xml (Killed): it is damaged");
+    is_told(end, "", "cannot read the topology of this host: Bad message");
+    pm_picture_in_child(hang, "", 1100, &after);
+    cr_assert_str_eq(after.error, "reading the topology of this host takes longer than 1 s");
+    pm_picture_in_child(pm_picture_take_xml, PM_FIXTURES "/no-cpus.xml", 20000, &after);
+    cr_assert(strstr(after.error, "shows no CPUs"), "%s", after.error);
+}
+
+Test(picture, a_child_takes_the_same, .init = start, .fini = finish)
+{
+    pm_picture_in_child(pm_picture_take_xml, PM_FIXTURES "/gpu-node.xml", 20000, &after);
+    cr_assert_str_empty(after.error);
+    cr_assert_eq(after.machine.n_gpus, 3);
+    cr_assert(pm_set_equal(&after.affinity, &before.affinity));
+    cr_assert_eq(memcmp(after.machine.rails, before.machine.rails, 18), 0);
 }
