@@ -14,7 +14,9 @@
 
 #include "pmix_server/topology/allowed.h"
 #include "pmix_server/topology/devices.h"
+#include "pmix_server/topology/discover.h"
 #include "pmix_server/topology/driver.h"
+#include "pmix_server/wire/options.h"
 
 static char root[64];
 
@@ -241,4 +243,77 @@ Test(driver, version_1_of_cgroups_is_read)
     put("/sys/fs/cgroup/cpuset/slurm/uid_1/job_2/cpuset.cpus", "1,3\n");
     cr_assert_eq(pm_allowed_cgroup(root, &cpus), 0);
     is_set(&cpus, "1,3");
+}
+
+// hwloc is given a file in place of this host; pm-discover does not let itself be fooled like that.
+static void discover_as_host(const char *fixture, struct pm_machine *m)
+{
+    char path[512], error[PM_ERROR_CAP];
+    snprintf(path, sizeof(path), "%s/%s.xml", PM_FIXTURES, fixture);
+    setenv("HWLOC_XMLFILE", path, 1);
+    cr_assert_eq(pm_discover_host(root, m, error), 0, "%s", error);
+}
+
+Test(driver, drivers_know_better_than_hwloc)
+{
+    struct pm_machine m = {0};
+    put("/proc/driver/nvidia/gpus/0000:23:00.0/information",
+        "Model: \t Fixture \xff H9\nGPU UUID: \t GPU-cafe\nDevice Minor: \t 1\n");
+    put_link("/sys/bus/pci/devices/0000:23:00.0/driver", "../nvidia");
+    put_link("/sys/bus/pci/devices/0000:36:00.0/driver", "../vfio-pci");
+    put("/sys/bus/pci/devices/0000:24:00.0/physfn/class", "");
+    discover_as_host("gpu-node", &m);
+    cr_assert_eq(m.n_gpus, 2, "the one that vfio-pci has is nobody's");
+    cr_assert_eq(m.gpus[1].pci.bus, 0x23);
+    cr_assert_eq(m.gpus[1].minor, 1);
+    cr_assert_str_eq(m.gpus[1].uuid, "GPU-cafe");
+    cr_assert_str_eq(m.gpus[1].model, "Fixture ? H9", "only what can be printed");
+    cr_assert_eq(m.gpus[0].minor, PM_PLACE_NONE);
+    for (uint32_t i = 0; i < m.n_nics; i++)
+        cr_assert(strcmp(m.nics[i].name, "mlx5_0") || m.nics[i].second_port, "a virtual function");
+    pm_machine_done(&m);
+}
+
+static void put_kfd(unsigned node, unsigned location, unsigned minor)
+{
+    char name[96], text[96];
+    snprintf(name, sizeof(name), "/sys/class/kfd/kfd/topology/nodes/%u/properties", node);
+    snprintf(text, sizeof(text), "simd_count 8\nlocation_id %u\ndomain 0\ndrm_render_minor %u\n", location, minor);
+    put(name, text);
+}
+
+Test(driver, kfd_shows_parts_that_hwloc_does_not)
+{
+    struct pm_machine m = {0};
+    for (unsigned i = 0; i < 4; i++)
+        put_kfd(2 + i, 0xc100, 128 + i);
+    put_kfd(1, 0xd100, 140);
+    put("/sys/bus/pci/devices/0000:d3:00.0/drm/renderD150/dev", "");
+    put_link("/sys/bus/pci/devices/0000:d3:00.0/driver", "../xe");
+    discover_as_host("partitions", &m);
+    cr_assert_eq(m.n_gpus, 8);
+    for (uint32_t i = 0; i < 4; i++) {
+        cr_assert(m.gpus[i].pci.bus == 0xc1 && m.gpus[i].partition == i);
+        cr_assert_eq(m.gpus[i].runtime, 1 + i);
+        cr_assert_eq(m.gpus[i].minor, 128 + i);
+    }
+    cr_assert_eq(m.gpus[6].runtime, 0);
+    cr_assert_eq(m.gpus[6].minor, 140);
+    cr_assert_eq(m.gpus[7].minor, 150, "Intel's by sysfs");
+    pm_machine_done(&m);
+}
+
+Test(driver, a_link_that_is_down_says_so_unless_all_are)
+{
+    struct pm_machine m = {0};
+    put("/sys/class/net/eno1/operstate", "down\n");
+    discover_as_host("gpu-node", &m);
+    cr_assert_str_eq(m.nics[0].name, "eno1");
+    cr_assert_not(m.nics[0].down, "the only one of its class");
+    pm_machine_done(&m);
+    put("/sys/class/net/hsi0/operstate", "down\n");
+    discover_as_host("partitions", &m);
+    cr_assert_str_eq(m.nics[0].name, "hsi0");
+    cr_assert(m.nics[0].down);
+    pm_machine_done(&m);
 }
