@@ -19,6 +19,7 @@ enum scope { ANYWHERE = 0, SAME_PACKAGE, NEAR_ONLY };
 struct candidate {
     enum scope scope;
     uint32_t least, most;
+    const uint32_t *caps;  // per domain: how many of its units are dealt out; NULL: all
 };
 
 struct dealing {
@@ -124,7 +125,8 @@ static int flow_to_classes(const struct dealing *dealing, struct pm_flow *flow)
         if (add_class(dealing, flow, class) < 0)
             return -ENOMEM;
     for (uint32_t d = 0; d < plan->n_domains; d++)
-        if (pm_flow_arc(flow, 2 + 2 * plan->n_classes + d, 1, plan->domains[d].n, 0) < 0)
+        if (pm_flow_arc(flow, 2 + 2 * plan->n_classes + d, 1,
+                        dealing->candidate.caps ? dealing->candidate.caps[d] : plan->domains[d].n, 0) < 0)
             return -ENOMEM;
     pm_flow_run(flow);
     return 0;
@@ -196,30 +198,96 @@ static int try_scope(struct dealing *dealing, enum scope scope, uint32_t *rivals
 {
     uint32_t reach = within_reach(dealing, scope, rivals);
     uint32_t fair = dealing->plan->n_units / dealing->plan->n_teams;
-    if (reach == 0 || reach >= fair)
+    reach = reach ? reach : 1;
+    if (reach >= fair)
         return 0;
-    int rc = try_candidate(dealing, (struct candidate){ANYWHERE, reach, reach});
-    return rc < 0 ? rc : try_candidate(dealing, (struct candidate){ANYWHERE, reach, reach + 1});
+    int rc = try_candidate(dealing, (struct candidate){ANYWHERE, reach, reach, NULL});
+    return rc < 0 ? rc : try_candidate(dealing, (struct candidate){ANYWHERE, reach, reach + 1, NULL});
+}
+
+// Teams one after the other to the group (L3s, NUMA nodes) that has the most room for one more.
+static uint32_t fit_teams(const struct pm_plan *plan, const uint32_t *sizes, uint32_t n, uint32_t *teams)
+{
+    uint32_t share = UINT32_MAX;
+    for (uint32_t t = 0; t < plan->n_teams; t++) {
+        uint32_t best = 0;
+        for (uint32_t i = 1; i < n; i++)
+            if ((uint64_t)sizes[i] * (teams[best] + 1) > (uint64_t)sizes[best] * (teams[i] + 1))
+                best = i;
+        teams[best]++;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (teams[i] && sizes[i] / teams[i] < share)
+            share = sizes[i] / teams[i];
+    return share;
+}
+
+// So many units for each team that none has to straddle two groups; what does not fit is left out.
+static int try_groups(struct dealing *dealing, const uint32_t *group_of, uint32_t n)
+{
+    struct pm_plan *plan = dealing->plan;
+    uint32_t *sizes = pm_plan_alloc(plan, n, sizeof(*sizes)), *teams = pm_plan_alloc(plan, n, sizeof(*teams));
+    uint32_t *caps = pm_plan_alloc(plan, plan->n_domains, sizeof(*caps));
+    if (!sizes || !teams || !caps)
+        return -ENOMEM;
+    for (uint32_t d = 0; d < plan->n_domains; d++)
+        if (group_of[d] == PM_PLACE_NONE)
+            return 0;
+        else
+            sizes[group_of[d]] += plan->domains[d].n;
+    uint32_t share = fit_teams(plan, sizes, n, teams);
+    if (share == 0 || plan->n_teams < n || share * plan->n_teams == plan->n_units)
+        return 0;
+    for (uint32_t d = 0; d < plan->n_domains; d++) {
+        uint32_t left = share * teams[group_of[d]];  // of what the group may still deal out
+        for (uint32_t e = 0; e < d; e++)
+            left -= group_of[e] == group_of[d] ? caps[e] : 0;
+        caps[d] = smaller(left, plan->domains[d].n);
+    }
+    return try_candidate(dealing, (struct candidate){ANYWHERE, share, share, caps});
+}
+
+// As many whole L3s as go into a fair share.
+static int try_whole_l3s(struct dealing *dealing)
+{
+    const struct pm_plan *plan = dealing->plan;
+    uint32_t largest = 0, fair = plan->n_units / plan->n_teams;
+    for (uint32_t d = 0; d < plan->n_domains; d++)
+        largest = plan->domains[d].n > largest ? plan->domains[d].n : largest;
+    uint32_t share = fair / largest * largest;
+    if (share == 0 || share == fair)
+        return 0;
+    return try_candidate(dealing, (struct candidate){ANYWHERE, share, share, NULL});
+}
+
+// Sizes that may be worth more than equal shares of everything.
+static int try_sizes(struct dealing *dealing, uint32_t *rivals)
+{
+    const struct pm_plan *plan = dealing->plan;
+    uint32_t fair = plan->n_units / plan->n_teams;
+    int rc = 0;
+    if (fair * plan->n_teams < plan->n_units)
+        rc = try_candidate(dealing, (struct candidate){ANYWHERE, fair, fair, NULL});
+    rc = rc < 0 ? rc : try_whole_l3s(dealing);
+    rc = rc < 0 ? rc : try_groups(dealing, plan->numas, plan->n_numas);
+    rc = rc < 0 ? rc : try_groups(dealing, plan->l3s, plan->n_l3s);
+    if (rc < 0 || !plan->has_gpus)
+        return rc;
+    rc = try_scope(dealing, SAME_PACKAGE, rivals);
+    return rc < 0 ? rc : try_scope(dealing, NEAR_ONLY, rivals);
 }
 
 static int try_candidates(struct dealing *dealing, uint32_t *rivals)
 {
-    const struct pm_plan *plan = dealing->plan;
-    enum pm_bind_reach reach = plan->has_gpus ? plan->request->options.reach : PM_REACH_FILL;
-    bool choose = reach == PM_REACH_AUTO && !plan->request->options.cpus;
+    struct pm_plan *plan = dealing->plan;
+    enum pm_bind_reach reach = plan->request->options.reach;
+    plan->may_resize = reach == PM_REACH_AUTO && !plan->request->options.cpus;
     int rc = 0;
-    if (reach == PM_REACH_STRICT)
-        rc = try_candidate(dealing, (struct candidate){NEAR_ONLY, 1, plan->n_units});
+    if (reach == PM_REACH_STRICT && plan->has_gpus)
+        rc = try_candidate(dealing, (struct candidate){NEAR_ONLY, 1, plan->n_units, NULL});
     if (rc == 0 && dealing->worth <= 0)  // or one of them would have nothing
-        rc = try_candidate(dealing, (struct candidate){ANYWHERE, 0, 0});
-    uint32_t fair = plan->n_units / plan->n_teams;
-    if (rc == 0 && !plan->request->options.cpus && reach != PM_REACH_STRICT)
-        rc = try_candidate(dealing, (struct candidate){ANYWHERE, fair, fair});
-    if (rc == 0 && choose)
-        rc = try_scope(dealing, SAME_PACKAGE, rivals);
-    if (rc == 0 && choose)
-        rc = try_scope(dealing, NEAR_ONLY, rivals);
-    return rc;
+        rc = try_candidate(dealing, (struct candidate){ANYWHERE, 0, 0, NULL});
+    return rc < 0 || !plan->may_resize ? rc : try_sizes(dealing, rivals);
 }
 
 static void take_best(const struct dealing *dealing)

@@ -156,6 +156,18 @@ static void choose_groups(const struct grouping *g, uint32_t *ret_big, uint32_t 
             }
 }
 
+// Those with few units near come first, so that they are the ones in big groups.
+static void sort_same(struct grouping *g)
+{
+    for (uint32_t i = 1; i < g->n_same; i++)
+        for (uint32_t j = i; j > 0 && units_near(g->plan, g->plan->gpu_near, g->same[j]) <
+                                          units_near(g->plan, g->plan->gpu_near, g->same[j - 1]); j--) {
+            uint32_t gpu = g->same[j];
+            g->same[j] = g->same[j - 1];
+            g->same[j - 1] = gpu;
+        }
+}
+
 static void make_group(struct grouping *g, uint32_t *at, uint32_t n)
 {
     for (uint32_t i = 0; i < n; i++)
@@ -167,6 +179,8 @@ static void group_same(struct grouping *g, uint32_t *left, uint32_t *n_left)
 {
     uint32_t big = 0, small = 0, at = 0;
     choose_groups(g, &big, &small);
+    if (big && small)
+        sort_same(g);
     g->big -= big;
     g->small -= small;
     while (big-- > 0)

@@ -1,32 +1,47 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Exchanges between two teams: what the flow cannot see are fixed costs (a second NUMA node, an L3
-// shared with a neighbour). Each pass tries every pair of fragments once; sizes differ by one at most,
-// before and after. The number of trials is limited, so that the time is.
+// Small changes that the flow cannot see, because they are about fixed costs (a second NUMA node, an L3
+// shared with a neighbour): exchanges between two teams of what they have in two domains, or in two NUMA
+// nodes, and single units that are taken up or left idle. A change is kept if the worth grows. Within a
+// kind of cores, sizes differ by one at most, before and after. The number of trials is limited, so that
+// the time is.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
 
-enum { PASSES_MAX = 8, TRIALS_MAX = 60000 };
+enum { PASSES_MAX = 8, TRIALS_MAX = 40000 };
 
 struct fragment {
-    uint32_t team, domain;
+    uint32_t team, domain;  // or a NUMA node
+};
+
+struct move {
+    uint32_t from, to, domain, n;
 };
 
 struct search {
     struct pm_plan *plan;
     struct fragment *fragments;
-    uint32_t n, trials;
+    struct move *moves;  // of the change at hand
+    uint32_t n, n_moves, trials;
     bool better;
 };
 
-static void list_fragments(struct search *s)
+static void move(struct search *s, uint32_t from, uint32_t to, uint32_t domain, uint32_t n)
 {
-    s->n = 0;
-    for (uint32_t t = 0; t <= s->plan->n_teams; t++)
-        for (uint32_t d = 0; d < s->plan->n_domains; d++)
-            if (*pm_quantity(s->plan, t, d))
-                s->fragments[s->n++] = (struct fragment){t, d};
+    pm_plan_move(s->plan, from, to, domain, n);
+    s->moves[s->n_moves++] = (struct move){from, to, domain, n};
+}
+
+// Keeps the moves, or takes them back.
+static bool decide(struct search *s, bool better)
+{
+    s->trials++;
+    for (uint32_t i = s->n_moves; i-- > 0 && !better;)
+        pm_plan_move(s->plan, s->moves[i].to, s->moves[i].from, s->moves[i].domain, s->moves[i].n);
+    s->n_moves = 0;
+    s->better |= better;
+    return better;
 }
 
 static bool may_have(const struct pm_plan *plan, uint32_t team, uint32_t domain)
@@ -40,18 +55,14 @@ static double worth_of_two(const struct pm_plan *plan, uint32_t a, uint32_t b)
     return pm_plan_worth_of(plan, a) + pm_plan_worth_of(plan, b) + pm_plan_worth_l3(plan);
 }
 
-// Does `n` of x go to y's team and `m` of y to x's, and is that better? If not, nothing has changed.
+// ---- two domains --------------------------------------------------------------------------------------
+
 static bool exchange(struct search *s, struct fragment x, struct fragment y, uint32_t n, uint32_t m)
 {
     double before = worth_of_two(s->plan, x.team, y.team);
-    pm_plan_move(s->plan, x.team, y.team, x.domain, n);
-    pm_plan_move(s->plan, y.team, x.team, y.domain, m);
-    s->trials++;
-    if (worth_of_two(s->plan, x.team, y.team) > before + 1e-6)
-        return s->better = true;
-    pm_plan_move(s->plan, y.team, x.team, x.domain, n);
-    pm_plan_move(s->plan, x.team, y.team, y.domain, m);
-    return false;
+    move(s, x.team, y.team, x.domain, n);
+    move(s, y.team, x.team, y.domain, m);
+    return decide(s, worth_of_two(s->plan, x.team, y.team) > before + 1e-6);
 }
 
 static uint32_t size(const struct pm_plan *plan, uint32_t team)
@@ -59,11 +70,10 @@ static uint32_t size(const struct pm_plan *plan, uint32_t team)
     return team == plan->n_teams ? 0 : plan->teams[team].size;
 }
 
-static void try_pair(struct search *s, struct fragment x, struct fragment y)
+static void try_domains(struct search *s, struct fragment x, struct fragment y)
 {
     struct pm_plan *plan = s->plan;
-    if (x.team == y.team || x.domain == y.domain || !may_have(plan, x.team, y.domain) ||
-        !may_have(plan, y.team, x.domain))
+    if (x.domain == y.domain || !may_have(plan, x.team, y.domain) || !may_have(plan, y.team, x.domain))
         return;
     uint32_t n = *pm_quantity(plan, x.team, x.domain), m = *pm_quantity(plan, y.team, y.domain);
     uint32_t both = n < m ? n : m;
@@ -76,23 +86,122 @@ static void try_pair(struct search *s, struct fragment x, struct fragment y)
         exchange(s, x, y, m + 1, m);
 }
 
-static void try_all(struct search *s)
+static void list_domains(struct search *s)
+{
+    s->n = 0;
+    for (uint32_t t = 0; t <= s->plan->n_teams; t++)
+        for (uint32_t d = 0; d < s->plan->n_domains; d++)
+            if (*pm_quantity(s->plan, t, d))
+                s->fragments[s->n++] = (struct fragment){t, d};
+}
+
+// ---- two NUMA nodes -----------------------------------------------------------------------------------
+
+static uint32_t *in_numa(const struct pm_plan *plan, struct fragment x)
+{
+    return &plan->in_numa[(size_t)x.team * plan->n_numas + x.domain];
+}
+
+static void move_numa(struct search *s, struct fragment x, uint32_t to, uint32_t n)
+{
+    for (uint32_t d = 0; d < s->plan->n_domains && n; d++) {
+        uint32_t have = *pm_quantity(s->plan, x.team, d);
+        if (s->plan->numas[d] != x.domain || have == 0)
+            continue;
+        have = have < n ? have : n;
+        move(s, x.team, to, d, have);
+        n -= have;
+    }
+}
+
+static void try_numas(struct search *s, struct fragment x, struct fragment y)
+{
+    uint32_t n = *in_numa(s->plan, x), m = *in_numa(s->plan, y);
+    n = n < m ? n : m;
+    if (x.domain == y.domain || n == 0 || s->plan->teams[x.team].kind != s->plan->teams[y.team].kind)
+        return;
+    double before = worth_of_two(s->plan, x.team, y.team);
+    move_numa(s, x, y.team, n);
+    // What y gives was in y's node before: what came from x is in another one.
+    move_numa(s, y, x.team, n);
+    decide(s, worth_of_two(s->plan, x.team, y.team) > before + 1e-6);
+}
+
+static void list_numas(struct search *s)
+{
+    s->n = 0;
+    for (uint32_t t = 0; t < s->plan->n_teams; t++)
+        for (uint32_t numa = 0; numa < s->plan->n_numas; numa++)
+            if (*in_numa(s->plan, (struct fragment){t, numa}))
+                s->fragments[s->n++] = (struct fragment){t, numa};
+}
+
+// ---- one unit more or less ----------------------------------------------------------------------------
+
+static bool sizes_agree(const struct pm_plan *plan, uint32_t team)
+{
+    for (uint32_t t = 0; t < plan->n_teams; t++)
+        if (plan->teams[t].kind == plan->teams[team].kind &&
+            (plan->teams[t].size > plan->teams[team].size + 1 || plan->teams[team].size > plan->teams[t].size + 1))
+            return false;
+    return true;
+}
+
+static void try_unit(struct search *s, uint32_t from, uint32_t to, uint32_t domain)
+{
+    uint32_t team = from == s->plan->n_teams ? to : from;
+    if (*pm_quantity(s->plan, from, domain) == 0 || !may_have(s->plan, to, domain) ||
+        size(s->plan, from) == 1)
+        return;
+    double before = pm_plan_worth(s->plan);
+    move(s, from, to, domain, 1);
+    decide(s, sizes_agree(s->plan, team) && pm_plan_worth(s->plan) > before + 1e-6);
+}
+
+static void try_units(struct search *s)
+{
+    uint32_t idle = s->plan->n_teams;
+    for (uint32_t d = 0; d < s->plan->n_domains; d++)
+        for (uint32_t t = 0; t < s->plan->n_teams && s->trials < TRIALS_MAX; t++) {
+            try_unit(s, idle, t, d);
+            try_unit(s, t, idle, d);
+        }
+}
+
+// -------------------------------------------------------------------------------------------------------
+
+// Two teams that want the same and have one unit each have nothing to exchange.
+static bool alike(const struct pm_plan *plan, uint32_t a, uint32_t b)
+{
+    return a == b || (a < plan->n_teams && b < plan->n_teams && plan->teams[a].class == plan->teams[b].class &&
+                      plan->teams[a].size == 1 && plan->teams[b].size == 1 &&
+                      plan->teams[a].n_ranks == plan->teams[b].n_ranks);
+}
+
+static void try_all(struct search *s, void (*try)(struct search *s, struct fragment x, struct fragment y))
 {
     for (uint32_t i = 0; i < s->n; i++)
         for (uint32_t j = i + 1; j < s->n && s->trials < TRIALS_MAX; j++)
-            try_pair(s, s->fragments[i], s->fragments[j]);
+            if (!alike(s->plan, s->fragments[i].team, s->fragments[j].team))
+                try(s, s->fragments[i], s->fragments[j]);
 }
 
 int pm_plan_improve(struct pm_plan *plan)
 {
     struct search s = {.plan = plan, .better = true};
-    s.fragments = pm_plan_alloc(plan, (size_t)(plan->n_teams + 1) * plan->n_domains, sizeof(*s.fragments));
-    if (!s.fragments)
+    const size_t most = (size_t)(plan->n_teams + 1) * (plan->n_domains + plan->n_numas);
+    s.fragments = pm_plan_alloc(plan, most, sizeof(*s.fragments));
+    s.moves = pm_plan_alloc(plan, 2 * (size_t)plan->n_domains + 2, sizeof(*s.moves));
+    if (!s.fragments || !s.moves)
         return -ENOMEM;
     for (uint32_t pass = 0; pass < PASSES_MAX && s.better && s.trials < TRIALS_MAX; pass++) {
         s.better = false;
-        list_fragments(&s);
-        try_all(&s);
+        list_numas(&s);
+        try_all(&s, try_numas);
+        list_domains(&s);
+        try_all(&s, try_domains);
+        if (plan->may_resize)
+            try_units(&s);
     }
     return 0;
 }

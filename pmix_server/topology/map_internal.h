@@ -69,6 +69,7 @@ struct pm_plan {
     uint32_t *distance;      // likewise: hops to the nearest of its GPUs, 0: there is none
     double *capacity;        // per domain: what a unit counts for
 
+    bool may_resize;         // units may be left idle if that is worth more
     uint32_t *quantity;      // (n_teams + 1) x n_domains units; the last row is idle
     uint32_t *in_l3;         // n_teams x n_l3s units
     uint32_t *in_numa;       // n_teams x n_numas units

@@ -150,8 +150,10 @@ static uint32_t best_kind(const struct pm_plan *plan, const uint32_t *pus, const
     for (uint32_t kind = plan->n_kinds; kind-- > 0;) {
         if (teams[kind] >= units[kind])
             continue;
-        if (best == PM_PLACE_NONE ||
-            (uint64_t)pus[kind] * (teams[best] + 1) > (uint64_t)pus[best] * (teams[kind] + 1))
+        uint64_t here = best == PM_PLACE_NONE ? 1 : (uint64_t)pus[kind] * (teams[best] + 1);
+        uint64_t there = best == PM_PLACE_NONE ? 0 : (uint64_t)pus[best] * (teams[kind] + 1);
+        bool crowded = best != PM_PLACE_NONE && (uint64_t)pus[kind] * teams[best] > (uint64_t)pus[best] * teams[kind];
+        if (here > there || (here == there && crowded))
             best = kind;
     }
     return best;
