@@ -135,6 +135,8 @@ static int place(struct pm_plan *plan, struct pm_binding *binding)
     if (rc == 0)
         rc = given ? pm_bind_given_pus(plan, binding) : pm_plan_cores(plan);
     if (rc == 0 && !given)
+        rc = pm_plan_again(plan);
+    if (rc == 0 && !given)
         rc = pm_bind_pus(plan, binding);
     if (rc == 0 && request->n_gpus && !plan->has_gpus)
         rc = pm_plan_gpus_by_cores(plan, binding);

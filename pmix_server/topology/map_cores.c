@@ -287,7 +287,7 @@ static int try_candidates(struct dealing *dealing, uint32_t *rivals)
         rc = try_candidate(dealing, (struct candidate){NEAR_ONLY, 1, plan->n_units, NULL});
     if (rc == 0 && dealing->worth <= 0)  // or one of them would have nothing
         rc = try_candidate(dealing, (struct candidate){ANYWHERE, 0, 0, NULL});
-    return rc < 0 || !plan->may_resize ? rc : try_sizes(dealing, rivals);
+    return rc < 0 || !plan->may_resize || pm_plan_worth_is_best(plan) ? rc : try_sizes(dealing, rivals);
 }
 
 static void take_best(const struct dealing *dealing)

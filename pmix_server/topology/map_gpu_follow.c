@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which GPUs a rank uses whose cores are fixed already (--cpu-bind, mode cores): some near its cores.
-// Counts differ by at most one, every GPU is used; a flow finds the nearest deal of that kind.
+// Which GPUs a rank uses whose cores are known already: some near its cores. Counts differ by at most one,
+// every GPU is used; a flow finds the nearest deal of that kind. Cores are known because they were given
+// (--cpu-bind, mode cores), or from a first deal: then GPUs follow the cores and cores follow the GPUs
+// once more, and the better one of the two deals is kept.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 // PUs of a rank near the GPU count ten times those of its package; per thousand.
 static int64_t far(const struct pm_plan *plan, const struct pm_set *pus, uint32_t gpu)
@@ -67,5 +70,43 @@ int pm_plan_gpus_by_cores(struct pm_plan *plan, const struct pm_binding *binding
                 pm_plan_add_gpu(plan, i / n_gpus, i % n_gpus);
     }
     pm_flow_free(flow);
+    return rc;
+}
+
+static int by_first_gpu(const void *a, const void *b)
+{
+    const struct pm_gpu_list *x = a, *y = b;
+    return (x->gpus[0] > y->gpus[0]) - (x->gpus[0] < y->gpus[0]);
+}
+
+static int deal_again(struct pm_plan *plan)
+{
+    struct pm_binding binding = {.n_ranks = plan->request->n_ranks};
+    binding.ranks = pm_plan_alloc(plan, binding.n_ranks, sizeof(*binding.ranks));
+    int rc = binding.ranks ? pm_bind_pus(plan, &binding) : -ENOMEM;
+    rc = rc < 0 ? rc : pm_plan_gpus_by_cores(plan, &binding);
+    for (uint32_t r = 0; binding.ranks && r < binding.n_ranks; r++)
+        pm_set_done(&binding.ranks[r].pus);
+    if (rc < 0)
+        return rc;
+    qsort(plan->gpus, plan->request->n_ranks, sizeof(*plan->gpus), by_first_gpu);
+    rc = pm_plan_teams(plan);
+    return rc < 0 ? rc : pm_plan_cores(plan);
+}
+
+int pm_plan_again(struct pm_plan *plan)
+{
+    const struct pm_plan first = *plan;
+    double worth = pm_plan_worth(plan);
+    if (!plan->has_gpus || plan->request->given || plan->request->n_ranks > plan->n_units ||
+        pm_plan_worth_is_best(plan))
+        return 0;
+    plan->n_classes = 0;
+    int rc = deal_again(plan);
+    if (rc == 0 && pm_plan_worth(plan) > worth + 1e-6)
+        return 0;
+    struct pm_block *blocks = plan->blocks;
+    *plan = first;
+    plan->blocks = blocks;
     return rc;
 }

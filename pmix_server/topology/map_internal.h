@@ -88,6 +88,7 @@ int pm_plan_gpus_by_place(struct pm_plan *plan);                           // co
 int pm_plan_gpus_by_cores(struct pm_plan *plan, const struct pm_binding *binding);  // ranks have PUs
 int pm_plan_new_gpu_lists(struct pm_plan *plan, uint32_t most);  // empty ones, room for `most` each
 void pm_plan_add_gpu(struct pm_plan *plan, uint32_t rank, uint32_t gpu);
+int pm_plan_again(struct pm_plan *plan);  // GPUs follow the cores that were dealt, and cores again
 int pm_plan_near(struct pm_plan *plan);   // gpu_near, gpu_beside
 int pm_plan_teams(struct pm_plan *plan);
 int pm_plan_cores(struct pm_plan *plan);
@@ -103,6 +104,7 @@ void pm_plan_reset(struct pm_plan *plan);
 double pm_plan_worth_of(const struct pm_plan *plan, uint32_t team);
 double pm_plan_worth_l3(const struct pm_plan *plan);
 double pm_plan_worth(const struct pm_plan *plan);
+bool pm_plan_worth_is_best(const struct pm_plan *plan);  // no deal can be worth more
 // Exchanges units between two teams as long as that is worth something.
 int pm_plan_improve(struct pm_plan *plan);
 

@@ -160,3 +160,10 @@ double pm_plan_worth(const struct pm_plan *plan)
         all += plan->capacity[d] * plan->domains[d].n;
     return worth + weights(plan)->used * used / all + weights(plan)->balance * balance(plan);
 }
+
+bool pm_plan_worth_is_best(const struct pm_plan *plan)
+{
+    const struct weights *w = weights(plan);
+    double all = w->enough + w->near + w->beside + w->used + w->balance + w->numa;  // L3s only cost
+    return pm_plan_worth(plan) > all - 1e-6;
+}
