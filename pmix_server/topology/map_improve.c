@@ -9,7 +9,7 @@
 
 #include <errno.h>
 
-enum { PASSES_MAX = 8, TRIALS_MAX = 40000 };
+enum { PASSES_MAX = 8, TRIALS_MAX = 12000 };
 
 struct fragment {
     uint32_t team, domain;  // or a NUMA node

@@ -1,17 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The NIC of each GPU: the one with the nearest PCI ancestor in common, and of several such the one
-// with the fewest ranks so far. A rank without a GPU takes one by its cores. Only the fabric counts:
-// Ethernet ports, second ports and links that are down are never named, and none on another package
-// either: there the fabric library knows no less than we do.
+// with the fewest ranks so far. A rank without a GPU takes one by its cores. Only the fabric counts, or
+// Ethernet that can do RDMA where there is none; plain ports, second ports and links that are down are
+// never named. Nor is a NIC on another package: there the fabric library knows no less than we do.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-static bool usable(const struct pm_machine_nic *nic)
+static bool works(const struct pm_machine_nic *nic)
 {
-    return nic->class == PM_NIC_FABRIC && !nic->down && !nic->second_port;
+    return nic->class <= PM_NIC_RDMA_ETHERNET && !nic->down && !nic->second_port;
+}
+
+// Of the best class that the machine has.
+static bool usable(const struct pm_machine *machine, uint32_t nic)
+{
+    for (uint32_t i = 0; i < machine->n_nics; i++)
+        if (works(&machine->nics[i]) && machine->nics[i].class < machine->nics[nic].class)
+            return false;
+    return works(&machine->nics[nic]);
 }
 
 // As seen from some PUs, where PCI tells nothing.
@@ -47,7 +56,7 @@ static struct pm_bind_nic nearest(const struct pm_machine *machine, const struct
 {
     struct pm_bind_nic best = {PM_PLACE_NONE, PM_RAIL_SYS};
     for (uint32_t nic = 0; nic < machine->n_nics; nic++) {
-        if (!usable(&machine->nics[nic]))
+        if (!usable(machine, nic))
             continue;
         enum pm_rail far = rail(machine, rank, place, nic);
         if (far < best.rail || (far == best.rail && far < PM_RAIL_SYS && load[nic] < load[best.nic]))

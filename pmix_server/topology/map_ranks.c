@@ -59,7 +59,7 @@ static int add_unit(const struct pm_plan *plan, const struct pm_unit *unit, stru
     return 0;
 }
 
-// Teams in the order in which ranks get them: that of the ranks, or of their first core.
+// Teams in the order in which ranks get them: that of the ranks' GPUs, or of their first core.
 struct turn {
     uint32_t first_core, team;
 };
@@ -79,7 +79,8 @@ static struct turn *take_turns(struct pm_plan *plan, const uint32_t *team_of)
     for (uint32_t i = plan->n_units; turns && i-- > 0;)
         if (team_of[i] < plan->n_teams && plan->units[i].core < turns[team_of[i]].first_core)
             turns[team_of[i]].first_core = plan->units[i].core;
-    if (turns && plan->request->options.order == PM_ORDER_CORE && !plan->request->given)
+    bool by_core = plan->request->options.order == PM_ORDER_CORE || !plan->has_gpus;
+    if (turns && by_core && !plan->request->given)
         qsort(turns, plan->n_teams, sizeof(*turns), compare_turns);
     return turns;
 }

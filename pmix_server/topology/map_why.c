@@ -155,8 +155,8 @@ static int say_rank(const struct pm_plan *plan, struct pm_bind_rank *rank, const
         rc = pm_bind_say(why, PM_WHY_SPANS, "its cores are on %" PRIu32 " NUMA nodes", facts->numas);
     if (rc == 0 && facts->no_memory)
         rc = pm_bind_say(why, PM_WHY_MEMORY_FROM, "a NUMA node of its cores has no memory: the nearest one is used");
-    if (rc == 0 && rank->n_nics && rank->nics[0].rail >= PM_RAIL_NODE && rank->n_gpus)
-        rc = pm_bind_say(why, PM_WHY_NIC_FAR, "no NIC shares a PCI bridge with its GPUs");
+    if (rc == 0 && plan->machine->n_nics && rank->n_gpus && (!rank->n_nics || rank->nics[0].rail >= PM_RAIL_PACKAGE))
+        rc = pm_bind_say(why, PM_WHY_NIC_FAR, "no NIC is near its GPUs");
     return rc;
 }
 

@@ -69,7 +69,7 @@ static int smaller_first(const void *a, const void *b)
 }
 
 // L3s that nobody would have to share if all units were dealt out in equal shares: the smallest ones,
-// each to the team that has the most room for it.
+// each to the team whose room it fits best.
 static uint32_t count_unshared(const struct pm_plan *plan, uint32_t *l3_sizes, uint32_t *room)
 {
     uint32_t n = 0;
@@ -80,12 +80,13 @@ static uint32_t count_unshared(const struct pm_plan *plan, uint32_t *l3_sizes, u
     for (uint32_t t = 0; t < plan->n_teams; t++)
         room[t] = plan->teams[t].n_ranks == 1 ? pm_part(plan->n_units, plan->n_teams, t) : 0;
     for (; n < plan->n_l3s; n++) {
-        uint32_t most = 0;
-        for (uint32_t t = 1; t < plan->n_teams; t++)
-            most = room[t] > room[most] ? t : most;
-        if (room[most] < l3_sizes[n])
+        uint32_t best = PM_PLACE_NONE;
+        for (uint32_t t = 0; t < plan->n_teams; t++)
+            if (room[t] >= l3_sizes[n] && (best == PM_PLACE_NONE || room[t] < room[best]))
+                best = t;
+        if (best == PM_PLACE_NONE)
             break;
-        room[most] -= l3_sizes[n];
+        room[best] -= l3_sizes[n];
     }
     return n;
 }

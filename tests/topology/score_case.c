@@ -66,15 +66,16 @@ static void count_numas(struct score_case *c, uint32_t *sizes)
             c->fewest_numas[++units] = n - i;
 }
 
-static void take_from_roomiest(uint32_t *room, uint32_t n, uint32_t size, uint32_t *ret_shared)
+// Whether the L3 fits into the room of a rank: the tightest one takes it.
+static bool put_where_it_fits(uint32_t *room, uint32_t n, uint32_t size)
 {
-    uint32_t most = 0;
-    for (uint32_t i = 1; i < n; i++)
-        most = room[i] > room[most] ? i : most;
-    if (room[most] >= size)
-        room[most] -= size;
-    else
-        (*ret_shared)++;
+    uint32_t best = n;
+    for (uint32_t i = 0; i < n; i++)
+        if (room[i] >= size && (best == n || room[i] < room[best]))
+            best = i;
+    if (best < n)
+        room[best] -= size;
+    return best < n;
 }
 
 // An L3 can be one rank's own only as a whole; the small ones are put into equal shares first.
@@ -89,7 +90,7 @@ static void count_unavoidable(struct score_case *c, uint32_t *sizes, uint32_t *r
     for (uint32_t i = 0; i < c->machine->n_l3s; i++)
         if (sizes[i]) {
             c->n_l3s++;
-            take_from_roomiest(room, c->n_ranks, sizes[i], &c->l3_unavoidable);
+            c->l3_unavoidable += !put_where_it_fits(room, c->n_ranks, sizes[i]);
         }
 }
 
