@@ -13,6 +13,9 @@
 
 enum { AT_LEAST = -1000000000, ENOUGH = -2500, NEAR = -1000, BESIDE = -500 };
 
+// Exchanges seldom make more of a candidate than this.
+static const double IMPROVEMENT = 5;
+
 enum scope { ANYWHERE = 0, SAME_PACKAGE, NEAR_ONLY };
 
 // Each team gets least..most units; 0: an equal share of all.
@@ -20,11 +23,14 @@ struct candidate {
     enum scope scope;
     uint32_t least, most;
     const uint32_t *caps;  // per domain: how many of its units are dealt out; NULL: all
+    double worth;          // before any exchange
 };
+enum { CANDIDATES_MAX = 16 };  // one for each call of add_candidate()
 
 struct dealing {
     struct pm_plan *plan;
-    struct candidate candidate;
+    struct candidate candidate, candidates[CANDIDATES_MAX];
+    uint32_t n_candidates;
     uint32_t *members;   // per class: teams
     uint32_t *example;   // per class: a team
     int *arcs;           // 2 x n_classes x n_domains
@@ -183,26 +189,52 @@ static void keep_if_best(struct dealing *dealing)
     memcpy(dealing->best, plan->quantity, (size_t)plan->n_teams * plan->n_domains * sizeof(uint32_t));
 }
 
-static int try_candidate(struct dealing *dealing, struct candidate candidate)
+// Deals, and keeps the candidate with what it is worth so far.
+static int add_candidate(struct dealing *dealing, struct candidate candidate)
 {
     dealing->candidate = candidate;
     int rc = deal(dealing);
-    if (rc == 0)
-        rc = pm_plan_improve(dealing->plan);
-    if (rc == 0)
-        keep_if_best(dealing);
+    candidate.worth = pm_plan_worth(dealing->plan);
+    dealing->candidates[dealing->n_candidates++] = candidate;
     return rc;
 }
 
-static int try_scope(struct dealing *dealing, enum scope scope, uint32_t *rivals)
+// The most promising one first; stable, so that of equal ones the fuller is kept.
+static void sort_candidates(struct dealing *dealing)
+{
+    for (uint32_t i = 1; i < dealing->n_candidates; i++)
+        for (uint32_t j = i; j > 0 && dealing->candidates[j].worth > dealing->candidates[j - 1].worth + 1e-6; j--) {
+            struct candidate one = dealing->candidates[j];
+            dealing->candidates[j] = dealing->candidates[j - 1];
+            dealing->candidates[j - 1] = one;
+        }
+}
+
+static int improve_candidates(struct dealing *dealing)
+{
+    int rc = 0;
+    sort_candidates(dealing);
+    for (uint32_t i = 0; i < dealing->n_candidates && rc == 0; i++) {
+        if (dealing->candidates[i].worth + IMPROVEMENT <= dealing->worth || dealing->worth >= pm_plan_worth_of_all(dealing->plan) - 1e-6)
+            break;
+        dealing->candidate = dealing->candidates[i];
+        rc = deal(dealing);
+        rc = rc < 0 ? rc : pm_plan_improve(dealing->plan);
+        if (rc == 0)
+            keep_if_best(dealing);
+    }
+    return rc;
+}
+
+static int add_scope(struct dealing *dealing, enum scope scope, uint32_t *rivals)
 {
     uint32_t reach = within_reach(dealing, scope, rivals);
     uint32_t fair = dealing->plan->n_units / dealing->plan->n_teams;
     reach = reach ? reach : 1;
     if (reach >= fair)
         return 0;
-    int rc = try_candidate(dealing, (struct candidate){ANYWHERE, reach, reach, NULL});
-    return rc < 0 ? rc : try_candidate(dealing, (struct candidate){ANYWHERE, reach, reach + 1, NULL});
+    int rc = add_candidate(dealing, (struct candidate){ANYWHERE, reach, reach, NULL, 0});
+    return rc < 0 ? rc : add_candidate(dealing, (struct candidate){ANYWHERE, reach, reach + 1, NULL, 0});
 }
 
 // Teams one after the other to the group (L3s, NUMA nodes) that has the most room for one more.
@@ -223,7 +255,7 @@ static uint32_t fit_teams(const struct pm_plan *plan, const uint32_t *sizes, uin
 }
 
 // So many units for each team that none has to straddle two groups; what does not fit is left out.
-static int try_groups(struct dealing *dealing, const uint32_t *group_of, uint32_t n)
+static int add_groups(struct dealing *dealing, const uint32_t *group_of, uint32_t n)
 {
     struct pm_plan *plan = dealing->plan;
     uint32_t *sizes = pm_plan_alloc(plan, n, sizeof(*sizes)), *teams = pm_plan_alloc(plan, n, sizeof(*teams));
@@ -244,11 +276,11 @@ static int try_groups(struct dealing *dealing, const uint32_t *group_of, uint32_
             left -= group_of[e] == group_of[d] ? caps[e] : 0;
         caps[d] = smaller(left, plan->domains[d].n);
     }
-    return try_candidate(dealing, (struct candidate){ANYWHERE, share, share, caps});
+    return add_candidate(dealing, (struct candidate){ANYWHERE, share, share, caps, 0});
 }
 
 // As many whole L3s as go into a fair share.
-static int try_whole_l3s(struct dealing *dealing)
+static int add_whole_l3s(struct dealing *dealing)
 {
     const struct pm_plan *plan = dealing->plan;
     uint32_t largest = 0, fair = plan->n_units / plan->n_teams;
@@ -257,37 +289,39 @@ static int try_whole_l3s(struct dealing *dealing)
     uint32_t share = fair / largest * largest;
     if (share == 0 || share == fair)
         return 0;
-    return try_candidate(dealing, (struct candidate){ANYWHERE, share, share, NULL});
+    return add_candidate(dealing, (struct candidate){ANYWHERE, share, share, NULL, 0});
 }
 
 // Sizes that may be worth more than equal shares of everything.
-static int try_sizes(struct dealing *dealing, uint32_t *rivals)
+static int add_sizes(struct dealing *dealing, uint32_t *rivals)
 {
     const struct pm_plan *plan = dealing->plan;
     uint32_t fair = plan->n_units / plan->n_teams;
     int rc = 0;
     if (fair * plan->n_teams < plan->n_units)
-        rc = try_candidate(dealing, (struct candidate){ANYWHERE, fair, fair, NULL});
-    rc = rc < 0 ? rc : try_whole_l3s(dealing);
-    rc = rc < 0 ? rc : try_groups(dealing, plan->numas, plan->n_numas);
-    rc = rc < 0 ? rc : try_groups(dealing, plan->l3s, plan->n_l3s);
+        rc = add_candidate(dealing, (struct candidate){ANYWHERE, fair, fair, NULL, 0});
+    rc = rc < 0 ? rc : add_whole_l3s(dealing);
+    rc = rc < 0 ? rc : add_groups(dealing, plan->numas, plan->n_numas);
+    rc = rc < 0 ? rc : add_groups(dealing, plan->l3s, plan->n_l3s);
     if (rc < 0 || !plan->has_gpus)
         return rc;
-    rc = try_scope(dealing, SAME_PACKAGE, rivals);
-    return rc < 0 ? rc : try_scope(dealing, NEAR_ONLY, rivals);
+    rc = add_scope(dealing, SAME_PACKAGE, rivals);
+    return rc < 0 ? rc : add_scope(dealing, NEAR_ONLY, rivals);
 }
 
-static int try_candidates(struct dealing *dealing, uint32_t *rivals)
+static int add_candidates(struct dealing *dealing, uint32_t *rivals)
 {
     struct pm_plan *plan = dealing->plan;
     enum pm_bind_reach reach = plan->request->options.reach;
     plan->may_resize = reach == PM_REACH_AUTO && !plan->request->options.cpus;
     int rc = 0;
     if (reach == PM_REACH_STRICT && plan->has_gpus)
-        rc = try_candidate(dealing, (struct candidate){NEAR_ONLY, 1, plan->n_units, NULL});
-    if (rc == 0 && dealing->worth <= 0)  // or one of them would have nothing
-        rc = try_candidate(dealing, (struct candidate){ANYWHERE, 0, 0, NULL});
-    return rc < 0 || !plan->may_resize || pm_plan_worth_is_best(plan) ? rc : try_sizes(dealing, rivals);
+        rc = add_candidate(dealing, (struct candidate){NEAR_ONLY, 1, plan->n_units, NULL, 0});
+    if (dealing->n_candidates && dealing->candidates[0].worth > 0)  // nobody would have nothing
+        return rc;
+    dealing->n_candidates = 0;
+    rc = rc < 0 ? rc : add_candidate(dealing, (struct candidate){ANYWHERE, 0, 0, NULL, 0});
+    return rc < 0 || !plan->may_resize ? rc : add_sizes(dealing, rivals);
 }
 
 static void take_best(const struct dealing *dealing)
@@ -304,7 +338,7 @@ static void take_best(const struct dealing *dealing)
 
 int pm_plan_cores(struct pm_plan *plan)
 {
-    struct dealing dealing = {.plan = plan, .worth = -1};
+    struct dealing dealing = {.plan = plan, .worth = plan->worth_before};
     size_t cells = (size_t)(plan->n_teams > plan->n_classes ? plan->n_teams : plan->n_classes) * plan->n_domains;
     dealing.members = pm_plan_alloc(plan, plan->n_classes, sizeof(uint32_t));
     dealing.example = pm_plan_alloc(plan, plan->n_classes, sizeof(uint32_t));
@@ -319,8 +353,10 @@ int pm_plan_cores(struct pm_plan *plan)
     }
     int rc = pm_plan_start(plan);
     if (rc == 0)
-        rc = try_candidates(&dealing, rivals);
+        rc = add_candidates(&dealing, rivals);
     if (rc == 0)
+        rc = improve_candidates(&dealing);
+    if (rc == 0 && dealing.worth > plan->worth_before)
         take_best(&dealing);
     return rc;
 }

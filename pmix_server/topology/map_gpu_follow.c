@@ -99,9 +99,10 @@ int pm_plan_again(struct pm_plan *plan)
     const struct pm_plan first = *plan;
     double worth = pm_plan_worth(plan);
     if (!plan->has_gpus || plan->request->given || plan->request->n_ranks > plan->n_units ||
-        pm_plan_worth_is_best(plan))
+        worth >= pm_plan_worth_of_all(plan) - 1e-6)
         return 0;
     plan->n_classes = 0;
+    plan->worth_before = worth;
     int rc = deal_again(plan);
     if (rc == 0 && pm_plan_worth(plan) > worth + 1e-6)
         return 0;

@@ -9,7 +9,7 @@
 
 #include <errno.h>
 
-enum { PASSES_MAX = 8, TRIALS_MAX = 12000 };
+enum { PASSES_MAX = 5, TRIALS_MAX = 20000 };
 
 struct fragment {
     uint32_t team, domain;  // or a NUMA node
@@ -70,6 +70,40 @@ static uint32_t size(const struct pm_plan *plan, uint32_t team)
     return team == plan->n_teams ? 0 : plan->teams[team].size;
 }
 
+// What the team's GPUs gain if a unit of `to` replaces one of `from`.
+static double nearer(const struct pm_plan *plan, uint32_t team, uint32_t from, uint32_t to)
+{
+    if (team == plan->n_teams)
+        return 0;
+    const double *near = &plan->near[(size_t)team * plan->n_domains];
+    const double *beside = &plan->beside[(size_t)team * plan->n_domains];
+    return ((near[to] - near[from]) * 2 + beside[to] - beside[from]) * plan->teams[team].pairs /
+           plan->teams[team].size;
+}
+
+static bool leaves_numa(const struct pm_plan *plan, struct fragment x, uint32_t n)
+{
+    return x.team < plan->n_teams &&
+           plan->in_numa[(size_t)x.team * plan->n_numas + plan->numas[x.domain]] == n;
+}
+
+static bool changes_near(const struct pm_plan *plan, uint32_t team, uint32_t a, uint32_t b)
+{
+    const double *near = &plan->near[(size_t)team * plan->n_domains];
+    return team < plan->n_teams && (near[a] > 0) != (near[b] > 0);
+}
+
+// A quick look whether an exchange of n units can be worth anything; most cannot.
+static bool may_gain(const struct pm_plan *plan, struct fragment x, struct fragment y, uint32_t n)
+{
+    if (pm_plan_worth_l3(plan) < 0)
+        return true;
+    if (plan->numas[x.domain] != plan->numas[y.domain] && (leaves_numa(plan, x, n) || leaves_numa(plan, y, n)))
+        return true;
+    return changes_near(plan, x.team, x.domain, y.domain) || changes_near(plan, y.team, x.domain, y.domain) ||
+           nearer(plan, x.team, x.domain, y.domain) + nearer(plan, y.team, y.domain, x.domain) > 1e-9;
+}
+
 static void try_domains(struct search *s, struct fragment x, struct fragment y)
 {
     struct pm_plan *plan = s->plan;
@@ -77,7 +111,7 @@ static void try_domains(struct search *s, struct fragment x, struct fragment y)
         return;
     uint32_t n = *pm_quantity(plan, x.team, x.domain), m = *pm_quantity(plan, y.team, y.domain);
     uint32_t both = n < m ? n : m;
-    if (both == 0 || exchange(s, x, y, both, both))
+    if (both == 0 || !may_gain(plan, x, y, both) || exchange(s, x, y, both, both))
         return;
     bool idle = x.team == plan->n_teams || y.team == plan->n_teams;
     if (!idle && n < m && size(plan, x.team) + 1 == size(plan, y.team))
@@ -118,7 +152,9 @@ static void try_numas(struct search *s, struct fragment x, struct fragment y)
 {
     uint32_t n = *in_numa(s->plan, x), m = *in_numa(s->plan, y);
     n = n < m ? n : m;
-    if (x.domain == y.domain || n == 0 || s->plan->teams[x.team].kind != s->plan->teams[y.team].kind)
+    const struct pm_team *a = &s->plan->teams[x.team], *b = &s->plan->teams[y.team];
+    bool alike = a->class == b->class && a->spans == s->plan->fewest[a->size] && b->spans == s->plan->fewest[b->size];
+    if (x.domain == y.domain || n == 0 || a->kind != b->kind || (alike && pm_plan_worth_l3(s->plan) >= 0))
         return;
     double before = worth_of_two(s->plan, x.team, y.team);
     move_numa(s, x, y.team, n);
@@ -138,11 +174,12 @@ static void list_numas(struct search *s)
 
 // ---- one unit more or less ----------------------------------------------------------------------------
 
-static bool sizes_agree(const struct pm_plan *plan, uint32_t team)
+// Whether nobody of its kind would differ by more than one from a team of this size.
+static bool size_agrees(const struct pm_plan *plan, uint32_t team, uint32_t its_size)
 {
     for (uint32_t t = 0; t < plan->n_teams; t++)
-        if (plan->teams[t].kind == plan->teams[team].kind &&
-            (plan->teams[t].size > plan->teams[team].size + 1 || plan->teams[team].size > plan->teams[t].size + 1))
+        if (t != team && plan->teams[t].kind == plan->teams[team].kind &&
+            (plan->teams[t].size > its_size + 1 || its_size > plan->teams[t].size + 1))
             return false;
     return true;
 }
@@ -150,12 +187,13 @@ static bool sizes_agree(const struct pm_plan *plan, uint32_t team)
 static void try_unit(struct search *s, uint32_t from, uint32_t to, uint32_t domain)
 {
     uint32_t team = from == s->plan->n_teams ? to : from;
-    if (*pm_quantity(s->plan, from, domain) == 0 || !may_have(s->plan, to, domain) ||
-        size(s->plan, from) == 1)
+    uint32_t size_then = s->plan->teams[team].size + (team == to ? 1 : UINT32_MAX);
+    if (*pm_quantity(s->plan, from, domain) == 0 || !may_have(s->plan, to, domain) || size_then == 0 ||
+        !size_agrees(s->plan, team, size_then))
         return;
     double before = pm_plan_worth(s->plan);
     move(s, from, to, domain, 1);
-    decide(s, sizes_agree(s->plan, team) && pm_plan_worth(s->plan) > before + 1e-6);
+    decide(s, pm_plan_worth(s->plan) > before + 1e-6);
 }
 
 static void try_units(struct search *s)
@@ -170,9 +208,11 @@ static void try_units(struct search *s)
 
 // -------------------------------------------------------------------------------------------------------
 
-// Two teams that want the same and have one unit each have nothing to exchange.
-static bool alike(const struct pm_plan *plan, uint32_t a, uint32_t b)
+// Nor have two teams anything to exchange that have all they want, or want the same and have one unit.
+static bool nothing_to_gain(const struct pm_plan *plan, uint32_t a, uint32_t b)
 {
+    if (pm_plan_worth_l3(plan) >= 0 && pm_plan_has_all(plan, a) && pm_plan_has_all(plan, b))
+        return true;
     return a == b || (a < plan->n_teams && b < plan->n_teams && plan->teams[a].class == plan->teams[b].class &&
                       plan->teams[a].size == 1 && plan->teams[b].size == 1 &&
                       plan->teams[a].n_ranks == plan->teams[b].n_ranks);
@@ -182,7 +222,7 @@ static void try_all(struct search *s, void (*try)(struct search *s, struct fragm
 {
     for (uint32_t i = 0; i < s->n; i++)
         for (uint32_t j = i + 1; j < s->n && s->trials < TRIALS_MAX; j++)
-            if (!alike(s->plan, s->fragments[i].team, s->fragments[j].team))
+            if (!nothing_to_gain(s->plan, s->fragments[i].team, s->fragments[j].team))
                 try(s, s->fragments[i], s->fragments[j]);
 }
 

@@ -43,6 +43,8 @@ struct pm_team {
     uint32_t held;          // units near any of its GPUs
     double near, beside;    // sums over units: part of its GPUs that are near, in the same package
     double capacity;        // units, or PUs where kinds of cores differ
+    double worth;           // of pm_plan_worth_of(), unless it is stale
+    bool stale;
 };
 
 struct pm_plan {
@@ -70,6 +72,7 @@ struct pm_plan {
     double *capacity;        // per domain: what a unit counts for
 
     bool may_resize;         // units may be left idle if that is worth more
+    double worth_before;     // of another deal, which is to be beaten; 0: none
     uint32_t *quantity;      // (n_teams + 1) x n_domains units; the last row is idle
     uint32_t *in_l3;         // n_teams x n_l3s units
     uint32_t *in_numa;       // n_teams x n_numas units
@@ -104,7 +107,8 @@ void pm_plan_reset(struct pm_plan *plan);
 double pm_plan_worth_of(const struct pm_plan *plan, uint32_t team);
 double pm_plan_worth_l3(const struct pm_plan *plan);
 double pm_plan_worth(const struct pm_plan *plan);
-bool pm_plan_worth_is_best(const struct pm_plan *plan);  // no deal can be worth more
+bool pm_plan_has_all(const struct pm_plan *plan, uint32_t team);  // nothing is worth more to it
+double pm_plan_worth_of_all(const struct pm_plan *plan);  // no deal is worth more
 // Exchanges units between two teams as long as that is worth something.
 int pm_plan_improve(struct pm_plan *plan);
 

@@ -47,6 +47,7 @@ static void change(struct pm_plan *plan, uint32_t t, uint32_t domain, int64_t n)
     *pm_quantity(plan, t, domain) += (uint32_t)n;
     if (t == plan->n_teams)
         return;
+    team->stale = true;
     team->size += (uint32_t)n;
     team->held += plan->near[at] > 0 ? (uint32_t)n : 0;
     team->near += (double)n * plan->near[at];
@@ -118,16 +119,35 @@ void pm_plan_reset(struct pm_plan *plan)
         plan->teams[t].near = plan->teams[t].beside = plan->teams[t].capacity = 0;
 }
 
-double pm_plan_worth_of(const struct pm_plan *plan, uint32_t t)
+static double compute_worth(const struct pm_plan *plan, const struct pm_team *team)
 {
-    const struct pm_team *team = &plan->teams[t];
     const struct weights *w = weights(plan);
-    if (t == plan->n_teams || team->size == 0)
+    if (team->size == 0)
         return 0;
     double enough = team->held >= team->enough ? 1 : (double)team->held / team->enough;
     return (w->enough * enough + w->numa * plan->fewest[team->size] / team->spans +
             team->pairs * (w->near * team->near + w->beside * team->beside) / team->size) /
            plan->n_teams;
+}
+
+double pm_plan_worth_of(const struct pm_plan *plan, uint32_t t)
+{
+    struct pm_team *team = &plan->teams[t];
+    if (t == plan->n_teams)
+        return 0;
+    if (team->stale)
+        team->worth = compute_worth(plan, team);
+    team->stale = false;
+    return team->worth;
+}
+
+bool pm_plan_has_all(const struct pm_plan *plan, uint32_t t)
+{
+    const struct weights *w = weights(plan);
+    if (t == plan->n_teams)
+        return true;
+    double all = w->enough + w->numa + plan->teams[t].pairs * (w->near + w->beside);
+    return pm_plan_worth_of(plan, t) * plan->n_teams > all - 1e-6;
 }
 
 double pm_plan_worth_l3(const struct pm_plan *plan)
@@ -148,23 +168,31 @@ static double balance(const struct pm_plan *plan)
     return ratio < 1 ? ratio : 1;
 }
 
+// The part of the capacity that is used.
+static double used_part(const struct pm_plan *plan)
+{
+    double used = 0, all = 0;
+    for (uint32_t t = 0; t < plan->n_teams; t++)
+        used += plan->teams[t].capacity;
+    for (uint32_t d = 0; d < plan->n_domains; d++)
+        all += plan->capacity[d] * plan->domains[d].n;
+    return used / all;
+}
+
 double pm_plan_worth(const struct pm_plan *plan)
 {
-    double used = 0, all = 0, worth = pm_plan_worth_l3(plan);
+    double worth = pm_plan_worth_l3(plan);
     for (uint32_t t = 0; t < plan->n_teams; t++) {
         if (plan->teams[t].size == 0)
             return 0;
         worth += pm_plan_worth_of(plan, t);
-        used += plan->teams[t].capacity;
     }
-    for (uint32_t d = 0; d < plan->n_domains; d++)
-        all += plan->capacity[d] * plan->domains[d].n;
-    return worth + weights(plan)->used * used / all + weights(plan)->balance * balance(plan);
+    return worth + weights(plan)->used * used_part(plan) + weights(plan)->balance * balance(plan);
 }
 
-bool pm_plan_worth_is_best(const struct pm_plan *plan)
+// L3s only cost.
+double pm_plan_worth_of_all(const struct pm_plan *plan)
 {
     const struct weights *w = weights(plan);
-    double all = w->enough + w->near + w->beside + w->used + w->balance + w->numa;  // L3s only cost
-    return pm_plan_worth(plan) > all - 1e-6;
+    return w->enough + w->near + w->beside + w->used + w->balance + w->numa;
 }
