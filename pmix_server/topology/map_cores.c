@@ -13,8 +13,7 @@
 
 enum { AT_LEAST = -1000000000, ENOUGH = -2500, NEAR = -1000, BESIDE = -500 };
 
-// Exchanges seldom make more of a candidate than this.
-static const double IMPROVEMENT = 5;
+enum { SHAKES_MAX = 100, SHAKES_AT_ONCE = 3, TRIALS_ENOUGH = 16000 };
 
 enum scope { ANYWHERE = 0, SAME_PACKAGE, NEAR_ONLY };
 
@@ -215,11 +214,11 @@ static int improve_candidates(struct dealing *dealing)
     int rc = 0;
     sort_candidates(dealing);
     for (uint32_t i = 0; i < dealing->n_candidates && rc == 0; i++) {
-        if (dealing->candidates[i].worth + IMPROVEMENT <= dealing->worth || dealing->worth >= pm_plan_worth_of_all(dealing->plan) - 1e-6)
+        if (dealing->worth >= pm_plan_worth_of_all(dealing->plan) - 1e-6)
             break;
         dealing->candidate = dealing->candidates[i];
         rc = deal(dealing);
-        rc = rc < 0 ? rc : pm_plan_improve(dealing->plan);
+        rc = rc < 0 ? rc : pm_plan_improve(dealing->plan, dealing->worth);
         if (rc == 0)
             keep_if_best(dealing);
     }
@@ -336,6 +335,26 @@ static void take_best(const struct dealing *dealing)
         }
 }
 
+// Exchanges can end where only two of them at once would help. As long as there is time: some at random,
+// and improve that.
+static int search_on(struct dealing *dealing)
+{
+    struct pm_plan *plan = dealing->plan;
+    int rc = 0;
+    take_best(dealing);
+    for (uint32_t i = 0; i < SHAKES_MAX && plan->trials < TRIALS_ENOUGH && rc == 0; i++) {
+        if (plan->n_teams == 1 || dealing->worth >= pm_plan_worth_of_all(plan) - 1e-6)
+            return 0;
+        for (uint32_t j = 0; j < SHAKES_AT_ONCE; j++)
+            pm_plan_shake(plan);
+        rc = pm_plan_improve(plan, dealing->worth);
+        if (rc == 0)
+            keep_if_best(dealing);
+        take_best(dealing);
+    }
+    return rc;
+}
+
 int pm_plan_cores(struct pm_plan *plan)
 {
     struct dealing dealing = {.plan = plan, .worth = plan->worth_before};
@@ -357,6 +376,6 @@ int pm_plan_cores(struct pm_plan *plan)
     if (rc == 0)
         rc = improve_candidates(&dealing);
     if (rc == 0 && dealing.worth > plan->worth_before)
-        take_best(&dealing);
+        rc = search_on(&dealing);
     return rc;
 }

@@ -9,20 +9,12 @@
 
 #include <errno.h>
 
-enum { PASSES_MAX = 5, TRIALS_MAX = 20000 };
-
-struct fragment {
-    uint32_t team, domain;  // or a NUMA node
-};
-
-struct move {
-    uint32_t from, to, domain, n;
-};
+enum { PASSES_MAX = 8, TRIALS_MAX = 12000, CELLS_PER_TRIAL = 8 };
 
 struct search {
     struct pm_plan *plan;
-    struct fragment *fragments;
-    struct move *moves;  // of the change at hand
+    struct pm_fragment *fragments;
+    struct pm_move *moves;  // of the change at hand
     uint32_t n, n_moves, trials;
     bool better;
 };
@@ -30,7 +22,7 @@ struct search {
 static void move(struct search *s, uint32_t from, uint32_t to, uint32_t domain, uint32_t n)
 {
     pm_plan_move(s->plan, from, to, domain, n);
-    s->moves[s->n_moves++] = (struct move){from, to, domain, n};
+    s->moves[s->n_moves++] = (struct pm_move){from, to, domain, n};
 }
 
 // Keeps the moves, or takes them back.
@@ -57,7 +49,7 @@ static double worth_of_two(const struct pm_plan *plan, uint32_t a, uint32_t b)
 
 // ---- two domains --------------------------------------------------------------------------------------
 
-static bool exchange(struct search *s, struct fragment x, struct fragment y, uint32_t n, uint32_t m)
+static bool exchange(struct search *s, struct pm_fragment x, struct pm_fragment y, uint32_t n, uint32_t m)
 {
     double before = worth_of_two(s->plan, x.team, y.team);
     move(s, x.team, y.team, x.domain, n);
@@ -81,7 +73,7 @@ static double nearer(const struct pm_plan *plan, uint32_t team, uint32_t from, u
            plan->teams[team].size;
 }
 
-static bool leaves_numa(const struct pm_plan *plan, struct fragment x, uint32_t n)
+static bool leaves_numa(const struct pm_plan *plan, struct pm_fragment x, uint32_t n)
 {
     return x.team < plan->n_teams &&
            plan->in_numa[(size_t)x.team * plan->n_numas + plan->numas[x.domain]] == n;
@@ -94,7 +86,7 @@ static bool changes_near(const struct pm_plan *plan, uint32_t team, uint32_t a, 
 }
 
 // A quick look whether an exchange of n units can be worth anything; most cannot.
-static bool may_gain(const struct pm_plan *plan, struct fragment x, struct fragment y, uint32_t n)
+static bool may_gain(const struct pm_plan *plan, struct pm_fragment x, struct pm_fragment y, uint32_t n)
 {
     if (pm_plan_worth_l3(plan) < 0)
         return true;
@@ -104,7 +96,7 @@ static bool may_gain(const struct pm_plan *plan, struct fragment x, struct fragm
            nearer(plan, x.team, x.domain, y.domain) + nearer(plan, y.team, y.domain, x.domain) > 1e-9;
 }
 
-static void try_domains(struct search *s, struct fragment x, struct fragment y)
+static void try_domains(struct search *s, struct pm_fragment x, struct pm_fragment y)
 {
     struct pm_plan *plan = s->plan;
     if (x.domain == y.domain || !may_have(plan, x.team, y.domain) || !may_have(plan, y.team, x.domain))
@@ -112,6 +104,9 @@ static void try_domains(struct search *s, struct fragment x, struct fragment y)
     uint32_t n = *pm_quantity(plan, x.team, x.domain), m = *pm_quantity(plan, y.team, y.domain);
     uint32_t both = n < m ? n : m;
     if (both == 0 || !may_gain(plan, x, y, both) || exchange(s, x, y, both, both))
+        return;
+    bool fairness = changes_near(plan, x.team, x.domain, y.domain) || changes_near(plan, y.team, x.domain, y.domain);
+    if (both > 1 && fairness && exchange(s, x, y, 1, 1))
         return;
     bool idle = x.team == plan->n_teams || y.team == plan->n_teams;
     if (!idle && n < m && size(plan, x.team) + 1 == size(plan, y.team))
@@ -126,17 +121,17 @@ static void list_domains(struct search *s)
     for (uint32_t t = 0; t <= s->plan->n_teams; t++)
         for (uint32_t d = 0; d < s->plan->n_domains; d++)
             if (*pm_quantity(s->plan, t, d))
-                s->fragments[s->n++] = (struct fragment){t, d};
+                s->fragments[s->n++] = (struct pm_fragment){t, d};
 }
 
 // ---- two NUMA nodes -----------------------------------------------------------------------------------
 
-static uint32_t *in_numa(const struct pm_plan *plan, struct fragment x)
+static uint32_t *in_numa(const struct pm_plan *plan, struct pm_fragment x)
 {
     return &plan->in_numa[(size_t)x.team * plan->n_numas + x.domain];
 }
 
-static void move_numa(struct search *s, struct fragment x, uint32_t to, uint32_t n)
+static void move_numa(struct search *s, struct pm_fragment x, uint32_t to, uint32_t n)
 {
     for (uint32_t d = 0; d < s->plan->n_domains && n; d++) {
         uint32_t have = *pm_quantity(s->plan, x.team, d);
@@ -148,7 +143,7 @@ static void move_numa(struct search *s, struct fragment x, uint32_t to, uint32_t
     }
 }
 
-static void try_numas(struct search *s, struct fragment x, struct fragment y)
+static void try_numas(struct search *s, struct pm_fragment x, struct pm_fragment y)
 {
     uint32_t n = *in_numa(s->plan, x), m = *in_numa(s->plan, y);
     n = n < m ? n : m;
@@ -168,8 +163,8 @@ static void list_numas(struct search *s)
     s->n = 0;
     for (uint32_t t = 0; t < s->plan->n_teams; t++)
         for (uint32_t numa = 0; numa < s->plan->n_numas; numa++)
-            if (*in_numa(s->plan, (struct fragment){t, numa}))
-                s->fragments[s->n++] = (struct fragment){t, numa};
+            if (*in_numa(s->plan, (struct pm_fragment){t, numa}))
+                s->fragments[s->n++] = (struct pm_fragment){t, numa};
 }
 
 // ---- one unit more or less ----------------------------------------------------------------------------
@@ -218,7 +213,7 @@ static bool nothing_to_gain(const struct pm_plan *plan, uint32_t a, uint32_t b)
                       plan->teams[a].n_ranks == plan->teams[b].n_ranks);
 }
 
-static void try_all(struct search *s, void (*try)(struct search *s, struct fragment x, struct fragment y))
+static void try_all(struct search *s, void (*try)(struct search *s, struct pm_fragment x, struct pm_fragment y))
 {
     for (uint32_t i = 0; i < s->n; i++)
         for (uint32_t j = i + 1; j < s->n && s->trials < TRIALS_MAX; j++)
@@ -226,22 +221,63 @@ static void try_all(struct search *s, void (*try)(struct search *s, struct fragm
                 try(s, s->fragments[i], s->fragments[j]);
 }
 
-int pm_plan_improve(struct pm_plan *plan)
+// What passes from the n-th on seldom add up to.
+static const double gains[] = {6, 2, 1, 0.5};
+
+static void pass(struct search *s)
 {
-    struct search s = {.plan = plan, .better = true};
-    const size_t most = (size_t)(plan->n_teams + 1) * (plan->n_domains + plan->n_numas);
-    s.fragments = pm_plan_alloc(plan, most, sizeof(*s.fragments));
-    s.moves = pm_plan_alloc(plan, 2 * (size_t)plan->n_domains + 2, sizeof(*s.moves));
-    if (!s.fragments || !s.moves)
+    s->better = false;
+    list_numas(s);
+    try_all(s, try_numas);
+    list_domains(s);
+    try_all(s, try_domains);
+    if (s->plan->may_resize)
+        try_units(s);
+}
+
+int pm_plan_improve(struct pm_plan *plan, double to_beat)
+{
+    const size_t cells = (size_t)(plan->n_teams + 1) * (plan->n_domains + plan->n_numas);
+    if (!plan->fragments)
+        plan->fragments = pm_plan_alloc(plan, cells, sizeof(*plan->fragments));
+    if (!plan->moves)
+        plan->moves = pm_plan_alloc(plan, 2 * (size_t)plan->n_domains + 2, sizeof(*plan->moves));
+    if (!plan->fragments || !plan->moves)
         return -ENOMEM;
-    for (uint32_t pass = 0; pass < PASSES_MAX && s.better && s.trials < TRIALS_MAX; pass++) {
-        s.better = false;
-        list_numas(&s);
-        try_all(&s, try_numas);
-        list_domains(&s);
-        try_all(&s, try_domains);
-        if (plan->may_resize)
-            try_units(&s);
+    struct search s = {.plan = plan, .fragments = plan->fragments, .moves = plan->moves, .better = true};
+    for (uint32_t i = 0; i < PASSES_MAX && s.better && s.trials < TRIALS_MAX; i++) {
+        if (pm_plan_worth(plan) + gains[i < 3 ? i : 3] <= to_beat)
+            break;
+        pass(&s);
     }
+    plan->trials += s.trials + (uint32_t)(cells / CELLS_PER_TRIAL);
     return 0;
+}
+
+// ---- out of dead ends ---------------------------------------------------------------------------------
+
+static uint32_t below(struct pm_plan *plan, uint32_t n)
+{
+    plan->random = plan->random * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)((plan->random >> 33) % n);
+}
+
+// The domain of any one of the team's units.
+static uint32_t some_domain(struct pm_plan *plan, uint32_t team)
+{
+    uint32_t unit = below(plan, plan->teams[team].size), d = 0;
+    while (unit >= *pm_quantity(plan, team, d))
+        unit -= *pm_quantity(plan, team, d++);
+    return d;
+}
+
+void pm_plan_shake(struct pm_plan *plan)
+{
+    uint32_t a = below(plan, plan->n_teams), b = below(plan, plan->n_teams);
+    uint32_t x = some_domain(plan, a), y = some_domain(plan, b);
+    uint32_t n = *pm_quantity(plan, a, x), m = *pm_quantity(plan, b, y);
+    if (a == b || x == y || plan->teams[a].kind != plan->teams[b].kind)
+        return;
+    pm_plan_move(plan, a, b, x, n < m ? n : m);
+    pm_plan_move(plan, b, a, y, n < m ? n : m);
 }

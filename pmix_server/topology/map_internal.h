@@ -47,6 +47,14 @@ struct pm_team {
     bool stale;
 };
 
+// Of map_improve.c: what a team has in a domain or NUMA node; units that have moved.
+struct pm_fragment {
+    uint32_t team, domain;
+};
+struct pm_move {
+    uint32_t from, to, domain, n;
+};
+
 struct pm_plan {
     const struct pm_machine *machine;
     const struct pm_bind_request *request;
@@ -72,6 +80,10 @@ struct pm_plan {
     double *capacity;        // per domain: what a unit counts for
 
     bool may_resize;         // units may be left idle if that is worth more
+    struct pm_fragment *fragments;
+    struct pm_move *moves;
+    uint32_t trials;         // exchanges tried so far: the measure of time
+    uint64_t random;         // state of pm_plan_shake()
     double worth_before;     // of another deal, which is to be beaten; 0: none
     uint32_t *quantity;      // (n_teams + 1) x n_domains units; the last row is idle
     uint32_t *in_l3;         // n_teams x n_l3s units
@@ -109,8 +121,11 @@ double pm_plan_worth_l3(const struct pm_plan *plan);
 double pm_plan_worth(const struct pm_plan *plan);
 bool pm_plan_has_all(const struct pm_plan *plan, uint32_t team);  // nothing is worth more to it
 double pm_plan_worth_of_all(const struct pm_plan *plan);  // no deal is worth more
-// Exchanges units between two teams as long as that is worth something.
-int pm_plan_improve(struct pm_plan *plan);
+// Exchanges units between two teams as long as that is worth something, and there is a chance that the
+// plan becomes worth more than `to_beat`.
+int pm_plan_improve(struct pm_plan *plan, double to_beat);
+// One exchange that is not asked what it is worth; always the same ones.
+void pm_plan_shake(struct pm_plan *plan);
 
 // A share of `n` for one of `parts`: the first n % parts have one more.
 static inline uint32_t pm_part(uint32_t n, uint32_t parts, uint32_t i)

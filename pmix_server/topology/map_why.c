@@ -177,7 +177,7 @@ static int say_cores(const struct pm_plan *plan, struct pm_binding *binding)
     bool asked = plan->request->options.cpus || plan->request->options.reach == PM_REACH_STRICT;
     return pm_bind_say(&binding->notes, PM_WHY_IDLE_CORES, "%" PRIu32 " of %" PRIu32 " granted cores stay idle%s", idle,
                        plan->n_units,
-                       asked ? "" : ": they are far from the GPUs (--pm-bind=fill uses them all)");
+                       asked ? "" : ", so that shares are equal and near (--pm-bind=fill uses them all)");
 }
 
 static int say_gpus(const struct pm_plan *plan, struct pm_binding *binding, const uint32_t *users)
