@@ -41,11 +41,17 @@ static void closest(const struct score_case *c, struct score_rank *ranks, uint32
         add_gpu(&ranks[rank], 0);
 }
 
-// --gpu-bind=single:1 of Slurm 22.05: of the closest ones, that with the task's number.
+// What a user would write for K in --gpu-bind=single:K, the ranks of each GPU.
+static uint32_t ranks_per_gpu(const struct score_case *c)
+{
+    return (c->n_ranks + c->n_gpus - 1) / c->n_gpus;
+}
+
+// single:K of Slurm 22.05: of the closest ones, that with the number of the task's group of K.
 static void single_2205(const struct score_case *c, struct score_rank *ranks, uint32_t rank)
 {
     closest(c, ranks, rank);
-    ranks[rank].gpus[0] = ranks[rank].gpus[rank % ranks[rank].n_gpus];
+    ranks[rank].gpus[0] = ranks[rank].gpus[rank / ranks_per_gpu(c) % ranks[rank].n_gpus];
     ranks[rank].n_gpus = 1;
 }
 
@@ -57,18 +63,17 @@ static uint32_t users(const struct score_rank *ranks, uint32_t rank, uint32_t gp
     return n;
 }
 
-// The same from 23.02.4 on: the first free GPU whose CPUs have all of the task's, else one that
-// overlaps, else any. When all are taken, the round starts again.
+// The same from 23.02.4 on: the first GPU with room for a task whose CPUs have all of the task's, else
+// one that overlaps, else any.
 static void single_2302(const struct score_case *c, struct score_rank *ranks, uint32_t rank)
 {
     const struct score_rank *me = &ranks[rank];
-    uint32_t best = 0, best_key = UINT32_MAX;
+    uint32_t best = 0, best_fit = UINT32_MAX;
     for (uint32_t g = 0; g < c->n_gpus; g++) {
         const struct pm_set *near = &c->machine->gpus[c->gpus[g]].near;
         uint32_t fit = pm_set_empty(near) || pm_set_covers(near, &me->pus) ? 0 : overlaps(c, me, g) ? 1 : 2;
-        uint32_t key = 4 * users(ranks, rank, g) + fit;
-        if (key < best_key) {
-            best_key = key;
+        if (users(ranks, rank, g) < ranks_per_gpu(c) && fit < best_fit) {
+            best_fit = fit;
             best = g;
         }
     }
