@@ -34,8 +34,10 @@ struct score_unit {
 struct score_case {
     const struct pm_machine *machine;
     const struct pm_set *allowed;
-    uint32_t n_ranks, n_gpus, n_cores, n_pus, n_units, n_l3s;
-    const uint32_t *gpus;       // places in machine.gpus
+    const uint32_t *gpus;  // places in machine.gpus
+    uint32_t n_gpus, n_ranks;
+
+    uint32_t n_cores, n_pus, n_units, n_l3s;
     struct score_unit *units;
     uint32_t *unit_of_pu;       // by os_index; PM_PLACE_NONE: not granted
     uint32_t pus_end;
@@ -45,9 +47,9 @@ struct score_case {
     bool kinds_differ;
 };
 
-// 0 or -ENOMEM. The machine, allowed and gpus must outlive the case.
-int score_case_init(struct score_case *c, const struct pm_machine *machine, const struct pm_set *allowed,
-                    const uint32_t *gpus, uint32_t n_gpus, uint32_t n_ranks);
+// The caller has filled in the first five members, which must outlive the case; the rest is zeroed.
+// 0 or -ENOMEM.
+int score_case_init(struct score_case *c);
 void score_case_done(struct score_case *c);
 
 struct score_rank {

@@ -110,21 +110,20 @@ static int fill_tables(struct score_case *c)
     return ok ? 0 : -ENOMEM;
 }
 
-int score_case_init(struct score_case *c, const struct pm_machine *machine, const struct pm_set *allowed,
-                    const uint32_t *gpus, uint32_t n_gpus, uint32_t n_ranks)
+int score_case_init(struct score_case *c)
 {
-    *c = (struct score_case){.machine = machine, .allowed = allowed, .gpus = gpus, .n_gpus = n_gpus, .n_ranks = n_ranks};
-    size_t most = (size_t)pm_set_count(&machine->pus);
-    c->pus_end = machine->pus.spans[machine->pus.n - 1].last + 1;
+    const struct pm_set *pus = &c->machine->pus;
+    size_t most = (size_t)pm_set_count(pus);
+    c->pus_end = pus->spans[pus->n - 1].last + 1;
     c->units = calloc(most, sizeof(*c->units));
     c->unit_of_pu = calloc(c->pus_end, sizeof(*c->unit_of_pu));
-    c->near = calloc(most * n_gpus + 1, sizeof(*c->near));
-    c->package = calloc(most * n_gpus + 1, sizeof(*c->package));
+    c->near = calloc(most * c->n_gpus + 1, sizeof(*c->near));
+    c->package = calloc(most * c->n_gpus + 1, sizeof(*c->package));
     c->fewest_numas = calloc(most + 1, sizeof(*c->fewest_numas));
     int rc = c->units && c->unit_of_pu && c->near && c->package && c->fewest_numas ? 0 : -ENOMEM;
     if (rc == 0) {
         make_units(c);
-        for (uint32_t g = 0; g < n_gpus; g++)
+        for (uint32_t g = 0; g < c->n_gpus; g++)
             place_gpu(c, g);
         rc = fill_tables(c);
     }

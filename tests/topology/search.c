@@ -149,13 +149,13 @@ static void take_back(struct state *s)
     memcpy(s->uses, s->old_uses, (size_t)s->c->n_ranks * s->c->n_gpus);
 }
 
-static void anneal(struct state *s, uint32_t steps, double hot, struct score *best)
+static void anneal(struct state *s, const struct search_plan *plan, struct score *best)
 {
     struct score now, next;
     score_table(s->c, s->pus, s->uses, s->scratch, &now);
     *best = now;
-    for (uint32_t i = 0; i < steps; i++) {
-        double heat = hot * pow(0.001, (double)i / steps);
+    for (uint32_t i = 0; i < plan->steps; i++) {
+        double heat = plan->hot * pow(0.001, (double)i / plan->steps);
         memcpy(s->old_owner, s->owner, s->c->n_units * sizeof(*s->owner));
         memcpy(s->old_uses, s->uses, (size_t)s->c->n_ranks * s->c->n_gpus);
         change(s);
@@ -170,14 +170,14 @@ static void anneal(struct state *s, uint32_t steps, double hot, struct score *be
     }
 }
 
-int search_mapping(const struct score_case *c, const struct score_rank *ranks, uint32_t steps, double hot,
-                   uint64_t seed, struct score *ret_score)
+int search_mapping(const struct score_case *c, const struct score_rank *ranks, const struct search_plan *plan,
+                   struct score *ret_score)
 {
     const struct pm_machine *m = c->machine;
     size_t n = c->n_ranks, pairs = n * c->n_gpus;
     if (c->n_ranks > c->n_units)
         return -EINVAL;
-    struct state s = {.c = c, .random = seed};
+    struct state s = {.c = c, .random = plan->seed};
     s.pus = calloc(n * c->n_units, sizeof(*s.pus));
     s.uses = calloc(pairs + 1, sizeof(bool));
     s.old_uses = calloc(pairs + 1, sizeof(bool));
@@ -187,7 +187,7 @@ int search_mapping(const struct score_case *c, const struct score_rank *ranks, u
     int rc = s.pus && s.uses && s.old_uses && s.owner && s.old_owner && s.scratch ? 0 : -ENOMEM;
     if (rc == 0) {
         start_from(&s, ranks);
-        anneal(&s, steps, hot, ret_score);
+        anneal(&s, plan, ret_score);
     }
     free(s.pus);
     free(s.uses);

@@ -7,10 +7,15 @@
 
 #include "tests/topology/score.h"
 
-// Starts at `ranks` (NULL: equal shares of the cores in order, and GPUs in turns), tries `steps` changes and leaves
-// the best in *ret_score. `hot` is how many points a change may cost at first and still be kept sometimes.
-// 0, -ENOMEM, or -EINVAL where there are more ranks than units.
-int search_mapping(const struct score_case *c, const struct score_rank *ranks, uint32_t steps, double hot,
-                   uint64_t seed, struct score *ret_score);
+struct search_plan {
+    uint32_t steps;  // changes to try
+    double hot;      // how many points a change may cost at first and still be kept sometimes
+    uint64_t seed;
+};
+
+// Starts at `ranks` (NULL: equal shares of the cores in order, and GPUs in turns) and leaves the best that it
+// comes across in *ret_score. 0, -ENOMEM, or -EINVAL where there are more ranks than units.
+int search_mapping(const struct score_case *c, const struct score_rank *ranks, const struct search_plan *plan,
+                   struct score *ret_score);
 
 #endif

@@ -41,7 +41,8 @@ TestSuite(score, .init = start, .fini = finish, .timeout = 30);
 
 static void begin(uint32_t n_ranks)
 {
-    cr_assert_eq(score_case_init(&c, &m, &allowed, gpus, n_gpus, n_ranks), 0);
+    c = (struct score_case){.machine = &m, .allowed = &allowed, .gpus = gpus, .n_gpus = n_gpus, .n_ranks = n_ranks};
+    cr_assert_eq(score_case_init(&c), 0);
 }
 
 // gpu: a position, or -1.
@@ -259,14 +260,15 @@ Test(score, the_old_rule_of_single_leaves_gpus_unused)
 
 Test(score, the_search_finds_what_is_better)
 {
+    const struct search_plan plan = {3000, 3, 1}, other = {300, 3, 7};
     struct score found, again;
     begin(2);
     rank_has(0, 0, 7, 1);
     rank_has(1, 8, 15, 0);
-    cr_assert_eq(search_mapping(&c, ranks, 3000, 3, 1, &found), 0);
+    cr_assert_eq(search_mapping(&c, ranks, &plan, &found), 0);
     cr_assert_float_eq(found.total, 100, 1e-9, "%f", found.total);
-    cr_assert_eq(search_mapping(&c, ranks, 300, 3, 7, &found), 0);
-    cr_assert_eq(search_mapping(&c, ranks, 300, 3, 7, &again), 0);
+    cr_assert_eq(search_mapping(&c, ranks, &other, &found), 0);
+    cr_assert_eq(search_mapping(&c, ranks, &other, &again), 0);
     cr_assert_float_eq(found.total, again.total, 1e-12, "the same seed finds the same");
 }
 
