@@ -35,7 +35,8 @@ void pm_binding_done(struct pm_binding *binding)
     *binding = (struct pm_binding){0};
 }
 
-__attribute__((format(printf, 2, 3))) static int refuse(struct pm_binding *binding, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static int refuse(struct pm_binding *binding,
+                                                        const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -51,8 +52,8 @@ static int check_machine(const struct pm_machine *machine, struct pm_binding *bi
     for (uint32_t i = 0; i < machine->n_cores; i++) {
         const struct pm_machine_core *core = &machine->cores[i];
         if (core->numa >= machine->n_numas || core->package >= machine->n_packages ||
-            (core->l3 != PM_PLACE_NONE && core->l3 >= machine->n_l3s) || core->kind >= machine->n_cores ||
-            !pm_set_covers(&machine->pus, &core->pus))
+            (core->l3 != PM_PLACE_NONE && core->l3 >= machine->n_l3s) ||
+            core->kind >= machine->n_cores || !pm_set_covers(&machine->pus, &core->pus))
             return refuse(binding, "the topology contradicts itself at core %" PRIu32, i);
     }
     return 0;
@@ -66,7 +67,8 @@ static int check_cpus(const struct pm_machine *machine, const struct pm_bind_req
         return refuse(binding, "no CPU was granted on this node");
     if (pm_set_covers(&machine->pus, request->allowed))
         return 0;
-    return refuse(binding, "CPUs %s were granted, but the topology shows %s: is it of another machine?",
+    return refuse(binding,
+                  "CPUs %s were granted, but the topology shows %s: is it of another machine?",
                   pm_set_format(request->allowed, granted, sizeof(granted)),
                   pm_set_format(&machine->pus, shown, sizeof(shown)));
 }
@@ -89,7 +91,8 @@ static int check_ranks(const struct pm_bind_request *request, struct pm_binding 
     if (request->n_ranks == 0)
         return refuse(binding, "there is no rank to pin");
     if (request->n_ranks > pus * RANKS_PER_PU_MAX)
-        return refuse(binding, "%" PRIu32 " ranks on %" PRIu64 " CPUs are more than %d for each: not pinned",
+        return refuse(binding,
+                      "%" PRIu32 " ranks on %" PRIu64 " CPUs are more than %d for each: not pinned",
                       request->n_ranks, pus, RANKS_PER_PU_MAX);
     return 0;
 }
@@ -100,9 +103,14 @@ static int check_given(const struct pm_bind_request *request, struct pm_binding 
     const struct pm_bind_given *given = request->given;
     for (uint32_t r = 0; given && r < request->n_ranks; r++) {
         if (!given[r].pus != !given[0].pus || !given[r].gpus != !given[0].gpus)
-            return refuse(binding, "CPUs or GPUs are given for some ranks only (rank %" PRIu32 " differs from 0)", r);
-        if (given[r].pus && (pm_set_empty(given[r].pus) || !pm_set_covers(request->allowed, given[r].pus)))
-            return refuse(binding, "the CPUs given to rank %" PRIu32 " are none or not among those granted", r);
+            return refuse(
+                binding,
+                "CPUs or GPUs are given for some ranks only (rank %" PRIu32 " differs from 0)", r);
+        if (given[r].pus &&
+            (pm_set_empty(given[r].pus) || !pm_set_covers(request->allowed, given[r].pus)))
+            return refuse(binding,
+                          "the CPUs given to rank %" PRIu32 " are none or not among those granted",
+                          r);
         for (uint32_t i = 0; given[r].gpus && i < given[r].n_gpus; i++)
             if (given[r].gpus[i] >= request->n_gpus)
                 return refuse(binding, "rank %" PRIu32 " was given GPU %" PRIu32 " of %" PRIu32, r,

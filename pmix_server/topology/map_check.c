@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The rules that no map may break, looked at once more on the finished one and by nothing that made
-// it: a rank without a PU or with one that was not granted, a PU or a core for two ranks while there
-// is a core for each, a GPU that does not exist, a rank without a GPU or a GPU without a rank.
+// it: a rank without a PU or with one that was not granted, a PU or a core for two ranks while
+// there is a core for each, a GPU that does not exist, a rank without a GPU or a GPU without a
+// rank.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
@@ -10,10 +11,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-__attribute__((format(printf, 2, 3))) static int broken(struct pm_binding *binding, const char *format, ...)
+__attribute__((format(printf, 2, 3))) static int broken(struct pm_binding *binding,
+                                                        const char *format, ...)
 {
     va_list args;
-    int n = snprintf(binding->sentence, sizeof(binding->sentence), "nothing is pinned, the map is wrong: ");
+    int n = snprintf(binding->sentence, sizeof(binding->sentence),
+                     "nothing is pinned, the map is wrong: ");
     va_start(args, format);
     vsnprintf(binding->sentence + n, sizeof(binding->sentence) - (size_t)n, format, args);
     va_end(args);
@@ -83,8 +86,8 @@ static int check_gpus(const struct pm_plan *plan, struct pm_binding *binding)
     int rc = collect_gpus(plan, binding, &used);
     if (rc == 0 && pm_set_count(&used) < plan->request->n_gpus && !plan->request->options.gpus &&
         !gpus_given(plan->request))
-        rc = broken(binding, "only %" PRIu64 " of %" PRIu32 " GPUs have a rank", pm_set_count(&used),
-                    plan->request->n_gpus);
+        rc = broken(binding, "only %" PRIu64 " of %" PRIu32 " GPUs have a rank",
+                    pm_set_count(&used), plan->request->n_gpus);
     pm_set_done(&used);
     return rc;
 }

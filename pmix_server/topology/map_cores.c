@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which units each team gets. Teams near the same GPUs are one class. A flow from classes to domains
-// finds what each class gets, near units first; within a class the members get equal parts, next to
-// each other (map_cut.c); exchanges between two teams repair what neither can see.
+// Which units each team gets. Teams near the same GPUs are one class. A flow from classes to
+// domains finds what each class gets, near units first; within a class the members get equal parts,
+// next to each other (map_cut.c); exchanges between two teams repair what neither can see.
 //
-// How many units a team should have is not clear from the start: all cores used may mean that threads
-// sit far from their GPU. So there are some candidates, and the one that is worth the most is taken.
+// How many units a team should have is not clear from the start: all cores used may mean that
+// threads sit far from their GPU. So there are some candidates, and the one that is worth the most
+// is taken.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
@@ -13,7 +14,7 @@
 
 enum { AT_LEAST = -1000000000, ENOUGH = -2500, NEAR = -1000, BESIDE = -500 };
 
-enum { SHAKES_MAX = 100, SHAKES_AT_ONCE = 3, TRIALS_ENOUGH = 16000 };
+enum { SHAKES_MAX = 100, SHAKES_AT_ONCE = 3, TRIALS_ENOUGH = 18000 };
 
 enum scope { ANYWHERE = 0, SAME_PACKAGE, NEAR_ONLY };
 
@@ -21,19 +22,19 @@ enum scope { ANYWHERE = 0, SAME_PACKAGE, NEAR_ONLY };
 struct candidate {
     enum scope scope;
     uint32_t least, most;
-    const uint32_t *caps;  // per domain: how many of its units are dealt out; NULL: all
-    double worth;          // before any exchange
+    const uint32_t *caps; // per domain: how many of its units are dealt out; NULL: all
+    double worth;         // before any exchange
 };
-enum { CANDIDATES_MAX = 16 };  // one for each call of add_candidate()
+enum { CANDIDATES_MAX = 16 }; // one for each call of add_candidate()
 
 struct dealing {
     struct pm_plan *plan;
     struct candidate candidate, candidates[CANDIDATES_MAX];
     uint32_t n_candidates;
-    uint32_t *members;   // per class: teams
-    uint32_t *example;   // per class: a team
-    int *arcs;           // 2 x n_classes x n_domains
-    uint32_t *best;      // quantities
+    uint32_t *members; // per class: teams
+    uint32_t *example; // per class: a team
+    int *arcs;         // 2 x n_classes x n_domains
+    uint32_t *best;    // quantities
     double worth;
 };
 
@@ -42,7 +43,8 @@ static uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-// ---- how many units -----------------------------------------------------------------------------------
+// ---- how many units
+// -----------------------------------------------------------------------------------
 
 static uint32_t units_of_kind(const struct pm_plan *plan, uint32_t kind)
 {
@@ -67,7 +69,8 @@ static uint32_t wanted(const struct pm_plan *plan)
     return (uint32_t)((cpus * plan->n_units + plan->n_pus - 1) / plan->n_pus);
 }
 
-static void limits(const struct dealing *dealing, uint32_t class, uint32_t *ret_least, uint32_t *ret_most)
+static void limits(const struct dealing *dealing, uint32_t class, uint32_t *ret_least,
+                   uint32_t *ret_most)
 {
     const struct pm_plan *plan = dealing->plan;
     uint32_t kind = plan->teams[dealing->example[class]].kind;
@@ -81,13 +84,15 @@ static void limits(const struct dealing *dealing, uint32_t class, uint32_t *ret_
     *ret_least = smaller(least, *ret_most);
 }
 
-// ---- what each class gets ---------------------------------------------------------------------------
+// ---- what each class gets
+// ---------------------------------------------------------------------------
 
 static bool in_scope(const struct dealing *dealing, uint32_t team, uint32_t domain)
 {
     const struct pm_plan *plan = dealing->plan;
     const size_t at = (size_t)team * plan->n_domains + domain;
-    if (plan->teams[team].kind != PM_PLACE_NONE && plan->teams[team].kind != plan->domains[domain].kind)
+    if (plan->teams[team].kind != PM_PLACE_NONE &&
+        plan->teams[team].kind != plan->domains[domain].kind)
         return false;
     return dealing->candidate.scope == ANYWHERE ||
            (dealing->candidate.scope == SAME_PACKAGE ? plan->beside : plan->near)[at] > 0;
@@ -96,7 +101,8 @@ static bool in_scope(const struct dealing *dealing, uint32_t team, uint32_t doma
 static int64_t cost(const struct pm_plan *plan, uint32_t team, uint32_t domain)
 {
     const size_t at = (size_t)team * plan->n_domains + domain;
-    return (int64_t)(NEAR * plan->near[at]) + (int64_t)(BESIDE * plan->beside[at]) + plan->distance[at];
+    return (int64_t)(NEAR * plan->near[at]) + (int64_t)(BESIDE * plan->beside[at]) +
+           plan->distance[at];
 }
 
 // Nodes: 2.. classes; then classes as far as near units are missed badly; then domains.
@@ -110,7 +116,7 @@ static int add_class(const struct dealing *dealing, struct pm_flow *flow, uint32
                   pm_flow_arc(flow, 0, node, n * (most - least), 0) < 0 ||
                   pm_flow_arc(flow, node, eager, n * plan->teams[team].enough, ENOUGH) < 0;
     for (uint32_t d = 0; d < plan->n_domains && !failed; d++) {
-        int *arcs = &dealing->arcs[2 * ((size_t)class * plan->n_domains + d)];
+        int *arcs = &dealing->arcs[2 * ((size_t) class * plan->n_domains + d)];
         bool near = plan->near[(size_t)team * plan->n_domains + d] > 0;
         arcs[0] = arcs[1] = -1;
         if (!in_scope(dealing, team, d))
@@ -126,12 +132,13 @@ static int add_class(const struct dealing *dealing, struct pm_flow *flow, uint32
 static int flow_to_classes(const struct dealing *dealing, struct pm_flow *flow)
 {
     const struct pm_plan *plan = dealing->plan;
-    for (uint32_t class = 0; class < plan->n_classes; class++)
+    for (uint32_t class = 0; class < plan->n_classes; class ++)
         if (add_class(dealing, flow, class) < 0)
             return -ENOMEM;
     for (uint32_t d = 0; d < plan->n_domains; d++)
         if (pm_flow_arc(flow, 2 + 2 * plan->n_classes + d, 1,
-                        dealing->candidate.caps ? dealing->candidate.caps[d] : plan->domains[d].n, 0) < 0)
+                        dealing->candidate.caps ? dealing->candidate.caps[d] : plan->domains[d].n,
+                        0) < 0)
             return -ENOMEM;
     pm_flow_run(flow);
     return 0;
@@ -144,9 +151,9 @@ static int deal(struct dealing *dealing)
     struct pm_flow *flow = pm_flow_new(2 + 2 * plan->n_classes + plan->n_domains);
     int rc = units && flow ? flow_to_classes(dealing, flow) : -ENOMEM;
     pm_plan_reset(plan);
-    for (uint32_t class = 0; class < plan->n_classes && rc == 0; class++) {
+    for (uint32_t class = 0; class < plan->n_classes && rc == 0; class ++) {
         for (uint32_t d = 0; d < plan->n_domains; d++) {
-            const int *arcs = &dealing->arcs[2 * ((size_t)class * plan->n_domains + d)];
+            const int *arcs = &dealing->arcs[2 * ((size_t) class * plan->n_domains + d)];
             units[d] = arcs[0] < 0 ? 0 : pm_flow_on(flow, arcs[0]);
             units[d] += arcs[1] < 0 ? 0 : pm_flow_on(flow, arcs[1]);
         }
@@ -156,7 +163,8 @@ static int deal(struct dealing *dealing)
     return rc;
 }
 
-// ---- candidates ---------------------------------------------------------------------------------------
+// ---- candidates
+// ---------------------------------------------------------------------------------------
 
 // Units that each team can have if all keep to a scope and all have the same.
 static uint32_t within_reach(struct dealing *dealing, enum scope scope, uint32_t *rivals)
@@ -185,7 +193,8 @@ static void keep_if_best(struct dealing *dealing)
     if (worth <= dealing->worth + 1e-6)
         return;
     dealing->worth = worth;
-    memcpy(dealing->best, plan->quantity, (size_t)plan->n_teams * plan->n_domains * sizeof(uint32_t));
+    memcpy(dealing->best, plan->quantity,
+           (size_t)plan->n_teams * plan->n_domains * sizeof(uint32_t));
 }
 
 // Deals, and keeps the candidate with what it is worth so far.
@@ -202,7 +211,8 @@ static int add_candidate(struct dealing *dealing, struct candidate candidate)
 static void sort_candidates(struct dealing *dealing)
 {
     for (uint32_t i = 1; i < dealing->n_candidates; i++)
-        for (uint32_t j = i; j > 0 && dealing->candidates[j].worth > dealing->candidates[j - 1].worth + 1e-6; j--) {
+        for (uint32_t j = i;
+             j > 0 && dealing->candidates[j].worth > dealing->candidates[j - 1].worth + 1e-6; j--) {
             struct candidate one = dealing->candidates[j];
             dealing->candidates[j] = dealing->candidates[j - 1];
             dealing->candidates[j - 1] = one;
@@ -233,11 +243,13 @@ static int add_scope(struct dealing *dealing, enum scope scope, uint32_t *rivals
     if (reach >= fair)
         return 0;
     int rc = add_candidate(dealing, (struct candidate){ANYWHERE, reach, reach, NULL, 0});
-    return rc < 0 ? rc : add_candidate(dealing, (struct candidate){ANYWHERE, reach, reach + 1, NULL, 0});
+    return rc < 0 ? rc
+                  : add_candidate(dealing, (struct candidate){ANYWHERE, reach, reach + 1, NULL, 0});
 }
 
 // Teams one after the other to the group (L3s, NUMA nodes) that has the most room for one more.
-static uint32_t fit_teams(const struct pm_plan *plan, const uint32_t *sizes, uint32_t n, uint32_t *teams)
+static uint32_t fit_teams(const struct pm_plan *plan, const uint32_t *sizes, uint32_t n,
+                          uint32_t *teams)
 {
     uint32_t share = UINT32_MAX;
     for (uint32_t t = 0; t < plan->n_teams; t++) {
@@ -257,7 +269,8 @@ static uint32_t fit_teams(const struct pm_plan *plan, const uint32_t *sizes, uin
 static int add_groups(struct dealing *dealing, const uint32_t *group_of, uint32_t n)
 {
     struct pm_plan *plan = dealing->plan;
-    uint32_t *sizes = pm_plan_alloc(plan, n, sizeof(*sizes)), *teams = pm_plan_alloc(plan, n, sizeof(*teams));
+    uint32_t *sizes = pm_plan_alloc(plan, n, sizeof(*sizes)),
+             *teams = pm_plan_alloc(plan, n, sizeof(*teams));
     uint32_t *caps = pm_plan_alloc(plan, plan->n_domains, sizeof(*caps));
     if (!sizes || !teams || !caps)
         return -ENOMEM;
@@ -270,7 +283,7 @@ static int add_groups(struct dealing *dealing, const uint32_t *group_of, uint32_
     if (share == 0 || plan->n_teams < n || share * plan->n_teams == plan->n_units)
         return 0;
     for (uint32_t d = 0; d < plan->n_domains; d++) {
-        uint32_t left = share * teams[group_of[d]];  // of what the group may still deal out
+        uint32_t left = share * teams[group_of[d]]; // of what the group may still deal out
         for (uint32_t e = 0; e < d; e++)
             left -= group_of[e] == group_of[d] ? caps[e] : 0;
         caps[d] = smaller(left, plan->domains[d].n);
@@ -316,7 +329,7 @@ static int add_candidates(struct dealing *dealing, uint32_t *rivals)
     int rc = 0;
     if (reach == PM_REACH_STRICT && plan->has_gpus)
         rc = add_candidate(dealing, (struct candidate){NEAR_ONLY, 1, plan->n_units, NULL, 0});
-    if (dealing->n_candidates && dealing->candidates[0].worth > 0)  // nobody would have nothing
+    if (dealing->n_candidates && dealing->candidates[0].worth > 0) // nobody would have nothing
         return rc;
     dealing->n_candidates = 0;
     rc = rc < 0 ? rc : add_candidate(dealing, (struct candidate){ANYWHERE, 0, 0, NULL, 0});
@@ -335,19 +348,22 @@ static void take_best(const struct dealing *dealing)
         }
 }
 
-// Exchanges can end where only two of them at once would help. As long as there is time: some at random,
-// and improve that.
+// Exchanges can end where only two of them at once would help. As long as there is time: some at
+// random, and improve that.
 static int search_on(struct dealing *dealing)
 {
     struct pm_plan *plan = dealing->plan;
     int rc = 0;
     take_best(dealing);
-    for (uint32_t i = 0; i < SHAKES_MAX && plan->trials < TRIALS_ENOUGH && rc == 0; i++) {
+    for (uint32_t i = 0, last = 0; i < SHAKES_MAX && plan->trials + last < TRIALS_ENOUGH && rc == 0;
+         i++) {
         if (plan->n_teams == 1 || dealing->worth >= pm_plan_worth_of_all(plan) - 1e-6)
             return 0;
         for (uint32_t j = 0; j < SHAKES_AT_ONCE; j++)
             pm_plan_shake(plan);
+        last = plan->trials;
         rc = pm_plan_improve(plan, dealing->worth);
+        last = plan->trials - last;
         if (rc == 0)
             keep_if_best(dealing);
         take_best(dealing);
@@ -358,7 +374,8 @@ static int search_on(struct dealing *dealing)
 int pm_plan_cores(struct pm_plan *plan)
 {
     struct dealing dealing = {.plan = plan, .worth = plan->worth_before};
-    size_t cells = (size_t)(plan->n_teams > plan->n_classes ? plan->n_teams : plan->n_classes) * plan->n_domains;
+    size_t cells = (size_t)(plan->n_teams > plan->n_classes ? plan->n_teams : plan->n_classes) *
+                   plan->n_domains;
     dealing.members = pm_plan_alloc(plan, plan->n_classes, sizeof(uint32_t));
     dealing.example = pm_plan_alloc(plan, plan->n_classes, sizeof(uint32_t));
     dealing.arcs = pm_plan_alloc(plan, 2 * cells, sizeof(int));

@@ -12,15 +12,15 @@
 #include <stdlib.h>
 
 struct line {
-    uint32_t *domains;  // of each unit, in order
-    uint32_t *changes;  // NUMA nodes entered before the unit, from the line's start
+    uint32_t *domains; // of each unit, in order
+    uint32_t *changes; // NUMA nodes entered before the unit, from the line's start
     uint32_t n;
 };
 
 struct cut {
     struct pm_plan *plan;
     uint32_t *members, n_members;
-    uint32_t *parts;  // per member, of the line at hand
+    uint32_t *parts; // per member, of the line at hand
     struct line near, far;
 };
 
@@ -91,7 +91,8 @@ static int make_lines(struct cut *cut, const uint32_t *units)
 }
 
 // Of a part that has units [from, from + n) of the line.
-static uint32_t part_cost(const struct pm_plan *plan, const struct line *line, uint32_t from, uint32_t n)
+static uint32_t part_cost(const struct pm_plan *plan, const struct line *line, uint32_t from,
+                          uint32_t n)
 {
     uint32_t end = from + n;
     if (n == 0)

@@ -13,12 +13,12 @@ struct arc {
     uint32_t to;
     uint32_t room;
     int64_t cost;
-    int next;  // of the same node, -1: none
+    int next; // of the same node, -1: none
 };
 
 struct node {
-    int first, last;  // arcs
-    int by;           // arc of the shortest path so far
+    int first, last; // arcs
+    int by;          // arc of the shortest path so far
     int64_t cost;
     bool queued;
 };
@@ -26,7 +26,7 @@ struct node {
 // Arcs 2i and 2i+1 are each other's way back.
 struct pm_flow {
     struct node *nodes;
-    uint32_t *queue;  // ring of n_nodes + 1
+    uint32_t *queue; // ring of n_nodes + 1
     struct arc *arcs;
     uint32_t n_nodes, n_arcs, cap_arcs;
 };

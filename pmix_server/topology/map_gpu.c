@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which rank uses which GPUs. Every granted GPU gets a rank and every rank a GPU; counts differ by at
-// most one. Before cores are dealt out (the usual way), places decide:
-//   ranks >= GPUs: each GPU gets its ranks, next to each other; the odd ones go where cores are left.
-//   ranks <  GPUs: GPUs of a rank have an ancestor as near as possible.
+// Which rank uses which GPUs. Every granted GPU gets a rank and every rank a GPU; counts differ by
+// at most one. Before cores are dealt out (the usual way), places decide:
+//   ranks >= GPUs: each GPU gets its ranks, next to each other; the odd ones go where cores are
+//   left. ranks <  GPUs: GPUs of a rank have an ancestor as near as possible.
 // Where cores are fixed already, see map_gpu_follow.c.
 #include "pmix_server/topology/map_internal.h"
 
@@ -31,7 +31,8 @@ void pm_plan_add_gpu(struct pm_plan *plan, uint32_t rank, uint32_t gpu)
         list->gpus[list->n++] = gpu;
 }
 
-// ---- ranks >= GPUs ----------------------------------------------------------------------------------
+// ---- ranks >= GPUs
+// ----------------------------------------------------------------------------------
 
 static const bool *row(const struct pm_plan *plan, const bool *table, uint32_t gpu)
 {
@@ -55,9 +56,11 @@ static uint64_t units_near(const struct pm_plan *plan, const bool *table, uint32
 }
 
 // How many more units (times ranks) of a GPU's neighbourhood one more rank there would use.
-static uint64_t gain(const struct pm_plan *plan, const bool *table, uint32_t gpu, const uint32_t *ranks)
+static uint64_t gain(const struct pm_plan *plan, const bool *table, uint32_t gpu,
+                     const uint32_t *ranks)
 {
-    uint64_t units = units_near(plan, table, gpu) * plan->request->n_ranks, used = 0, share = plan->n_units;
+    uint64_t units = units_near(plan, table, gpu) * plan->request->n_ranks, used = 0,
+             share = plan->n_units;
     for (uint32_t i = 0; i < plan->request->n_gpus; i++)
         used += touch(plan, table, gpu, i) ? ranks[i] * share : 0;
     return used + share <= units ? share : used < units ? units - used : 0;
@@ -71,8 +74,8 @@ static uint32_t best_for_one_more(const struct pm_plan *plan, const uint32_t *ra
     for (uint32_t gpu = 0; gpu < plan->request->n_gpus; gpu++) {
         if (ranks[gpu] > least)
             continue;
-        uint64_t worth = 2 * gain(plan, plan->gpu_near, gpu, ranks) +
-                         gain(plan, plan->gpu_beside, gpu, ranks);
+        uint64_t worth =
+            2 * gain(plan, plan->gpu_near, gpu, ranks) + gain(plan, plan->gpu_beside, gpu, ranks);
         if (best == PM_PLACE_NONE || worth > most) {
             best = gpu;
             most = worth;
@@ -97,18 +100,19 @@ static int ranks_to_gpus(struct pm_plan *plan)
     return 0;
 }
 
-// ---- ranks < GPUs -----------------------------------------------------------------------------------
+// ---- ranks < GPUs
+// -----------------------------------------------------------------------------------
 
 // GPUs wait for a rank; those with the same key have an ancestor in common.
 struct grouping {
     struct pm_plan *plan;
-    uint32_t *waiting, n_waiting;  // sorted by position
-    uint32_t *same;                // of them, those with one key
+    uint32_t *waiting, n_waiting; // sorted by position
+    uint32_t *same;               // of them, those with one key
     uint32_t n_same;
-    uint32_t size;                 // of a small group; a big one has one more
-    uint32_t big, small;           // groups still to make
-    uint32_t ranks;                // groups made
-    uint64_t units, all_units;     // near the keys so far at this level, near all of them
+    uint32_t size;             // of a small group; a big one has one more
+    uint32_t big, small;       // groups still to make
+    uint32_t ranks;            // groups made
+    uint64_t units, all_units; // near the keys so far at this level, near all of them
 };
 
 // Near nothing is not a place.
@@ -139,7 +143,8 @@ static void take_same(struct grouping *g, const bool *table)
 static uint64_t badness(const struct grouping *g, uint32_t big, uint32_t small)
 {
     uint64_t left = g->n_same - big * (g->size + 1) - small * g->size;
-    uint64_t have = (g->ranks + big + small) * g->all_units, due = g->units * g->plan->request->n_ranks;
+    uint64_t have = (g->ranks + big + small) * g->all_units,
+             due = g->units * g->plan->request->n_ranks;
     return (left << 40) + (have > due ? have - due : due - have);
 }
 
@@ -147,8 +152,8 @@ static void choose_groups(const struct grouping *g, uint32_t *ret_big, uint32_t 
 {
     uint64_t least = UINT64_MAX;
     for (uint32_t big = 0; big <= g->big && big * (g->size + 1) <= g->n_same; big++)
-        for (uint32_t small = 0; small <= g->small && big * (g->size + 1) + small * g->size <= g->n_same;
-             small++)
+        for (uint32_t small = 0;
+             small <= g->small && big * (g->size + 1) + small * g->size <= g->n_same; small++)
             if (badness(g, big, small) < least) {
                 least = badness(g, big, small);
                 *ret_big = big;
@@ -161,7 +166,8 @@ static void sort_same(struct grouping *g)
 {
     for (uint32_t i = 1; i < g->n_same; i++)
         for (uint32_t j = i; j > 0 && units_near(g->plan, g->plan->gpu_near, g->same[j]) <
-                                          units_near(g->plan, g->plan->gpu_near, g->same[j - 1]); j--) {
+                                          units_near(g->plan, g->plan->gpu_near, g->same[j - 1]);
+             j--) {
             uint32_t gpu = g->same[j];
             g->same[j] = g->same[j - 1];
             g->same[j - 1] = gpu;
@@ -241,7 +247,10 @@ static int by_value(const void *a, const void *b)
 static int gpus_to_ranks(struct pm_plan *plan)
 {
     uint32_t n_gpus = plan->request->n_gpus, n = plan->request->n_ranks;
-    struct grouping g = {.plan = plan, .size = n_gpus / n, .big = n_gpus % n, .small = n - n_gpus % n,
+    struct grouping g = {.plan = plan,
+                         .size = n_gpus / n,
+                         .big = n_gpus % n,
+                         .small = n - n_gpus % n,
                          .n_waiting = n_gpus};
     g.waiting = pm_plan_alloc(plan, n_gpus, sizeof(*g.waiting));
     g.same = pm_plan_alloc(plan, n_gpus, sizeof(*g.same));
@@ -282,5 +291,7 @@ int pm_plan_gpus_by_place(struct pm_plan *plan)
     int rc = pm_plan_new_gpu_lists(plan, gpus_given(plan) ? n_gpus : n_gpus / n + 1);
     if (rc < 0 || n_gpus == 0)
         return rc;
-    return gpus_given(plan) ? take_given(plan) : n >= n_gpus ? ranks_to_gpus(plan) : gpus_to_ranks(plan);
+    return gpus_given(plan) ? take_given(plan)
+           : n >= n_gpus    ? ranks_to_gpus(plan)
+                            : gpus_to_ranks(plan);
 }

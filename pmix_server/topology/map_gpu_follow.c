@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Which GPUs a rank uses whose cores are known already: some near its cores. Counts differ by at most one,
-// every GPU is used; a flow finds the nearest deal of that kind. Cores are known because they were given
-// (--cpu-bind, mode cores), or from a first deal: then GPUs follow the cores and cores follow the GPUs
-// once more, and the better one of the two deals is kept.
+// Which GPUs a rank uses whose cores are known already: some near its cores. Counts differ by at
+// most one, every GPU is used; a flow finds the nearest deal of that kind. Cores are known because
+// they were given
+// (--cpu-bind, mode cores), or from a first deal: then GPUs follow the cores and cores follow the
+// GPUs once more, and the better one of the two deals is kept.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
@@ -25,7 +26,8 @@ static int64_t far(const struct pm_plan *plan, const struct pm_set *pus, uint32_
     return -(int64_t)((10 * near + beside) * 1000 / (all ? all : 1));
 }
 
-// An arc that is used at least `least` times: those come first at a price that nothing else reaches.
+// An arc that is used at least `least` times: those come first at a price that nothing else
+// reaches.
 static int between(struct pm_flow *flow, uint32_t from, uint32_t to, uint32_t least, uint32_t most)
 {
     int rc = pm_flow_arc(flow, from, to, least, -1000000000);
@@ -33,7 +35,8 @@ static int between(struct pm_flow *flow, uint32_t from, uint32_t to, uint32_t le
 }
 
 // Nodes: 2.. ranks, then GPUs. The many get one of the few each.
-static int build(const struct pm_plan *plan, struct pm_flow *flow, const struct pm_binding *binding, int *arcs)
+static int build(const struct pm_plan *plan, struct pm_flow *flow, const struct pm_binding *binding,
+                 int *arcs)
 {
     uint32_t n = plan->request->n_ranks, n_gpus = plan->request->n_gpus;
     bool failed = false;
@@ -94,12 +97,15 @@ static int deal_again(struct pm_plan *plan)
     return rc < 0 ? rc : pm_plan_cores(plan);
 }
 
+// With more ranks it takes time and gains nothing: all GPUs have many.
+enum { RANKS_MAX = 64 };
+
 int pm_plan_again(struct pm_plan *plan)
 {
     const struct pm_plan first = *plan;
     double worth = pm_plan_worth(plan);
-    if (!plan->has_gpus || plan->request->given || plan->request->n_ranks > plan->n_units ||
-        worth >= pm_plan_worth_of_all(plan) - 1e-6)
+    if (!plan->has_gpus || plan->request->given || plan->request->n_ranks > RANKS_MAX ||
+        plan->request->n_ranks > plan->n_units || worth >= pm_plan_worth_of_all(plan) - 1e-6)
         return 0;
     plan->n_classes = 0;
     plan->worth_before = worth;

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Small changes that the flow cannot see, because they are about fixed costs (a second NUMA node, an L3
-// shared with a neighbour): exchanges between two teams of what they have in two domains, or in two NUMA
-// nodes, and single units that are taken up or left idle. A change is kept if the worth grows. Within a
-// kind of cores, sizes differ by one at most, before and after. The number of trials is limited, so that
-// the time is.
+// Small changes that the flow cannot see, because they are about fixed costs (a second NUMA node,
+// an L3 shared with a neighbour): exchanges between two teams of what they have in two domains, or
+// in two NUMA nodes, and single units that are taken up or left idle. A change is kept if the worth
+// grows. Within a kind of cores, sizes differ by one at most, before and after. The number of
+// trials is limited, so that the time is.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
 
-enum { PASSES_MAX = 8, TRIALS_MAX = 12000, CELLS_PER_TRIAL = 8 };
+enum { PASSES_MAX = 8, TRIALS_MAX = 12000, TRIALS_IN_ALL = 30000, CELLS_PER_TRIAL = 8 };
 
 struct search {
     struct pm_plan *plan;
     struct pm_fragment *fragments;
-    struct pm_move *moves;  // of the change at hand
+    struct pm_move *moves; // of the change at hand
     uint32_t n, n_moves, trials;
     bool better;
 };
@@ -47,9 +47,11 @@ static double worth_of_two(const struct pm_plan *plan, uint32_t a, uint32_t b)
     return pm_plan_worth_of(plan, a) + pm_plan_worth_of(plan, b) + pm_plan_worth_l3(plan);
 }
 
-// ---- two domains --------------------------------------------------------------------------------------
+// ---- two domains
+// --------------------------------------------------------------------------------------
 
-static bool exchange(struct search *s, struct pm_fragment x, struct pm_fragment y, uint32_t n, uint32_t m)
+static bool exchange(struct search *s, struct pm_fragment x, struct pm_fragment y, uint32_t n,
+                     uint32_t m)
 {
     double before = worth_of_two(s->plan, x.team, y.team);
     move(s, x.team, y.team, x.domain, n);
@@ -86,26 +88,32 @@ static bool changes_near(const struct pm_plan *plan, uint32_t team, uint32_t a, 
 }
 
 // A quick look whether an exchange of n units can be worth anything; most cannot.
-static bool may_gain(const struct pm_plan *plan, struct pm_fragment x, struct pm_fragment y, uint32_t n)
+static bool may_gain(const struct pm_plan *plan, struct pm_fragment x, struct pm_fragment y,
+                     uint32_t n)
 {
     if (pm_plan_worth_l3(plan) < 0)
         return true;
-    if (plan->numas[x.domain] != plan->numas[y.domain] && (leaves_numa(plan, x, n) || leaves_numa(plan, y, n)))
+    if (plan->numas[x.domain] != plan->numas[y.domain] &&
+        (leaves_numa(plan, x, n) || leaves_numa(plan, y, n)))
         return true;
-    return changes_near(plan, x.team, x.domain, y.domain) || changes_near(plan, y.team, x.domain, y.domain) ||
-           nearer(plan, x.team, x.domain, y.domain) + nearer(plan, y.team, y.domain, x.domain) > 1e-9;
+    return changes_near(plan, x.team, x.domain, y.domain) ||
+           changes_near(plan, y.team, x.domain, y.domain) ||
+           nearer(plan, x.team, x.domain, y.domain) + nearer(plan, y.team, y.domain, x.domain) >
+               1e-9;
 }
 
 static void try_domains(struct search *s, struct pm_fragment x, struct pm_fragment y)
 {
     struct pm_plan *plan = s->plan;
-    if (x.domain == y.domain || !may_have(plan, x.team, y.domain) || !may_have(plan, y.team, x.domain))
+    if (x.domain == y.domain || !may_have(plan, x.team, y.domain) ||
+        !may_have(plan, y.team, x.domain))
         return;
     uint32_t n = *pm_quantity(plan, x.team, x.domain), m = *pm_quantity(plan, y.team, y.domain);
     uint32_t both = n < m ? n : m;
     if (both == 0 || !may_gain(plan, x, y, both) || exchange(s, x, y, both, both))
         return;
-    bool fairness = changes_near(plan, x.team, x.domain, y.domain) || changes_near(plan, y.team, x.domain, y.domain);
+    bool fairness = changes_near(plan, x.team, x.domain, y.domain) ||
+                    changes_near(plan, y.team, x.domain, y.domain);
     if (both > 1 && fairness && exchange(s, x, y, 1, 1))
         return;
     bool idle = x.team == plan->n_teams || y.team == plan->n_teams;
@@ -124,7 +132,8 @@ static void list_domains(struct search *s)
                 s->fragments[s->n++] = (struct pm_fragment){t, d};
 }
 
-// ---- two NUMA nodes -----------------------------------------------------------------------------------
+// ---- two NUMA nodes
+// -----------------------------------------------------------------------------------
 
 static uint32_t *in_numa(const struct pm_plan *plan, struct pm_fragment x)
 {
@@ -148,8 +157,9 @@ static void try_numas(struct search *s, struct pm_fragment x, struct pm_fragment
     uint32_t n = *in_numa(s->plan, x), m = *in_numa(s->plan, y);
     n = n < m ? n : m;
     const struct pm_team *a = &s->plan->teams[x.team], *b = &s->plan->teams[y.team];
-    bool alike = a->class == b->class && a->spans == s->plan->fewest[a->size] && b->spans == s->plan->fewest[b->size];
-    if (x.domain == y.domain || n == 0 || a->kind != b->kind || (alike && pm_plan_worth_l3(s->plan) >= 0))
+    bool compact = a->spans == s->plan->fewest[a->size] && b->spans == s->plan->fewest[b->size];
+    if (x.domain == y.domain || n == 0 || a->kind != b->kind ||
+        (compact && pm_plan_worth_l3(s->plan) >= 0))
         return;
     double before = worth_of_two(s->plan, x.team, y.team);
     move_numa(s, x, y.team, n);
@@ -167,7 +177,8 @@ static void list_numas(struct search *s)
                 s->fragments[s->n++] = (struct pm_fragment){t, numa};
 }
 
-// ---- one unit more or less ----------------------------------------------------------------------------
+// ---- one unit more or less
+// ----------------------------------------------------------------------------
 
 // Whether nobody of its kind would differ by more than one from a team of this size.
 static bool size_agrees(const struct pm_plan *plan, uint32_t team, uint32_t its_size)
@@ -183,8 +194,8 @@ static void try_unit(struct search *s, uint32_t from, uint32_t to, uint32_t doma
 {
     uint32_t team = from == s->plan->n_teams ? to : from;
     uint32_t size_then = s->plan->teams[team].size + (team == to ? 1 : UINT32_MAX);
-    if (*pm_quantity(s->plan, from, domain) == 0 || !may_have(s->plan, to, domain) || size_then == 0 ||
-        !size_agrees(s->plan, team, size_then))
+    if (*pm_quantity(s->plan, from, domain) == 0 || !may_have(s->plan, to, domain) ||
+        size_then == 0 || !size_agrees(s->plan, team, size_then))
         return;
     double before = pm_plan_worth(s->plan);
     move(s, from, to, domain, 1);
@@ -203,17 +214,19 @@ static void try_units(struct search *s)
 
 // -------------------------------------------------------------------------------------------------------
 
-// Nor have two teams anything to exchange that have all they want, or want the same and have one unit.
+// Nor have two teams anything to exchange that have all they want, or want the same and have one
+// unit.
 static bool nothing_to_gain(const struct pm_plan *plan, uint32_t a, uint32_t b)
 {
     if (pm_plan_worth_l3(plan) >= 0 && pm_plan_has_all(plan, a) && pm_plan_has_all(plan, b))
         return true;
-    return a == b || (a < plan->n_teams && b < plan->n_teams && plan->teams[a].class == plan->teams[b].class &&
-                      plan->teams[a].size == 1 && plan->teams[b].size == 1 &&
-                      plan->teams[a].n_ranks == plan->teams[b].n_ranks);
+    return a == b || (a < plan->n_teams && b < plan->n_teams &&
+                      plan->teams[a].class == plan->teams[b].class && plan->teams[a].size == 1 &&
+                      plan->teams[b].size == 1 && plan->teams[a].n_ranks == plan->teams[b].n_ranks);
 }
 
-static void try_all(struct search *s, void (*try)(struct search *s, struct pm_fragment x, struct pm_fragment y))
+static void try_all(struct search *s,
+                    void (*try)(struct search *s, struct pm_fragment x, struct pm_fragment y))
 {
     for (uint32_t i = 0; i < s->n; i++)
         for (uint32_t j = i + 1; j < s->n && s->trials < TRIALS_MAX; j++)
@@ -244,8 +257,10 @@ int pm_plan_improve(struct pm_plan *plan, double to_beat)
         plan->moves = pm_plan_alloc(plan, 2 * (size_t)plan->n_domains + 2, sizeof(*plan->moves));
     if (!plan->fragments || !plan->moves)
         return -ENOMEM;
-    struct search s = {.plan = plan, .fragments = plan->fragments, .moves = plan->moves, .better = true};
-    for (uint32_t i = 0; i < PASSES_MAX && s.better && s.trials < TRIALS_MAX; i++) {
+    struct search s = {
+        .plan = plan, .fragments = plan->fragments, .moves = plan->moves, .better = true};
+    for (uint32_t i = 0;
+         i < PASSES_MAX && s.better && s.trials < TRIALS_MAX && plan->trials < TRIALS_IN_ALL; i++) {
         if (pm_plan_worth(plan) + gains[i < 3 ? i : 3] <= to_beat)
             break;
         pass(&s);
@@ -254,7 +269,8 @@ int pm_plan_improve(struct pm_plan *plan, double to_beat)
     return 0;
 }
 
-// ---- out of dead ends ---------------------------------------------------------------------------------
+// ---- out of dead ends
+// ---------------------------------------------------------------------------------
 
 static uint32_t below(struct pm_plan *plan, uint32_t n)
 {

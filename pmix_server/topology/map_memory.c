@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Memory nodes of each rank: those of its PUs, as far as they have ordinary memory, else the nearest
-// one that has. A policy is only set where it cannot make a program fail, unless the user asks for it.
+// Memory nodes of each rank: those of its PUs, as far as they have ordinary memory, else the
+// nearest one that has. A policy is only set where it cannot make a program fail, unless the user
+// asks for it.
 #include "pmix_server/topology/map_internal.h"
 
 static enum pm_bind_memory choose(enum pm_bind_memory wish, uint64_t n_nodes)

@@ -3,7 +3,8 @@
 // What is near whom: domains and GPUs, domains and teams.
 //
 // A GPU whose place is unknown is near everything. One of whose near cores none was granted is near
-// nothing; then the distance tells where to go: to its package first, and there to the nearest nodes.
+// nothing; then the distance tells where to go: to its package first, and there to the nearest
+// nodes.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
@@ -112,7 +113,7 @@ static int number_classes(struct pm_plan *plan)
     for (uint32_t t = 0; t < plan->n_teams; t++) {
         uint32_t class = 0;
         while (class < plan->n_classes && !same_class(plan, t, example[class]))
-            class++;
+            class ++;
         if (class == plan->n_classes)
             example[plan->n_classes++] = t;
         plan->teams[t].class = class;
@@ -152,7 +153,8 @@ static uint32_t best_kind(const struct pm_plan *plan, const uint32_t *pus, const
             continue;
         uint64_t here = best == PM_PLACE_NONE ? 1 : (uint64_t)pus[kind] * (teams[best] + 1);
         uint64_t there = best == PM_PLACE_NONE ? 0 : (uint64_t)pus[best] * (teams[kind] + 1);
-        bool crowded = best != PM_PLACE_NONE && (uint64_t)pus[kind] * teams[best] > (uint64_t)pus[best] * teams[kind];
+        bool crowded = best != PM_PLACE_NONE &&
+                       (uint64_t)pus[kind] * teams[best] > (uint64_t)pus[best] * teams[kind];
         if (here > there || (here == there && crowded))
             best = kind;
     }
@@ -220,15 +222,18 @@ int pm_plan_teams(struct pm_plan *plan)
     plan->n_teams = n < plan->n_units ? n : plan->n_units;
     plan->teams = pm_plan_alloc(plan, plan->n_teams, sizeof(*plan->teams));
     plan->near = pm_plan_alloc(plan, (size_t)plan->n_teams * plan->n_domains, sizeof(*plan->near));
-    plan->beside = pm_plan_alloc(plan, (size_t)plan->n_teams * plan->n_domains, sizeof(*plan->beside));
-    plan->distance = pm_plan_alloc(plan, (size_t)plan->n_teams * plan->n_domains, sizeof(*plan->distance));
+    plan->beside =
+        pm_plan_alloc(plan, (size_t)plan->n_teams * plan->n_domains, sizeof(*plan->beside));
+    plan->distance =
+        pm_plan_alloc(plan, (size_t)plan->n_teams * plan->n_domains, sizeof(*plan->distance));
     if (!plan->teams || !plan->near || !plan->beside || !plan->distance)
         return -ENOMEM;
     for (uint32_t r = 0; plan->has_gpus && r < n; r++)
         n_pairs += plan->gpus[r].n;
     for (uint32_t t = 0, rank = 0; t < plan->n_teams; t++) {
         plan->teams[t].first_rank = rank;
-        plan->teams[t].n_ranks = (uint32_t)(((t + 1ull) * n + plan->n_teams - 1) / plan->n_teams) - rank;
+        plan->teams[t].n_ranks =
+            (uint32_t)(((t + 1ull) * n + plan->n_teams - 1) / plan->n_teams) - rank;
         rank += plan->teams[t].n_ranks;
         fill_team(plan, t, n_pairs);
     }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The NIC of each GPU: the one with the nearest PCI ancestor in common, and of several such the one
-// with the fewest ranks so far. A rank without a GPU takes one by its cores. Only the fabric counts, or
-// Ethernet that can do RDMA where there is none; plain ports, second ports and links that are down are
-// never named. Nor is a NIC on another package: there the fabric library knows no less than we do.
+// with the fewest ranks so far. A rank without a GPU takes one by its cores. Only the fabric
+// counts, or Ethernet that can do RDMA where there is none; plain ports, second ports and links
+// that are down are never named. Nor is a NIC on another package: there the fabric library knows no
+// less than we do.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
@@ -24,7 +25,8 @@ static bool usable(const struct pm_machine *machine, uint32_t nic)
 }
 
 // As seen from some PUs, where PCI tells nothing.
-static enum pm_rail rail_from(const struct pm_machine *machine, const struct pm_set *pus, uint32_t nic)
+static enum pm_rail rail_from(const struct pm_machine *machine, const struct pm_set *pus,
+                              uint32_t nic)
 {
     const struct pm_set *near = &machine->nics[nic].near;
     enum pm_rail rail = PM_RAIL_SYS;
@@ -35,14 +37,15 @@ static enum pm_rail rail_from(const struct pm_machine *machine, const struct pm_
             pm_set_intersects(&machine->packages[i].pus, near))
             rail = PM_RAIL_PACKAGE;
     for (uint32_t i = 0; i < machine->n_numas; i++)
-        if (pm_set_intersects(&machine->numas[i].pus, pus) && pm_set_intersects(&machine->numas[i].pus, near))
+        if (pm_set_intersects(&machine->numas[i].pus, pus) &&
+            pm_set_intersects(&machine->numas[i].pus, near))
             rail = PM_RAIL_NODE;
     return rail;
 }
 
 // `place`: of a GPU, or NONE.
-static enum pm_rail rail(const struct pm_machine *machine, const struct pm_bind_rank *rank, uint32_t place,
-                         uint32_t nic)
+static enum pm_rail rail(const struct pm_machine *machine, const struct pm_bind_rank *rank,
+                         uint32_t place, uint32_t nic)
 {
     if (place == PM_PLACE_NONE)
         return rail_from(machine, &rank->pus, nic);
@@ -59,7 +62,8 @@ static struct pm_bind_nic nearest(const struct pm_machine *machine, const struct
         if (!usable(machine, nic))
             continue;
         enum pm_rail far = rail(machine, rank, place, nic);
-        if (far < best.rail || (far == best.rail && far < PM_RAIL_SYS && load[nic] < load[best.nic]))
+        if (far < best.rail ||
+            (far == best.rail && far < PM_RAIL_SYS && load[nic] < load[best.nic]))
             best = (struct pm_bind_nic){nic, far};
     }
     return best;
@@ -83,7 +87,8 @@ static void add(struct pm_bind_rank *rank, struct pm_bind_nic nic, uint32_t *loa
 static int best_first(const void *a, const void *b)
 {
     const struct pm_bind_nic *x = a, *y = b;
-    return x->rail != y->rail ? (x->rail > y->rail) - (x->rail < y->rail) : (x->nic > y->nic) - (x->nic < y->nic);
+    return x->rail != y->rail ? (x->rail > y->rail) - (x->rail < y->rail)
+                              : (x->nic > y->nic) - (x->nic < y->nic);
 }
 
 static int choose(const struct pm_plan *plan, struct pm_bind_rank *rank, uint32_t *load)

@@ -12,8 +12,8 @@ enum { NUMBER = -1, NUMBER_MAX = 1000000 };
 
 struct word {
     const char *name;
-    size_t member;  // a uint32_t or an enum: both are 32 bits wide
-    int value;      // NUMBER: what follows the name
+    size_t member; // a uint32_t or an enum: both are 32 bits wide
+    int value;     // NUMBER: what follows the name
 };
 
 #define MEMBER(name) offsetof(struct pm_bind_options, name)
@@ -40,7 +40,8 @@ _Static_assert(sizeof(enum pm_bind_mode) == sizeof(uint32_t), "a word sets 32 bi
 static int refuse(const char *text, size_t len, char *sentence)
 {
     snprintf(sentence, PM_BIND_SENTENCE_BYTES,
-             "--pm-bind: '%.*s' is none of auto, cores, numa, none, gpu-order, core-order, fill, strict, "
+             "--pm-bind: '%.*s' is none of auto, cores, numa, none, gpu-order, core-order, fill, "
+             "strict, "
              "memory=none|prefer|bind|interleave, cpus=N, smt=N, gpus=N, mixed-kinds",
              len < 40 ? (int)len : 40, text);
     return -EINVAL;
@@ -58,7 +59,8 @@ static bool read_number(const char *text, size_t len, uint32_t *ret_value)
     return len > 0 && value > 0 && value <= NUMBER_MAX;
 }
 
-static bool apply(const struct word *word, const char *text, size_t len, struct pm_bind_options *options)
+static bool apply(const struct word *word, const char *text, size_t len,
+                  struct pm_bind_options *options)
 {
     size_t name = strlen(word->name);
     uint32_t value = (uint32_t)word->value;
@@ -70,7 +72,8 @@ static bool apply(const struct word *word, const char *text, size_t len, struct 
     return true;
 }
 
-int pm_bind_options_read(const char *text, struct pm_bind_options *options, char sentence[PM_BIND_SENTENCE_BYTES])
+int pm_bind_options_read(const char *text, struct pm_bind_options *options,
+                         char sentence[PM_BIND_SENTENCE_BYTES])
 {
     struct pm_bind_options read = *options;
     for (const char *at = text;; at++) {

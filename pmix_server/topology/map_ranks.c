@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // From a team's quantities to the PUs, cores and GPUs of each rank. In a domain with several owners
-// those who also own the domain before come first, and those who own the next one last, so that what
-// a rank has is in one piece where it can be.
+// those who also own the domain before come first, and those who own the next one last, so that
+// what a rank has is in one piece where it can be.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 struct owner {
-    uint32_t side;  // 0: owns the domain before, 2: owns the next, 1: neither
+    uint32_t side; // 0: owns the domain before, 2: owns the next, 1: neither
     uint32_t team;
 };
 
@@ -51,7 +51,8 @@ static int own_units(struct pm_plan *plan, uint32_t *team_of)
     return 0;
 }
 
-static int add_unit(const struct pm_plan *plan, const struct pm_unit *unit, struct pm_bind_rank *rank)
+static int add_unit(const struct pm_plan *plan, const struct pm_unit *unit,
+                    struct pm_bind_rank *rank)
 {
     for (uint32_t i = 0; i < unit->n; i++)
         if (pm_set_add(&rank->pus, plan->pus[unit->first + i]) < 0)
@@ -67,8 +68,9 @@ struct turn {
 static int compare_turns(const void *a, const void *b)
 {
     const struct turn *x = a, *y = b;
-    return x->first_core != y->first_core ? (x->first_core > y->first_core) - (x->first_core < y->first_core)
-                                          : (x->team > y->team) - (x->team < y->team);
+    return x->first_core != y->first_core
+               ? (x->first_core > y->first_core) - (x->first_core < y->first_core)
+               : (x->team > y->team) - (x->team < y->team);
 }
 
 static struct turn *take_turns(struct pm_plan *plan, const uint32_t *team_of)

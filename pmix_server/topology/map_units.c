@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// From granted PUs to what is dealt out: units (cores, or PUs where there are more ranks than cores),
-// in groups that nothing tells apart (domains). Only what the operating system granted is looked at:
-// PU numbers may have holes, and a core may have been granted in part.
+// From granted PUs to what is dealt out: units (cores, or PUs where there are more ranks than
+// cores), in groups that nothing tells apart (domains). Only what the operating system granted is
+// looked at: PU numbers may have holes, and a core may have been granted in part.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
@@ -79,7 +79,8 @@ int pm_plan_units(struct pm_plan *plan)
     return 0;
 }
 
-static bool near_same_gpus(const struct pm_plan *plan, const struct pm_unit *a, const struct pm_unit *b)
+static bool near_same_gpus(const struct pm_plan *plan, const struct pm_unit *a,
+                           const struct pm_unit *b)
 {
     const struct pm_bind_request *request = plan->request;
     for (uint32_t i = 0; i < request->n_gpus; i++) {
@@ -92,22 +93,25 @@ static bool near_same_gpus(const struct pm_plan *plan, const struct pm_unit *a, 
     return true;
 }
 
-static bool same_domain(const struct pm_plan *plan, const struct pm_unit *a, const struct pm_unit *b)
+static bool same_domain(const struct pm_plan *plan, const struct pm_unit *a,
+                        const struct pm_unit *b)
 {
-    const struct pm_machine_core *x = &plan->machine->cores[a->core], *y = &plan->machine->cores[b->core];
+    const struct pm_machine_core *x = &plan->machine->cores[a->core],
+                                 *y = &plan->machine->cores[b->core];
     return x->kind == y->kind && x->package == y->package && x->numa == y->numa && x->l3 == y->l3 &&
            near_same_gpus(plan, a, b);
 }
 
 // Index of the unit's domain, which is made if there is none; the newest are the likeliest.
-static uint32_t find_domain(struct pm_plan *plan, const struct pm_unit *unit, const uint32_t *example)
+static uint32_t find_domain(struct pm_plan *plan, const struct pm_unit *unit,
+                            const uint32_t *example)
 {
     for (uint32_t d = plan->n_domains; d-- > 0;)
         if (same_domain(plan, unit, &plan->units[example[d]]))
             return d;
     const struct pm_machine_core *core = &plan->machine->cores[unit->core];
-    plan->domains[plan->n_domains] =
-        (struct pm_domain){.kind = core->kind, .package = core->package, .numa = core->numa, .l3 = core->l3};
+    plan->domains[plan->n_domains] = (struct pm_domain){
+        .kind = core->kind, .package = core->package, .numa = core->numa, .l3 = core->l3};
     return plan->n_domains++;
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a person should know about a map: per rank what it got and why not more, and for the node what
-// was left idle or is crowded. Each note is one sentence; a table says when there is one.
+// What a person should know about a map: per rank what it got and why not more, and for the node
+// what was left idle or is crowded. Each note is one sentence; a table says when there is one.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
@@ -63,17 +63,18 @@ int pm_bind_say(struct pm_bind_notes *notes, enum pm_bind_reason reason, const c
     return 0;
 }
 
-// ---- of a rank ----------------------------------------------------------------------------------------
+// ---- of a rank
+// ----------------------------------------------------------------------------------------
 
 // What the sentences of a rank are made of.
 struct facts {
-    uint32_t near;     // cores that hang with its GPUs
-    uint32_t numas;    // NUMA nodes
+    uint32_t near;  // cores that hang with its GPUs
+    uint32_t numas; // NUMA nodes
     uint32_t kinds;
-    uint32_t sharers;  // other ranks with one of its GPUs
-    bool unknown;      // a GPU whose place is not known
-    bool partly;       // a core of which others have a part
-    bool no_memory;    // a NUMA node without memory
+    uint32_t sharers; // other ranks with one of its GPUs
+    bool unknown;     // a GPU whose place is not known
+    bool partly;      // a core of which others have a part
+    bool no_memory;   // a NUMA node without memory
 };
 
 static bool core_is_near(const struct pm_plan *plan, const struct pm_bind_rank *rank, uint32_t core)
@@ -105,10 +106,12 @@ static uint32_t count_sharers(const struct pm_bind_rank *rank, const uint32_t *u
     return most - 1;
 }
 
-static struct facts gather(const struct pm_plan *plan, const struct pm_bind_rank *rank, const uint32_t *users)
+static struct facts gather(const struct pm_plan *plan, const struct pm_bind_rank *rank,
+                           const uint32_t *users)
 {
     const struct pm_machine *machine = plan->machine;
-    struct facts facts = {.sharers = count_sharers(rank, users), .unknown = gpu_unknown(plan, rank)};
+    struct facts facts = {.sharers = count_sharers(rank, users),
+                          .unknown = gpu_unknown(plan, rank)};
     uint32_t kind = machine->cores[rank->cores[0]].kind;
     facts.kinds = 1;
     for (uint32_t i = 0; i < rank->n_cores; i++) {
@@ -122,23 +125,27 @@ static struct facts gather(const struct pm_plan *plan, const struct pm_bind_rank
     return facts;
 }
 
-static int say_place(const struct pm_bind_request *request, struct pm_bind_rank *rank, const struct facts *facts)
+static int say_place(const struct pm_bind_request *request, struct pm_bind_rank *rank,
+                     const struct facts *facts)
 {
     if (request->given && request->given[0].pus)
         return pm_bind_say(&rank->why, PM_WHY_GIVEN, "its CPUs were given by --cpu-bind");
     if (rank->n_gpus == 0 || request->options.mode == PM_BIND_CORES)
         return pm_bind_say(&rank->why, PM_WHY_EQUAL, "an equal share of the cores");
     if (facts->unknown)
-        return pm_bind_say(&rank->why, PM_WHY_GPU_UNKNOWN, "the machine does not tell where its GPU is");
+        return pm_bind_say(&rank->why, PM_WHY_GPU_UNKNOWN,
+                           "the machine does not tell where its GPU is");
     if (facts->near == rank->n_cores)
         return pm_bind_say(&rank->why, PM_WHY_NEAR, "all of its cores are near its GPUs");
     if (facts->near == 0)
         return pm_bind_say(&rank->why, PM_WHY_FAR, "no core near its GPUs was left for it");
-    return pm_bind_say(&rank->why, PM_WHY_LENT, "%" PRIu32 " of its %" PRIu32 " cores are near its GPUs, the others lent",
+    return pm_bind_say(&rank->why, PM_WHY_LENT,
+                       "%" PRIu32 " of its %" PRIu32 " cores are near its GPUs, the others lent",
                        facts->near, rank->n_cores);
 }
 
-static int say_rank(const struct pm_plan *plan, struct pm_bind_rank *rank, const struct facts *facts)
+static int say_rank(const struct pm_plan *plan, struct pm_bind_rank *rank,
+                    const struct facts *facts)
 {
     const struct pm_bind_request *request = plan->request;
     struct pm_bind_notes *why = &rank->why;
@@ -146,21 +153,26 @@ static int say_rank(const struct pm_plan *plan, struct pm_bind_rank *rank, const
     if (rc == 0 && request->given && request->given[0].gpus)
         rc = pm_bind_say(why, PM_WHY_GIVEN, "its GPUs were chosen by Slurm");
     if (rc == 0 && facts->sharers)
-        rc = pm_bind_say(why, PM_WHY_GPU_SHARED, "%" PRIu32 " other ranks use its GPU", facts->sharers);
+        rc = pm_bind_say(why, PM_WHY_GPU_SHARED, "%" PRIu32 " other ranks use its GPU",
+                         facts->sharers);
     if (rc == 0 && request->n_ranks > plan->n_cores)
         rc = pm_bind_say(why, PM_WHY_CPU_SHARED, "there are more ranks than cores");
     if (rc == 0 && facts->kinds > 1)
         rc = pm_bind_say(why, PM_WHY_MIXED, "its cores are of several kinds");
     if (rc == 0 && facts->numas > 1)
-        rc = pm_bind_say(why, PM_WHY_SPANS, "its cores are on %" PRIu32 " NUMA nodes", facts->numas);
+        rc =
+            pm_bind_say(why, PM_WHY_SPANS, "its cores are on %" PRIu32 " NUMA nodes", facts->numas);
     if (rc == 0 && facts->no_memory)
-        rc = pm_bind_say(why, PM_WHY_MEMORY_FROM, "a NUMA node of its cores has no memory: the nearest one is used");
-    if (rc == 0 && plan->machine->n_nics && rank->n_gpus && (!rank->n_nics || rank->nics[0].rail >= PM_RAIL_PACKAGE))
+        rc = pm_bind_say(why, PM_WHY_MEMORY_FROM,
+                         "a NUMA node of its cores has no memory: the nearest one is used");
+    if (rc == 0 && plan->machine->n_nics && rank->n_gpus &&
+        (!rank->n_nics || rank->nics[0].rail >= PM_RAIL_PACKAGE))
         rc = pm_bind_say(why, PM_WHY_NIC_FAR, "no NIC is near its GPUs");
     return rc;
 }
 
-// ---- of the node ----------------------------------------------------------------------------------------
+// ---- of the node
+// ----------------------------------------------------------------------------------------
 
 static int say_cores(const struct pm_plan *plan, struct pm_binding *binding)
 {
@@ -175,9 +187,10 @@ static int say_cores(const struct pm_plan *plan, struct pm_binding *binding)
     if (rc < 0 || idle == 0 || (plan->request->given && plan->request->given[0].pus))
         return rc;
     bool asked = plan->request->options.cpus || plan->request->options.reach == PM_REACH_STRICT;
-    return pm_bind_say(&binding->notes, PM_WHY_IDLE_CORES, "%" PRIu32 " of %" PRIu32 " granted cores stay idle%s", idle,
-                       plan->n_units,
-                       asked ? "" : ", so that shares are equal and near (--pm-bind=fill uses them all)");
+    return pm_bind_say(
+        &binding->notes, PM_WHY_IDLE_CORES, "%" PRIu32 " of %" PRIu32 " granted cores stay idle%s",
+        idle, plan->n_units,
+        asked ? "" : ", so that shares are equal and near (--pm-bind=fill uses them all)");
 }
 
 static int say_gpus(const struct pm_plan *plan, struct pm_binding *binding, const uint32_t *users)
@@ -185,17 +198,20 @@ static int say_gpus(const struct pm_plan *plan, struct pm_binding *binding, cons
     const struct pm_bind_request *request = plan->request;
     uint32_t idle = 0, far = 0;
     for (uint32_t i = 0; i < request->n_gpus; i++) {
-        const struct pm_set *near = request->gpus[i] == PM_PLACE_NONE ? NULL : &plan->machine->gpus[request->gpus[i]].near;
+        const struct pm_set *near =
+            request->gpus[i] == PM_PLACE_NONE ? NULL : &plan->machine->gpus[request->gpus[i]].near;
         idle += users[i] == 0;
         far += near && !pm_set_empty(near) && !pm_set_intersects(near, request->allowed);
     }
     int rc = 0;
     if (idle)
-        rc = pm_bind_say(&binding->notes, PM_WHY_IDLE_GPUS, "%" PRIu32 " of %" PRIu32 " granted GPUs stay idle", idle,
-                         request->n_gpus);
+        rc =
+            pm_bind_say(&binding->notes, PM_WHY_IDLE_GPUS,
+                        "%" PRIu32 " of %" PRIu32 " granted GPUs stay idle", idle, request->n_gpus);
     if (rc == 0 && far)
         rc = pm_bind_say(&binding->notes, PM_WHY_FAR_GPUS,
-                         "no granted core is near %" PRIu32 " of the %" PRIu32 " granted GPUs", far, request->n_gpus);
+                         "no granted core is near %" PRIu32 " of the %" PRIu32 " granted GPUs", far,
+                         request->n_gpus);
     return rc;
 }
 
@@ -203,14 +219,16 @@ static int say_crowd(const struct pm_plan *plan, struct pm_binding *binding)
 {
     const struct pm_bind_options *options = &plan->request->options;
     if (binding->n_ranks > plan->n_cores)
-        return pm_bind_say(&binding->notes, PM_WHY_CROWDED, "%" PRIu32 " ranks share %" PRIu32 " cores", binding->n_ranks,
+        return pm_bind_say(&binding->notes, PM_WHY_CROWDED,
+                           "%" PRIu32 " ranks share %" PRIu32 " cores", binding->n_ranks,
                            plan->n_cores);
     for (uint32_t r = 0; r < binding->n_ranks && options->cpus; r++)
         if (pm_set_count(&binding->ranks[r].pus) < options->cpus)
             return pm_bind_say(&binding->notes, PM_WHY_FEWER_CPUS,
-                               "rank %" PRIu32 " has %" PRIu64 " CPUs instead of %" PRIu32 ": %" PRIu32
-                               " CPUs were granted for %" PRIu32 " ranks",
-                               r, pm_set_count(&binding->ranks[r].pus), options->cpus, plan->n_pus, binding->n_ranks);
+                               "rank %" PRIu32 " has %" PRIu64 " CPUs instead of %" PRIu32
+                               ": %" PRIu32 " CPUs were granted for %" PRIu32 " ranks",
+                               r, pm_set_count(&binding->ranks[r].pus), options->cpus, plan->n_pus,
+                               binding->n_ranks);
     return 0;
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a distribution of units is worth: the parts and weights of doc/pinning.md that depend on it,
-// as sums that each move of some units keeps up to date, so that thousands of exchanges can be tried.
-// The score of tests/topology/ is another one, taken from the finished map.
+// as sums that each move of some units keeps up to date, so that thousands of exchanges can be
+// tried. The score of tests/topology/ is another one, taken from the finished map.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
@@ -69,8 +69,8 @@ static int smaller_first(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-// L3s that nobody would have to share if all units were dealt out in equal shares: the smallest ones,
-// each to the team whose room it fits best.
+// L3s that nobody would have to share if all units were dealt out in equal shares: the smallest
+// ones, each to the team whose room it fits best.
 static uint32_t count_unshared(const struct pm_plan *plan, uint32_t *l3_sizes, uint32_t *room)
 {
     uint32_t n = 0;
@@ -115,7 +115,7 @@ void pm_plan_reset(struct pm_plan *plan)
         for (uint32_t d = 0; d < plan->n_domains; d++)
             if (*pm_quantity(plan, t, d))
                 pm_plan_move(plan, t, plan->n_teams, d, *pm_quantity(plan, t, d));
-    for (uint32_t t = 0; t < plan->n_teams; t++)  // no rounding stays behind
+    for (uint32_t t = 0; t < plan->n_teams; t++) // no rounding stays behind
         plan->teams[t].near = plan->teams[t].beside = plan->teams[t].capacity = 0;
 }
 
@@ -163,7 +163,8 @@ static double balance(const struct pm_plan *plan)
         least = plan->teams[t].capacity < least ? plan->teams[t].capacity : least;
         most = plan->teams[t].capacity > most ? plan->teams[t].capacity : most;
     }
-    uint32_t floor = plan->n_units / plan->n_teams, ceil = floor + (plan->n_units % plan->n_teams > 0);
+    uint32_t floor = plan->n_units / plan->n_teams,
+             ceil = floor + (plan->n_units % plan->n_teams > 0);
     double ratio = most > 0 ? least / most * ceil / floor : 0;
     return ratio < 1 ? ratio : 1;
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// bench_bind DIR [--search STEPS] [--only NAME] [--cases]: our mapper against what Slurm does without us,
-// on every machine (hwloc XML) of a folder, whole and in part, for many numbers of ranks; as a table.
-// With --search also against the best mapping that so many steps of a random search find.
-// Ends with 1 if ours was beaten, hit a gate, refused or needed too long.
+// bench_bind DIR [--search STEPS] [--only NAME] [--cases]: our mapper against what Slurm does
+// without us, on every machine (hwloc XML) of a folder, whole and in part, for many numbers of
+// ranks; as a table. With --search also against the best mapping that so many steps of a random
+// search find. Ends with 1 if ours was beaten, hit a gate, refused or needed too long.
 #include <argp.h>
 #include <errno.h>
 #include <fts.h>
@@ -87,7 +87,8 @@ static int map_ours(struct one *one)
     int rc = pm_bind_ranks(one->c.machine, &request, &binding);
     one->ms = cpu_ms() - start;
     if (rc < 0) {
-        printf("%s, %s, %u ranks: refused: %s\n", one->machine, one->grant->name, one->c.n_ranks, binding.sentence);
+        printf("%s, %s, %u ranks: refused: %s\n", one->machine, one->grant->name, one->c.n_ranks,
+               binding.sentence);
         one->bench->refused++;
     }
     rc = rc < 0 ? rc : take_ours(one, &binding);
@@ -108,7 +109,7 @@ static void search(struct one *one)
 
 static int score_launchers(struct one *one)
 {
-    int n = one->c.n_gpus ? LAUNCHERS : 2;  // without GPUs they differ in their cores only
+    int n = one->c.n_gpus ? LAUNCHERS : 2; // without GPUs they differ in their cores only
     for (int i = 0; i < LAUNCHERS; i++) {
         if (i >= n) {
             one->scores[i] = one->scores[i % 2];
@@ -232,7 +233,8 @@ static int run_part(const struct one *on)
     return rc;
 }
 
-static int run_machine(struct bench *bench, const char *name, const struct pm_machine *machine, const struct pm_set *usable)
+static int run_machine(struct bench *bench, const char *name, const struct pm_machine *machine,
+                       const struct pm_set *usable)
 {
     bench->machines++;
     for (uint32_t kind = 0; kind < GRANTS; kind++) {
@@ -246,7 +248,10 @@ static int run_machine(struct bench *bench, const char *name, const struct pm_ma
                                .machine = name,
                                .grant = &grant,
                                .whole = kind == 0,
-                               .c = {.machine = machine, .allowed = &grant.allowed, .gpus = grant.gpus, .n_gpus = grant.n_gpus}};
+                               .c = {.machine = machine,
+                                     .allowed = &grant.allowed,
+                                     .gpus = grant.gpus,
+                                     .n_gpus = grant.n_gpus}};
         rc = on.whole ? run_whole(&on) : run_part(&on);
         grant_done(&grant);
         if (rc < 0)
@@ -305,7 +310,8 @@ static double time_big(uint32_t n_ranks)
     double best = 1e9;
     for (uint32_t i = 0; i < 8; i++)
         gpus[i] = made_gpu(&m, PM_GPU_NVIDIA, &m.numas[i].pus);
-    const struct pm_bind_request request = {.allowed = &m.pus, .gpus = gpus, .n_gpus = 8, .n_ranks = n_ranks};
+    const struct pm_bind_request request = {
+        .allowed = &m.pus, .gpus = gpus, .n_gpus = 8, .n_ranks = n_ranks};
     for (int i = 0; i < 5; i++) {
         struct pm_binding binding;
         double start = cpu_ms();
@@ -319,30 +325,41 @@ static double time_big(uint32_t n_ranks)
 
 static void print_table(const struct bench *b)
 {
-    printf("\n| who | whole machines | of these, with GPUs | parts of machines | gates hit |\n|---|---|---|---|---|\n");
+    printf("\n| who | whole machines | of these, with GPUs | parts of machines | gates hit "
+           "|\n|---|---|---|---|---|\n");
     for (int i = 0; i < COLUMNS - (b->steps == 0); i++) {
         const char *name = i < LAUNCHERS ? launchers[i].name
                            : i == OURS   ? "**pm-supervise**"
                            : i == BEST   ? "best of Slurm's per case"
                                          : "best that the search finds";
         printf("| %s | %.1f | %.1f | %.1f | %u |\n", name, mean(b->sums.all[i], b->sums.n_all),
-               mean(b->sums.gpu[i], b->sums.n_gpu), mean(b->sums.part[i], b->sums.n_part), b->gates_of[i]);
+               mean(b->sums.gpu[i], b->sums.n_gpu), mean(b->sums.part[i], b->sums.n_part),
+               b->gates_of[i]);
     }
-    printf("\n%u machines; %u, %u and %u cases. Ours: beaten %u times, %u gates, %u refused, slowest %.2f ms.\n",
-           b->machines, b->sums.n_all, b->sums.n_gpu, b->sums.n_part, b->beaten, b->gates, b->refused, b->slowest_ms);
-    printf("128 ranks on 512 PUs with 8 GPUs: %.2f ms; 100 ranks: %.2f ms.\n", time_big(128), time_big(100));
+    printf("\n%u machines; %u, %u and %u cases. Ours: beaten %u times, %u gates, %u refused, "
+           "slowest %.2f ms.\n",
+           b->machines, b->sums.n_all, b->sums.n_gpu, b->sums.n_part, b->beaten, b->gates,
+           b->refused, b->slowest_ms);
+    printf("128 ranks on 512 PUs with 8 GPUs: %.2f ms; 100 ranks: %.2f ms.\n", time_big(128),
+           time_big(100));
     if (b->steps)
-        printf("Search, %u steps a case: better by more than 0.5 in %u cases, at most by %.2f.\n", b->steps, b->missed,
-               b->missed_by);
+        printf("Search, %u steps a case: better by more than 0.5 in %u cases, at most by %.2f.\n",
+               b->steps, b->missed, b->missed_by);
 }
 
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct bench *b = state->input;
     switch (key) {
-    case 's': b->steps = (uint32_t)strtoul(arg, NULL, 10); return 0;
-    case 'o': b->only = arg; return 0;
-    case 'c': b->cases = true; return 0;
+    case 's':
+        b->steps = (uint32_t)strtoul(arg, NULL, 10);
+        return 0;
+    case 'o':
+        b->only = arg;
+        return 0;
+    case 'c':
+        b->cases = true;
+        return 0;
     case ARGP_KEY_ARG:
         if (state->arg_num > 0)
             argp_usage(state);
@@ -352,7 +369,8 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         if (state->arg_num != 1)
             argp_usage(state);
         return 0;
-    default: return ARGP_ERR_UNKNOWN;
+    default:
+        return ARGP_ERR_UNKNOWN;
     }
 }
 
@@ -364,7 +382,8 @@ int main(int argc, char **argv)
         {"cases", 'c', NULL, 0, "print every case", 0},
         {0},
     };
-    static const struct argp argp = {options, parse, "DIR", "Scores our mapping and Slurm's on hwloc XML files.", 0, 0, 0};
+    static const struct argp argp = {
+        options, parse, "DIR", "Scores our mapping and Slurm's on hwloc XML files.", 0, 0, 0};
     struct bench bench = {0};
     argp_parse(&argp, argc, argv, 0, NULL, &bench);
     int rc = run_folder(&bench);

@@ -26,7 +26,8 @@ static bool half_of_each_package(const struct at *at)
 static bool fragments(const struct at *at)
 {
     uint32_t package = at->machine->cores[at->core].package;
-    return package % 2 == 0 ? at->in_package >= at->of_package * 2 / 3 : at->in_package < at->of_package / 4;
+    return package % 2 == 0 ? at->in_package >= at->of_package * 2 / 3
+                            : at->in_package < at->of_package / 4;
 }
 
 static bool last_package(const struct at *at)
@@ -107,14 +108,15 @@ static struct at locate(const struct pm_machine *machine, uint32_t core)
     return at;
 }
 
-static int take_cores(const struct rule *rule, const struct pm_machine *machine, const struct pm_set *usable,
-                      struct pm_set *into)
+static int take_cores(const struct rule *rule, const struct pm_machine *machine,
+                      const struct pm_set *usable, struct pm_set *into)
 {
     for (uint32_t i = 0; i < machine->n_cores; i++) {
         const struct pm_set *pus = &machine->cores[i].pus;
         struct at at = locate(machine, i);
         bool first = true;
-        for (uint32_t pu = pm_set_next(pus, 0); rule->core(&at) && pu != UINT32_MAX; pu = pm_set_next(pus, pu + 1)) {
+        for (uint32_t pu = pm_set_next(pus, 0); rule->core(&at) && pu != UINT32_MAX;
+             pu = pm_set_next(pus, pu + 1)) {
             if (!pm_set_has(usable, pu) || (rule->one_thread && !first))
                 continue;
             first = false;
@@ -125,10 +127,12 @@ static int take_cores(const struct rule *rule, const struct pm_machine *machine,
     return 0;
 }
 
-int grant_of(const struct pm_machine *machine, const struct pm_set *usable, uint32_t kind, struct grant *ret_grant)
+int grant_of(const struct pm_machine *machine, const struct pm_set *usable, uint32_t kind,
+             struct grant *ret_grant)
 {
     const struct rule *rule = &rules[kind];
-    struct grant grant = {.name = rule->name, .gpus = calloc((size_t)machine->n_gpus + 1, sizeof(uint32_t))};
+    struct grant grant = {.name = rule->name,
+                          .gpus = calloc((size_t)machine->n_gpus + 1, sizeof(uint32_t))};
     int rc = grant.gpus ? take_cores(rule, machine, usable, &grant.allowed) : -ENOMEM;
     for (uint32_t g = 0; g < machine->n_gpus && rc == 0; g++)
         if (rule->gpu(g, machine->n_gpus))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See launchers.h. Each task gets floor(cores / tasks) cores, one at least; tasks that find none left
-// start again at the first core.
+// See launchers.h. Each task gets floor(cores / tasks) cores, one at least; tasks that find none
+// left start again at the first core.
 #include "tests/topology/launchers.h"
 
 #include <errno.h>
@@ -63,15 +63,17 @@ static uint32_t users(const struct score_rank *ranks, uint32_t rank, uint32_t gp
     return n;
 }
 
-// The same from 23.02.4 on: the first GPU with room for a task whose CPUs have all of the task's, else
-// one that overlaps, else any.
+// The same from 23.02.4 on: the first GPU with room for a task whose CPUs have all of the task's,
+// else one that overlaps, else any.
 static void single_2302(const struct score_case *c, struct score_rank *ranks, uint32_t rank)
 {
     const struct score_rank *me = &ranks[rank];
     uint32_t best = 0, best_fit = UINT32_MAX;
     for (uint32_t g = 0; g < c->n_gpus; g++) {
         const struct pm_set *near = &c->machine->gpus[c->gpus[g]].near;
-        uint32_t fit = pm_set_empty(near) || pm_set_covers(near, &me->pus) ? 0 : overlaps(c, me, g) ? 1 : 2;
+        uint32_t fit = pm_set_empty(near) || pm_set_covers(near, &me->pus) ? 0
+                       : overlaps(c, me, g)                                ? 1
+                                                                           : 2;
         if (users(ranks, rank, g) < ranks_per_gpu(c) && fit < best_fit) {
             best_fit = fit;
             best = g;
@@ -91,7 +93,8 @@ const struct launcher launchers[LAUNCHERS] = {
     {"cyclic + single, 23.02.4", true, single_2302},
 };
 
-// ---- cores ----------------------------------------------------------------------------------------------
+// ---- cores
+// ----------------------------------------------------------------------------------------------
 
 // Granted cores in order, and which are taken.
 struct cores {
@@ -99,7 +102,8 @@ struct cores {
     bool *taken;
 };
 
-static int give_core(const struct score_case *c, struct cores *cores, uint32_t i, struct score_rank *rank)
+static int give_core(const struct score_case *c, struct cores *cores, uint32_t i,
+                     struct score_rank *rank)
 {
     const struct pm_set *pus = &c->machine->cores[cores->places[i]].pus;
     cores->taken[i] = true;
@@ -159,7 +163,8 @@ static int give_cores(const struct score_case *c, struct cores *cores, uint32_t 
     return 0;
 }
 
-static int give(const struct launcher *launcher, const struct score_case *c, struct cores *cores, struct score_rank *ranks)
+static int give(const struct launcher *launcher, const struct score_case *c, struct cores *cores,
+                struct score_rank *ranks)
 {
     for (uint32_t i = 0; i < c->machine->n_cores; i++)
         if (pm_set_intersects(&c->machine->cores[i].pus, c->allowed))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What Slurm does without us, from the rules of its sources: the distribution of cores inside a node
-// (block, or cyclic over sockets, which is the default), and how a task gets its GPUs.
+// What Slurm does without us, from the rules of its sources: the distribution of cores inside a
+// node (block, or cyclic over sockets, which is the default), and how a task gets its GPUs.
 #ifndef TESTS_TOPOLOGY_LAUNCHERS_H
 #define TESTS_TOPOLOGY_LAUNCHERS_H
 
@@ -16,7 +16,8 @@ struct launcher {
 enum { LAUNCHERS = 8 };
 extern const struct launcher launchers[LAUNCHERS];
 
-// Fills ranks[0 .. n_ranks - 1], which must be zeroed; ranks_done() frees what they hold. 0 or -ENOMEM.
+// Fills ranks[0 .. n_ranks - 1], which must be zeroed; ranks_done() frees what they hold. 0 or
+// -ENOMEM.
 int launch(const struct launcher *launcher, const struct score_case *c, struct score_rank *ranks);
 void ranks_done(struct score_rank *ranks, uint32_t n);
 

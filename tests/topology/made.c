@@ -29,9 +29,11 @@ static void add_pu(struct pm_set *into, uint32_t pu)
 
 static void make_core(struct pm_machine *m, const struct made_shape *s, uint32_t i)
 {
-    uint32_t group = i / s->cores, numa = s->l3s ? group / s->l3s : group, step = s->pu_step ? s->pu_step : 1;
+    uint32_t group = i / s->cores, numa = s->l3s ? group / s->l3s : group,
+             step = s->pu_step ? s->pu_step : 1;
     struct pm_machine_core *core = &m->cores[i];
-    *core = (struct pm_machine_core){.l3 = s->l3s ? group : PM_PLACE_NONE, .numa = numa, .package = numa / s->numas};
+    *core = (struct pm_machine_core){
+        .l3 = s->l3s ? group : PM_PLACE_NONE, .numa = numa, .package = numa / s->numas};
     for (uint32_t t = 0; t < s->threads; t++)
         add_pu(&core->pus, s->pu_first + (t * m->n_cores + i) * step);
     if (s->l3s)
@@ -74,10 +76,12 @@ uint32_t made_gpu(struct pm_machine *m, enum pm_gpu_vendor vendor, const struct 
     return m->n_gpus++;
 }
 
-uint32_t made_nic(struct pm_machine *m, enum pm_nic_class class, const char *name, const struct pm_set *near)
+uint32_t made_nic(struct pm_machine *m, enum pm_nic_class class, const char *name,
+                  const struct pm_set *near)
 {
     m->nics = room(m->nics, m->n_nics + 1, sizeof(*m->nics));
-    m->nics[m->n_nics] = (struct pm_machine_nic){.pci.bus = (uint8_t)(128 + m->n_nics), .class = class};
+    m->nics[m->n_nics] =
+        (struct pm_machine_nic){.pci.bus = (uint8_t)(128 + m->n_nics), .class = class};
     snprintf(m->nics[m->n_nics].name, sizeof(m->nics[m->n_nics].name), "%s", name);
     add_set(&m->nics[m->n_nics].near, near);
     return m->n_nics++;

@@ -7,20 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const score_part_names[SCORE_PARTS] = {"enough",  "near", "package", "cover", "gpu-balance",
-                                                   "used", "balance", "numa",  "l3"};
+const char *const score_part_names[SCORE_PARTS] = {
+    "enough", "near", "package", "cover", "gpu-balance", "used", "balance", "numa", "l3"};
 
 static const double with_gpus[SCORE_PARTS] = {25, 10, 5, 15, 15, 10, 10, 5, 5};
-static const double without_gpus[SCORE_PARTS] = {[SCORE_USED] = 33, [SCORE_BALANCE] = 33, [SCORE_NUMA] = 17,
-                                                 [SCORE_L3] = 17};
+static const double without_gpus[SCORE_PARTS] = {
+    [SCORE_USED] = 33, [SCORE_BALANCE] = 33, [SCORE_NUMA] = 17, [SCORE_L3] = 17};
 
 struct view {
     const struct score_case *c;
     const uint16_t *pus;
     const bool *uses;
-    uint32_t *holders;  // per unit
-    uint32_t *users;    // per GPU
-    uint32_t *marks;    // per NUMA node, L3 or package
+    uint32_t *holders; // per unit
+    uint32_t *users;   // per GPU
+    uint32_t *marks;   // per NUMA node, L3 or package
 };
 
 static const uint16_t *row(const struct view *v, uint32_t rank)
@@ -56,7 +56,8 @@ static uint32_t size_of(const struct view *v, uint32_t rank)
     return n;
 }
 
-// ---- near its GPUs ------------------------------------------------------------------------------------
+// ---- near its GPUs
+// ------------------------------------------------------------------------------------
 
 static bool near_any(const struct view *v, uint32_t rank, uint32_t unit)
 {
@@ -66,8 +67,8 @@ static bool near_any(const struct view *v, uint32_t rank, uint32_t unit)
     return false;
 }
 
-// Near units held, by how many it could hope for: its fair share, or all near ones split evenly among
-// those who want them (rivals[], per unit).
+// Near units held, by how many it could hope for: its fair share, or all near ones split evenly
+// among those who want them (rivals[], per unit).
 static double enough_of(const struct view *v, uint32_t rank, const uint32_t *rivals)
 {
     double reach = 0;
@@ -85,7 +86,7 @@ static double enough_of(const struct view *v, uint32_t rank, const uint32_t *riv
 
 static double score_enough(const struct view *v)
 {
-    uint32_t *rivals = v->holders;  // counted anew by whoever needs it next
+    uint32_t *rivals = v->holders; // counted anew by whoever needs it next
     double sum = 0;
     memset(rivals, 0, v->c->n_units * sizeof(*rivals));
     for (uint32_t r = 0; r < v->c->n_ranks; r++)
@@ -118,9 +119,11 @@ static double score_pairs(const struct view *v, const bool *table)
     return n ? sum / n : 0;
 }
 
-// ---- GPUs ---------------------------------------------------------------------------------------------
+// ---- GPUs
+// ---------------------------------------------------------------------------------------------
 
-static void least_and_most(const uint32_t *values, uint32_t n, uint32_t *ret_least, uint32_t *ret_most)
+static void least_and_most(const uint32_t *values, uint32_t n, uint32_t *ret_least,
+                           uint32_t *ret_most)
 {
     *ret_least = *ret_most = n ? values[0] : 0;
     for (uint32_t i = 1; i < n; i++) {
@@ -149,14 +152,16 @@ static void score_gpus(const struct view *v, struct score *score)
         used += v->users[g] > 0;
     least_and_most(v->users, c->n_gpus, &least, &most);
     bool many_ranks = c->n_ranks >= c->n_gpus;
-    double balance = many_ranks ? ratio(least, most) / floor_by_ceil(c->n_ranks, c->n_gpus)
-                                : ratio(least_gpus, most_gpus) / floor_by_ceil(c->n_gpus, c->n_ranks);
+    double balance = many_ranks
+                         ? ratio(least, most) / floor_by_ceil(c->n_ranks, c->n_gpus)
+                         : ratio(least_gpus, most_gpus) / floor_by_ceil(c->n_gpus, c->n_ranks);
     double excess = (double)pairs / (many_ranks ? c->n_ranks : c->n_gpus);
     score->part[SCORE_COVER] = (double)used / c->n_gpus;
     score->part[SCORE_GPU_BALANCE] = at_most_1(balance) / (excess > 1 ? excess : 1);
 }
 
-// ---- cores --------------------------------------------------------------------------------------------
+// ---- cores
+// --------------------------------------------------------------------------------------------
 
 static void count_holders(const struct view *v)
 {
@@ -270,8 +275,8 @@ static double total(const struct score_case *c, const struct score *score)
     return sum * (1 - (double)score->mixed_ranks / c->n_ranks);
 }
 
-void score_table(const struct score_case *c, const uint16_t *pus, const bool *uses, uint32_t *scratch,
-                 struct score *ret_score)
+void score_table(const struct score_case *c, const uint16_t *pus, const bool *uses,
+                 uint32_t *scratch, struct score *ret_score)
 {
     struct view v = {c, pus, uses, scratch, scratch + c->n_units, scratch + c->n_units + c->n_gpus};
     *ret_score = (struct score){.in_gpu_order = true};
@@ -293,12 +298,15 @@ void score_table(const struct score_case *c, const uint16_t *pus, const bool *us
     ret_score->total = total(c, ret_score);
 }
 
-// ---- a mapping as tables ------------------------------------------------------------------------------
+// ---- a mapping as tables
+// ------------------------------------------------------------------------------
 
-static const char *fill_tables(const struct score_case *c, const struct score_rank *ranks, uint16_t *pus, bool *uses)
+static const char *fill_tables(const struct score_case *c, const struct score_rank *ranks,
+                               uint16_t *pus, bool *uses)
 {
     for (uint32_t r = 0; r < c->n_ranks; r++) {
-        for (uint32_t pu = pm_set_next(&ranks[r].pus, 0); pu != UINT32_MAX; pu = pm_set_next(&ranks[r].pus, pu + 1)) {
+        for (uint32_t pu = pm_set_next(&ranks[r].pus, 0); pu != UINT32_MAX;
+             pu = pm_set_next(&ranks[r].pus, pu + 1)) {
             if (pu >= c->pus_end || c->unit_of_pu[pu] == PM_PLACE_NONE)
                 return "a CPU that was not granted";
             pus[(size_t)r * c->n_units + c->unit_of_pu[pu]]++;
@@ -312,13 +320,15 @@ static const char *fill_tables(const struct score_case *c, const struct score_ra
     return NULL;
 }
 
-int score_mapping(const struct score_case *c, const struct score_rank *ranks, struct score *ret_score)
+int score_mapping(const struct score_case *c, const struct score_rank *ranks,
+                  struct score *ret_score)
 {
     const struct pm_machine *m = c->machine;
     size_t n = c->n_ranks;
     uint16_t *pus = calloc(n * c->n_units, sizeof(*pus));
     bool *uses = calloc(n * c->n_gpus + 1, sizeof(*uses));
-    uint32_t *scratch = calloc((size_t)c->n_units + c->n_gpus + m->n_numas + m->n_l3s + m->n_packages, sizeof(*scratch));
+    uint32_t *scratch = calloc(
+        (size_t)c->n_units + c->n_gpus + m->n_numas + m->n_l3s + m->n_packages, sizeof(*scratch));
     int rc = pus && uses && scratch ? 0 : -ENOMEM;
     if (rc == 0) {
         const char *gate = fill_tables(c, ranks, pus, uses);

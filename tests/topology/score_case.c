@@ -11,7 +11,8 @@ static void add_units(struct score_case *c, uint32_t core, bool by_pu)
 {
     const struct pm_machine_core *from = &c->machine->cores[core];
     uint32_t first = c->n_units;
-    for (uint32_t pu = pm_set_next(&from->pus, 0); pu != UINT32_MAX; pu = pm_set_next(&from->pus, pu + 1)) {
+    for (uint32_t pu = pm_set_next(&from->pus, 0); pu != UINT32_MAX;
+         pu = pm_set_next(&from->pus, pu + 1)) {
         if (!pm_set_has(c->allowed, pu))
             continue;
         if (c->n_units == first || by_pu)
@@ -45,7 +46,8 @@ static void place_gpu(struct score_case *c, uint32_t g)
         size_t at = (size_t)g * c->n_units + u;
         bool unknown = pm_set_empty(near);
         c->near[at] = unknown || pm_set_intersects(near, &c->machine->cores[unit->core].pus);
-        c->package[at] = unknown || pm_set_intersects(near, &c->machine->packages[unit->package].pus);
+        c->package[at] =
+            unknown || pm_set_intersects(near, &c->machine->packages[unit->package].pus);
     }
 }
 

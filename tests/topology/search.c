@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See search.h. A state gives each unit one owner or none, and each rank its GPUs. A change is one of
-// a handful of exchanges, small ones and whole blocks; it is kept if the score grows, or by chance.
+// See search.h. A state gives each unit one owner or none, and each rank its GPUs. A change is one
+// of a handful of exchanges, small ones and whole blocks; it is kept if the score grows, or by
+// chance.
 #include "tests/topology/search.h"
 
 #include <errno.h>
@@ -13,7 +14,7 @@ struct state {
     const struct score_case *c;
     uint16_t *pus;
     bool *uses;
-    uint32_t *owner;  // per unit, n_ranks: idle
+    uint32_t *owner; // per unit, n_ranks: idle
     uint32_t *scratch;
     uint64_t random;
     // what to do to take the last change back
@@ -60,7 +61,8 @@ static void move_unit(struct state *s)
 static void swap_blocks(struct state *s)
 {
     const struct score_case *c = s->c;
-    uint32_t a = below(s, c->n_units), b = below(s, c->n_units), i = 0, j = 0, most = 1 + below(s, c->n_units);
+    uint32_t a = below(s, c->n_units), b = below(s, c->n_units), i = 0, j = 0,
+             most = 1 + below(s, c->n_units);
     uint32_t mine = s->owner[a], other = s->owner[b];
     if (mine == other || same_place(&c->units[a], &c->units[b]))
         return;
@@ -105,7 +107,7 @@ static void swap_gpus(struct state *s)
 static void move_gpu(struct state *s)
 {
     uint32_t a = below(s, s->c->n_ranks), b = below(s, s->c->n_ranks), g = below(s, s->c->n_gpus);
-    if (s->c->n_ranks >= s->c->n_gpus) {  // one each
+    if (s->c->n_ranks >= s->c->n_gpus) { // one each
         memset(uses(s, a, 0), 0, s->c->n_gpus);
         *uses(s, a, g) = true;
         return;
@@ -118,8 +120,9 @@ static void move_gpu(struct state *s)
 
 static void change(struct state *s)
 {
-    static void (*const changes[])(struct state *) = {swap_units, swap_units, move_unit, swap_blocks,
-                                                      swap_blocks, swap_ranks, swap_gpus, move_gpu};
+    static void (*const changes[])(struct state *) = {swap_units,  swap_units,  move_unit,
+                                                      swap_blocks, swap_blocks, swap_ranks,
+                                                      swap_gpus,   move_gpu};
     changes[below(s, s->c->n_gpus ? 8 : 6)](s);
 }
 
@@ -131,7 +134,8 @@ static void start_from(struct state *s, const struct score_rank *ranks)
     for (uint32_t u = 0; u < c->n_units && !ranks; u++)
         give(s, u, (uint32_t)((uint64_t)u * c->n_ranks / c->n_units));
     for (uint32_t r = 0; r < c->n_ranks && ranks; r++) {
-        for (uint32_t pu = pm_set_next(&ranks[r].pus, 0); pu != UINT32_MAX; pu = pm_set_next(&ranks[r].pus, pu + 1))
+        for (uint32_t pu = pm_set_next(&ranks[r].pus, 0); pu != UINT32_MAX;
+             pu = pm_set_next(&ranks[r].pus, pu + 1))
             give(s, c->unit_of_pu[pu], r);
         for (uint32_t i = 0; i < ranks[r].n_gpus; i++)
             *uses(s, r, ranks[r].gpus[i]) = true;
@@ -160,7 +164,8 @@ static void anneal(struct state *s, const struct search_plan *plan, struct score
         memcpy(s->old_uses, s->uses, (size_t)s->c->n_ranks * s->c->n_gpus);
         change(s);
         score_table(s->c, s->pus, s->uses, s->scratch, &next);
-        if (next.total < now.total && below(s, 1 << 20) >= exp((next.total - now.total) / heat) * (1 << 20)) {
+        if (next.total < now.total &&
+            below(s, 1 << 20) >= exp((next.total - now.total) / heat) * (1 << 20)) {
             take_back(s);
             continue;
         }
@@ -170,8 +175,8 @@ static void anneal(struct state *s, const struct search_plan *plan, struct score
     }
 }
 
-int search_mapping(const struct score_case *c, const struct score_rank *ranks, const struct search_plan *plan,
-                   struct score *ret_score)
+int search_mapping(const struct score_case *c, const struct score_rank *ranks,
+                   const struct search_plan *plan, struct score *ret_score)
 {
     const struct pm_machine *m = c->machine;
     size_t n = c->n_ranks, pairs = n * c->n_gpus;
@@ -183,7 +188,8 @@ int search_mapping(const struct score_case *c, const struct score_rank *ranks, c
     s.old_uses = calloc(pairs + 1, sizeof(bool));
     s.owner = calloc(c->n_units, sizeof(uint32_t));
     s.old_owner = calloc(c->n_units, sizeof(uint32_t));
-    s.scratch = calloc((size_t)c->n_units + c->n_gpus + m->n_numas + m->n_l3s + m->n_packages, sizeof(uint32_t));
+    s.scratch = calloc((size_t)c->n_units + c->n_gpus + m->n_numas + m->n_l3s + m->n_packages,
+                       sizeof(uint32_t));
     int rc = s.pus && s.uses && s.old_uses && s.owner && s.old_owner && s.scratch ? 0 : -ENOMEM;
     if (rc == 0) {
         start_from(&s, ranks);

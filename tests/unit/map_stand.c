@@ -122,7 +122,8 @@ void stand_refused(struct map_stand *s, uint32_t n_ranks, const char *words)
     pm_binding_done(&s->binding);
     cr_assert_eq(pm_bind_ranks(&s->m, &r, &s->binding), -EINVAL);
     cr_assert_eq(s->binding.n_ranks, 0);
-    cr_assert_not_null(strstr(s->binding.sentence, words), "'%s' says '%s'", s->binding.sentence, words);
+    cr_assert_not_null(strstr(s->binding.sentence, words), "'%s' says '%s'", s->binding.sentence,
+                       words);
 }
 
 void stand_pus(const struct map_stand *s, uint32_t rank, const char *pus)

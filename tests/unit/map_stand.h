@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What tests of the mapper stand on: a machine, what was granted of it, and the map of the last call.
+// What tests of the mapper stand on: a machine, what was granted of it, and the map of the last
+// call.
 #ifndef TESTS_UNIT_MAP_STAND_H
 #define TESTS_UNIT_MAP_STAND_H
 
@@ -12,7 +13,7 @@
 struct map_stand {
     struct pm_machine m;
     struct pm_set allowed;
-    uint32_t *gpus, n_gpus;  // granted
+    uint32_t *gpus, n_gpus; // granted
     struct pm_bind_options options;
     const struct pm_bind_given *given;
     struct pm_binding binding;

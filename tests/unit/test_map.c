@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The mapper as a function: the same answer to the same request, modes and orders, requests that make no
-// sense, and the words of --pm-bind.
+// The mapper as a function: the same answer to the same request, modes and orders, requests that
+// make no sense, and the words of --pm-bind.
 #include <errno.h>
 #include <string.h>
 
@@ -48,7 +48,8 @@ Test(map, the_same_request_has_the_same_map)
 
 Test(map, none_changes_nothing)
 {
-    struct pm_bind_request request = {.allowed = &s.allowed, .n_ranks = 4, .options.mode = PM_BIND_NONE};
+    struct pm_bind_request request = {
+        .allowed = &s.allowed, .n_ranks = 4, .options.mode = PM_BIND_NONE};
     cr_assert_eq(pm_bind_ranks(&s.m, &request, &s.binding), 0);
     cr_assert_eq(s.binding.n_ranks, 0);
     cr_assert_eq(s.binding.sentence[0], '\0');
@@ -100,10 +101,11 @@ Test(map, cpus_are_what_each_rank_gets)
     stand_map(&s, 8);
     for (uint32_t r = 0; r < 8; r++)
         cr_assert(stand_inside(&s, r, &s.m.numas[3].pus));
-    stand_map(&s, 20);  // more than there are cores near: strict cannot be
+    stand_map(&s, 20); // more than there are cores near: strict cannot be
 }
 
-// ---- what makes no sense ------------------------------------------------------------------------------
+// ---- what makes no sense
+// ------------------------------------------------------------------------------
 
 Test(map, a_machine_without_cpus)
 {
@@ -168,15 +170,17 @@ Test(map, given_what_was_not_granted)
     stand_refused(&s, 1, "rank 0 was given GPU 4 of 4");
 }
 
-// ---- options ------------------------------------------------------------------------------------------
+// ---- options
+// ------------------------------------------------------------------------------------------
 
 Test(map, words_of_the_option)
 {
     struct pm_bind_options options = {0};
     char sentence[PM_BIND_SENTENCE_BYTES];
-    cr_assert_eq(pm_bind_options_read("cores,core-order,strict,memory=bind,cpus=8,smt=1,gpus=2,mixed-kinds", &options,
-                                      sentence),
-                 0);
+    cr_assert_eq(
+        pm_bind_options_read("cores,core-order,strict,memory=bind,cpus=8,smt=1,gpus=2,mixed-kinds",
+                             &options, sentence),
+        0);
     cr_assert_eq(options.mode, PM_BIND_CORES);
     cr_assert_eq(options.order, PM_ORDER_CORE);
     cr_assert_eq(options.reach, PM_REACH_STRICT);
@@ -189,14 +193,16 @@ Test(map, words_of_the_option)
 
 Test(map, words_that_are_none)
 {
-    static const char *const bad[] = {"", "gpu", "auto,", ",auto", "cpus=", "cpus=0", "cpus=x", "cpus=99999999999",
+    static const char *const bad[] = {"",      "gpu",     "auto,",  ",auto",
+                                      "cpus=", "cpus=0",  "cpus=x", "cpus=99999999999",
                                       "autos", "memory=", "smt=-1", "AUTO"};
     struct pm_bind_options options = {.smt = 3};
     char sentence[PM_BIND_SENTENCE_BYTES];
     for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
         cr_assert_eq(pm_bind_options_read(bad[i], &options, sentence), -EINVAL, "'%s'", bad[i]);
         cr_assert_not_null(strstr(sentence, "auto, cores, numa, none"));
-        cr_assert(options.smt == 3 && options.mode == PM_BIND_AUTO && options.cpus == 0, "'%s'", bad[i]);
+        cr_assert(options.smt == 3 && options.mode == PM_BIND_AUTO && options.cpus == 0, "'%s'",
+                  bad[i]);
     }
 }
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What a good mapper does, case by case: cores, GPUs and threads (rows 1 to 23 of the table in
-// doc/pinning.md); test_map_devices.c has the other rows. stand_map() looks at the rules that every map
-// must keep: nothing outside what was granted, no core for two ranks, a GPU for each rank, and so on.
+// doc/pinning.md); test_map_devices.c has the other rows. stand_map() looks at the rules that every
+// map must keep: nothing outside what was granted, no core for two ranks, a GPU for each rank, and
+// so on.
 #include "tests/unit/map_stand.h"
 
 static struct map_stand s;
@@ -14,8 +15,10 @@ static void finish(void)
 
 TestSuite(map_cases, .fini = finish, .timeout = 30);
 
-static const struct made_shape two_sockets = {.packages = 2, .numas = 1, .l3s = 2, .cores = 4, .threads = 2};
-static const struct made_shape nps4 = {.packages = 2, .numas = 4, .l3s = 2, .cores = 4, .threads = 1};
+static const struct made_shape two_sockets = {
+    .packages = 2, .numas = 1, .l3s = 2, .cores = 4, .threads = 2};
+static const struct made_shape nps4 = {
+    .packages = 2, .numas = 4, .l3s = 2, .cores = 4, .threads = 1};
 
 static const struct pm_set *numa(uint32_t i)
 {
@@ -42,7 +45,8 @@ static void sizes_differ_by_one_at_most(void)
         most_gpus = rank->n_gpus > most_gpus ? rank->n_gpus : most_gpus;
     }
     cr_assert(most - least <= 1, "%u ranks: %u to %u cores", s.binding.n_ranks, least, most);
-    cr_assert(most_gpus - least_gpus <= 1, "%u ranks: %u to %u GPUs", s.binding.n_ranks, least_gpus, most_gpus);
+    cr_assert(most_gpus - least_gpus <= 1, "%u ranks: %u to %u GPUs", s.binding.n_ranks, least_gpus,
+              most_gpus);
 }
 
 // GPUs on NUMA nodes 1, 2, 6, 7 of 8, as on a 4-GPU node with two sockets in NPS4.
@@ -89,7 +93,7 @@ Test(map_cases, row03_no_granted_core_near_the_gpu)
 {
     start_nps4_with_gpus();
     stand_allow_numas(&s, "04");
-    s.n_gpus = 3;  // on 1, 2 and 6
+    s.n_gpus = 3; // on 1, 2 and 6
     stand_map(&s, 3);
     cr_assert(stand_inside(&s, 2, numa(4)), "the package of the GPU has the nearest cores");
     cr_assert(near_cores(0, numa(0)) > 0 && near_cores(1, numa(0)) > 0);
@@ -101,7 +105,7 @@ Test(map_cases, row04_no_granted_gpu_near_the_cores)
 {
     start_nps4_with_gpus();
     stand_allow_numas(&s, "13");
-    s.n_gpus = 1;  // on 1
+    s.n_gpus = 1; // on 1
     stand_map(&s, 2);
     stand_gpus(&s, 0, "0");
     stand_gpus(&s, 1, "0");
@@ -182,7 +186,7 @@ Test(map_cases, row08_fragments_over_sockets)
     stand_gpu(&s, numa(1));
     pm_set_clear(&s.allowed);
     stand_allow(&s, 6, 13);
-    stand_allow(&s, 22, 29);  // cores 6, 7 of one package, 8-13 of the other
+    stand_allow(&s, 22, 29); // cores 6, 7 of one package, 8-13 of the other
     stand_map(&s, 2);
     sizes_differ_by_one_at_most();
     cr_assert_eq(near_cores(0, numa(0)), 2);
@@ -201,7 +205,7 @@ Test(map_cases, row09_other_steps_on_the_node)
             if ((pu * 2654435761u * seed >> 20) % 3 == 0)
                 stand_allow(&s, pu, pu);
         if (!pm_set_empty(&s.allowed))
-            stand_map(&s, 1 + seed % 9);  // looks that nobody leaves them
+            stand_map(&s, 1 + seed % 9); // looks that nobody leaves them
     }
 }
 
@@ -223,7 +227,7 @@ Test(map_cases, row11_single_threads_granted)
     stand_start(&s, two_sockets);
     pm_set_clear(&s.allowed);
     stand_allow(&s, 0, 3);
-    stand_allow(&s, 20, 23);  // second threads of cores 4-7
+    stand_allow(&s, 20, 23); // second threads of cores 4-7
     stand_map(&s, 2);
     stand_pus(&s, 0, "0-3");
     stand_pus(&s, 1, "20-23");
@@ -274,9 +278,9 @@ Test(map_cases, row14_uneven_l3s)
     struct made_shape shape = {.packages = 1, .numas = 1, .l3s = 4, .cores = 8, .threads = 1};
     stand_start(&s, shape);
     pm_set_clear(&s.allowed);
-    stand_allow(&s, 0, 3);    // 4 of the first
-    stand_allow(&s, 8, 23);   // the second and third
-    stand_allow(&s, 24, 27);  // 4 of the last
+    stand_allow(&s, 0, 3);   // 4 of the first
+    stand_allow(&s, 8, 23);  // the second and third
+    stand_allow(&s, 24, 27); // 4 of the last
     stand_map(&s, 3);
     sizes_differ_by_one_at_most();
     stand_pus(&s, 0, "0-3,24-27");
@@ -288,7 +292,7 @@ Test(map_cases, row15_l3_above_numa_nodes)
 {
     struct made_shape shape = {.packages = 2, .numas = 2, .l3s = 1, .cores = 4, .threads = 1};
     stand_start(&s, shape);
-    for (uint32_t i = 0; i < s.m.n_cores; i++)  // one L3 for each package
+    for (uint32_t i = 0; i < s.m.n_cores; i++) // one L3 for each package
         s.m.cores[i].l3 = s.m.cores[i].package;
     cr_assert_eq(pm_set_copy(&s.m.l3s[0].pus, &s.m.packages[0].pus), 0);
     cr_assert_eq(pm_set_copy(&s.m.l3s[1].pus, &s.m.packages[1].pus), 0);
@@ -306,11 +310,12 @@ Test(map_cases, row15_no_l3)
         cr_assert(pm_set_equal(&s.binding.ranks[r].pus, numa(r)));
 }
 
-// Frontier and LUMI-G: two L3s and two GPUs hang on each NUMA node, and the GPUs' numbers do not follow
-// the NUMA nodes. The official table: L3 0..7 go with GPU 4, 5, 2, 3, 6, 7, 0, 1.
+// Frontier and LUMI-G: two L3s and two GPUs hang on each NUMA node, and the GPUs' numbers do not
+// follow the NUMA nodes. The official table: L3 0..7 go with GPU 4, 5, 2, 3, 6, 7, 0, 1.
 Test(map_cases, row16_gpu_locality_coarser_than_l3)
 {
-    static const uint32_t numa_of_gpu[] = {3, 3, 1, 1, 0, 0, 2, 2}, l3_of_gpu[] = {6, 7, 2, 3, 0, 1, 4, 5};
+    static const uint32_t numa_of_gpu[] = {3, 3, 1, 1, 0, 0, 2, 2},
+                          l3_of_gpu[] = {6, 7, 2, 3, 0, 1, 4, 5};
     struct made_shape shape = {.packages = 1, .numas = 4, .l3s = 2, .cores = 8, .threads = 2};
     stand_start(&s, shape);
     for (uint32_t i = 0; i < 8; i++)
@@ -328,7 +333,8 @@ Test(map_cases, row16_gpu_locality_coarser_than_l3)
     }
 }
 
-// Here lending would spread each rank over both sockets: by default they stay, and the node says so.
+// Here lending would spread each rank over both sockets: by default they stay, and the node says
+// so.
 Test(map_cases, row17_all_gpus_on_one_socket)
 {
     stand_start(&s, two_sockets);
@@ -366,18 +372,19 @@ Test(map_cases, row18_no_gpus)
     }
 }
 
-// Memory of GPUs and memory without CPUs are no NUMA nodes of a machine (discovery leaves them out), so
-// what is left to look at: nothing but the cores' own nodes is ever named.
+// Memory of GPUs and memory without CPUs are no NUMA nodes of a machine (discovery leaves them
+// out), so what is left to look at: nothing but the cores' own nodes is ever named.
 Test(map_cases, row19_and_20_only_nodes_with_cpus_give_memory)
 {
     start_nps4_with_gpus();
     for (uint32_t i = 0; i < 8; i++)
-        s.m.numas[i].os_index = 2 * i;  // the odd ones are HBM or a GPU's
+        s.m.numas[i].os_index = 2 * i; // the odd ones are HBM or a GPU's
     for (uint32_t n = 1; n <= 9; n++) {
         stand_map(&s, n);
         for (uint32_t r = 0; r < n; r++) {
             const struct pm_set *nodes = &s.binding.ranks[r].memory_nodes;
-            for (uint32_t node = pm_set_next(nodes, 0); node != UINT32_MAX; node = pm_set_next(nodes, node + 1))
+            for (uint32_t node = pm_set_next(nodes, 0); node != UINT32_MAX;
+                 node = pm_set_next(nodes, node + 1))
                 cr_assert(node % 2 == 0 && near_cores(r, numa(node / 2)) > 0);
         }
     }
@@ -402,7 +409,7 @@ static void start_hybrid(void)
     struct made_shape shape = {.packages = 1, .numas = 1, .l3s = 1, .cores = 12, .threads = 2};
     stand_start(&s, shape);
     pm_set_clear(&s.allowed);
-    stand_allow(&s, 0, 15);  // second threads of the first 4 only
+    stand_allow(&s, 0, 15); // second threads of the first 4 only
     for (uint32_t i = 0; i < 4; i++)
         s.m.cores[i].kind = 1;
 }
@@ -414,12 +421,13 @@ Test(map_cases, row22_kinds_of_cores_are_not_mixed)
         stand_map(&s, n);
         for (uint32_t r = 0; r < n; r++)
             for (uint32_t i = 1; i < s.binding.ranks[r].n_cores; i++)
-                cr_assert_eq(s.m.cores[s.binding.ranks[r].cores[i]].kind, s.m.cores[s.binding.ranks[r].cores[0]].kind);
+                cr_assert_eq(s.m.cores[s.binding.ranks[r].cores[i]].kind,
+                             s.m.cores[s.binding.ranks[r].cores[0]].kind);
     }
     stand_map(&s, 2);
     stand_pus(&s, 0, "0-3,12-15");
     stand_pus(&s, 1, "4-11");
-    stand_map(&s, 4);  // equal capacity: four threads each
+    stand_map(&s, 4); // equal capacity: four threads each
     for (uint32_t r = 0; r < 4; r++)
         cr_assert_eq(pm_set_count(&s.binding.ranks[r].pus), 4);
     s.options.mixed_kinds = 1;

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a good mapper does, case by case (doc/pinning.md): rows 24 to 38, about NICs, partitions, what
-// was given, memory and sizes. Rows that are not the mapper's: 28 in part (tokens: granted.h), 34 and 38
-// (discovery: test_discover.c), 35 in part (one variable for each vendor: whoever exports them).
+// What a good mapper does, case by case (doc/pinning.md): rows 24 to 38, about NICs, partitions,
+// what was given, memory and sizes. Rows that are not the mapper's: 28 in part (tokens: granted.h),
+// 34 and 38 (discovery: test_discover.c), 35 in part (one variable for each vendor: whoever exports
+// them).
 #include <stdio.h>
 
 #include "tests/unit/map_stand.h"
@@ -16,7 +17,8 @@ static void finish(void)
 
 TestSuite(map_devices, .fini = finish, .timeout = 30);
 
-static const struct made_shape four_numas = {.packages = 2, .numas = 2, .l3s = 1, .cores = 4, .threads = 1};
+static const struct made_shape four_numas = {
+    .packages = 2, .numas = 2, .l3s = 1, .cores = 4, .threads = 1};
 
 static const struct pm_set *numa(uint32_t i)
 {
@@ -71,7 +73,7 @@ Test(map_devices, row24_few_rails_are_shared_evenly)
     made_nic(&s.m, PM_NIC_FABRIC, "hsi1", numa(1));
     made_rails(&s.m);
     for (uint32_t i = 0; i < 8; i++)
-        s.m.rails[i] = PM_RAIL_PHB;  // all the same
+        s.m.rails[i] = PM_RAIL_PHB; // all the same
     stand_map(&s, 4);
     uint32_t users[2] = {0};
     for (uint32_t r = 0; r < 4; r++)
@@ -82,7 +84,7 @@ Test(map_devices, row24_few_rails_are_shared_evenly)
 Test(map_devices, row25_no_rail_of_its_own)
 {
     start_rails();
-    s.m.nics[2].down = true;  // that of GPU 1: GPU 0's is on the same package
+    s.m.nics[2].down = true; // that of GPU 1: GPU 0's is on the same package
     stand_map(&s, 4);
     nic_is(1, "mlx5_0", PM_RAIL_PACKAGE);
     cr_assert(stand_noted(&s.binding.ranks[1].why, PM_WHY_NIC_FAR));
@@ -135,7 +137,7 @@ Test(map_devices, row27_mig_slices_of_one_gpu)
     stand_start(&s, four_numas);
     made_gpu(&s.m, PM_GPU_NVIDIA, numa(2));
     for (int i = 0; i < 3; i++)
-        stand_token(&s, 0);  // three tokens, one place
+        stand_token(&s, 0); // three tokens, one place
     stand_map(&s, 3);
     for (uint32_t r = 0; r < 3; r++) {
         cr_assert_eq(s.binding.ranks[r].n_gpus, 1);
@@ -155,7 +157,7 @@ Test(map_devices, row28_only_granted_tokens)
     cr_assert(pm_set_intersects(&s.binding.ranks[0].pus, numa(3)), "the first token's place");
     stand_gpus(&s, 1, "1");
     cr_assert(pm_set_intersects(&s.binding.ranks[1].pus, numa(1)));
-    s.gpus[0] = PM_PLACE_NONE;  // granted, but not found
+    s.gpus[0] = PM_PLACE_NONE; // granted, but not found
     stand_map(&s, 2);
     stand_gpus(&s, 0, "0");
     cr_assert(stand_noted(&s.binding.ranks[0].why, PM_WHY_GPU_UNKNOWN));
@@ -257,7 +259,7 @@ Test(map_devices, row35_two_vendors)
 Test(map_devices, row36_big_machines)
 {
     struct made_shape shape = {.packages = 4, .numas = 16, .l3s = 2, .cores = 8, .threads = 2};
-    stand_start(&s, shape);  // 1024 cores, 2048 PUs
+    stand_start(&s, shape); // 1024 cores, 2048 PUs
     for (uint32_t i = 0; i < 256; i++)
         stand_gpu(&s, numa(i / 4));
     cr_assert_eq(pm_set_count(&s.m.pus), 2048);

@@ -23,7 +23,8 @@ static struct score score;
 // Two packages of one NUMA node, two L3s and eight cores; one GPU each.
 static void start(void)
 {
-    m = made_machine((struct made_shape){.packages = 2, .numas = 1, .l3s = 2, .cores = 4, .threads = 1});
+    m = made_machine(
+        (struct made_shape){.packages = 2, .numas = 1, .l3s = 2, .cores = 4, .threads = 1});
     for (n_gpus = 0; n_gpus < 2; n_gpus++)
         gpus[n_gpus] = made_gpu(&m, PM_GPU_NVIDIA, &m.packages[n_gpus].pus);
     cr_assert_eq(pm_set_copy(&allowed, &m.pus), 0);
@@ -41,7 +42,8 @@ TestSuite(score, .init = start, .fini = finish, .timeout = 30);
 
 static void begin(uint32_t n_ranks)
 {
-    c = (struct score_case){.machine = &m, .allowed = &allowed, .gpus = gpus, .n_gpus = n_gpus, .n_ranks = n_ranks};
+    c = (struct score_case){
+        .machine = &m, .allowed = &allowed, .gpus = gpus, .n_gpus = n_gpus, .n_ranks = n_ranks};
     cr_assert_eq(score_case_init(&c), 0);
 }
 
@@ -58,8 +60,8 @@ static void rank_has(uint32_t rank, uint32_t first, uint32_t last, int gpu)
 
 static void part_is(enum score_part part, double value)
 {
-    cr_assert_float_eq(score.part[part], value, 1e-9, "%s is %f instead of %f", score_part_names[part], score.part[part],
-                       value);
+    cr_assert_float_eq(score.part[part], value, 1e-9, "%s is %f instead of %f",
+                       score_part_names[part], score.part[part], value);
 }
 
 static void total_is(double value)
@@ -146,7 +148,7 @@ Test(score, numa_nodes_and_l3s)
     rank_has(1, 14, 15, -1);
     cr_assert_eq(score_mapping(&c, ranks, &score), 0);
     part_is(SCORE_NUMA, 0.5);
-    part_is(SCORE_L3, 0.5);  // two of four are shared
+    part_is(SCORE_L3, 0.5); // two of four are shared
     part_is(SCORE_BALANCE, 1);
 }
 
@@ -209,7 +211,8 @@ Test(score, kinds_of_cores)
     cr_assert_eq(score.mixed_ranks, 2);
 }
 
-// ---- Slurm's rules ------------------------------------------------------------------------------------
+// ---- Slurm's rules
+// ------------------------------------------------------------------------------------
 
 static const struct launcher *find(const char *name)
 {
@@ -220,12 +223,14 @@ static const struct launcher *find(const char *name)
     return NULL;
 }
 
-static void launched(const char *name, uint32_t rank, const char *pus, uint32_t first_gpu, uint32_t count)
+static void launched(const char *name, uint32_t rank, const char *pus, uint32_t first_gpu,
+                     uint32_t count)
 {
     char text[64];
     ranks_done(ranks, RANKS);
     cr_assert_eq(launch(find(name), &c, ranks), 0);
-    cr_assert_str_eq(pm_set_format(&ranks[rank].pus, text, sizeof(text)), pus, "%s: %s", name, text);
+    cr_assert_str_eq(pm_set_format(&ranks[rank].pus, text, sizeof(text)), pus, "%s: %s", name,
+                     text);
     cr_assert_eq(ranks[rank].gpus[0], first_gpu, "%s: GPU %u", name, ranks[rank].gpus[0]);
     cr_assert_eq(ranks[rank].n_gpus, count);
 }
@@ -256,7 +261,8 @@ Test(score, the_old_rule_of_single_leaves_gpus_unused)
     total_is(100);
 }
 
-// ---- the search ---------------------------------------------------------------------------------------
+// ---- the search
+// ---------------------------------------------------------------------------------------
 
 Test(score, the_search_finds_what_is_better)
 {
