@@ -26,9 +26,8 @@ enum pm_bind_mode {
 };
 
 enum pm_bind_order {
-    PM_ORDER_GPU =
-        0,         // rank i takes the i-th granted GPU (as programs that use the local rank expect)
-    PM_ORDER_CORE, // ranks follow the cores, and take GPUs near them
+    PM_ORDER_GPU = 0, // rank i takes the i-th granted GPU, as programs with a local rank expect
+    PM_ORDER_CORE,    // ranks follow the cores, and take GPUs near them
 };
 
 enum pm_bind_reach {   // cores that no GPU is near to

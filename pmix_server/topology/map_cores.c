@@ -43,8 +43,7 @@ static uint32_t smaller(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-// ---- how many units
-// -----------------------------------------------------------------------------------
+// ---- how many units ----
 
 static uint32_t units_of_kind(const struct pm_plan *plan, uint32_t kind)
 {
@@ -84,8 +83,7 @@ static void limits(const struct dealing *dealing, uint32_t class, uint32_t *ret_
     *ret_least = smaller(least, *ret_most);
 }
 
-// ---- what each class gets
-// ---------------------------------------------------------------------------
+// ---- what each class gets ----
 
 static bool in_scope(const struct dealing *dealing, uint32_t team, uint32_t domain)
 {
@@ -163,8 +161,7 @@ static int deal(struct dealing *dealing)
     return rc;
 }
 
-// ---- candidates
-// ---------------------------------------------------------------------------------------
+// ---- candidates ----
 
 // Units that each team can have if all keep to a scope and all have the same.
 static uint32_t within_reach(struct dealing *dealing, enum scope scope, uint32_t *rivals)

@@ -31,8 +31,7 @@ void pm_plan_add_gpu(struct pm_plan *plan, uint32_t rank, uint32_t gpu)
         list->gpus[list->n++] = gpu;
 }
 
-// ---- ranks >= GPUs
-// ----------------------------------------------------------------------------------
+// ---- ranks >= GPUs ----
 
 static const bool *row(const struct pm_plan *plan, const bool *table, uint32_t gpu)
 {
@@ -93,15 +92,14 @@ static int ranks_to_gpus(struct pm_plan *plan)
     for (uint32_t gpu = 0; gpu < n_gpus; gpu++)
         ranks[gpu] = least;
     for (uint32_t i = 0; i < n % n_gpus; i++)
-        ranks[best_for_one_more(plan, ranks, least)]++;
+        ranks[plan->odd_ranks_first ? i : best_for_one_more(plan, ranks, least)]++;
     for (uint32_t gpu = 0, rank = 0; gpu < n_gpus; gpu++)
         for (uint32_t i = 0; i < ranks[gpu]; i++)
             pm_plan_add_gpu(plan, rank++, gpu);
     return 0;
 }
 
-// ---- ranks < GPUs
-// -----------------------------------------------------------------------------------
+// ---- ranks < GPUs ----
 
 // GPUs wait for a rank; those with the same key have an ancestor in common.
 struct grouping {

@@ -82,7 +82,8 @@ static int by_first_gpu(const void *a, const void *b)
     return (x->gpus[0] > y->gpus[0]) - (x->gpus[0] < y->gpus[0]);
 }
 
-static int deal_again(struct pm_plan *plan)
+// GPUs by the cores that the ranks have got.
+static int follow_cores(struct pm_plan *plan)
 {
     struct pm_binding binding = {.n_ranks = plan->request->n_ranks};
     binding.ranks = pm_plan_alloc(plan, binding.n_ranks, sizeof(*binding.ranks));
@@ -90,11 +91,41 @@ static int deal_again(struct pm_plan *plan)
     rc = rc < 0 ? rc : pm_plan_gpus_by_cores(plan, &binding);
     for (uint32_t r = 0; binding.ranks && r < binding.n_ranks; r++)
         pm_set_done(&binding.ranks[r].pus);
-    if (rc < 0)
+    if (rc == 0)
+        qsort(plan->gpus, plan->request->n_ranks, sizeof(*plan->gpus), by_first_gpu);
+    return rc;
+}
+
+// If there are odd ranks: to the first GPUs, whatever is near them.
+static int odd_ranks_first(struct pm_plan *plan)
+{
+    plan->odd_ranks_first = true;
+    return pm_plan_gpus_by_place(plan);
+}
+
+static bool has_odd_ranks(const struct pm_plan *plan)
+{
+    return plan->request->n_ranks > plan->request->n_gpus &&
+           plan->request->n_ranks % plan->request->n_gpus;
+}
+
+// Takes the other deal, if it is worth more.
+static int try_deal(struct pm_plan *plan, int (*deal_gpus)(struct pm_plan *plan))
+{
+    const struct pm_plan before = *plan;
+    const double worth = pm_plan_worth(plan);
+    plan->worth_before = worth;
+    int rc = deal_gpus(plan);
+    rc = rc < 0 ? rc : pm_plan_teams(plan);
+    rc = rc < 0 ? rc : pm_plan_cores(plan);
+    if (rc < 0 || pm_plan_worth(plan) > worth + 1e-6)
         return rc;
-    qsort(plan->gpus, plan->request->n_ranks, sizeof(*plan->gpus), by_first_gpu);
-    rc = pm_plan_teams(plan);
-    return rc < 0 ? rc : pm_plan_cores(plan);
+    struct pm_block *blocks = plan->blocks;
+    uint32_t trials = plan->trials;
+    *plan = before;
+    plan->blocks = blocks;
+    plan->trials = trials;
+    return 0;
 }
 
 // With more ranks it takes time and gains nothing: all GPUs have many.
@@ -102,18 +133,11 @@ enum { RANKS_MAX = 64 };
 
 int pm_plan_again(struct pm_plan *plan)
 {
-    const struct pm_plan first = *plan;
-    double worth = pm_plan_worth(plan);
-    if (!plan->has_gpus || plan->request->given || plan->request->n_ranks > RANKS_MAX ||
-        plan->request->n_ranks > plan->n_units || worth >= pm_plan_worth_of_all(plan) - 1e-6)
+    const struct pm_bind_request *request = plan->request;
+    if (!plan->has_gpus || request->given || request->n_ranks > RANKS_MAX ||
+        request->n_ranks > plan->n_units ||
+        pm_plan_worth(plan) >= pm_plan_worth_of_all(plan) - 1e-6)
         return 0;
-    plan->n_classes = 0;
-    plan->worth_before = worth;
-    int rc = deal_again(plan);
-    if (rc == 0 && pm_plan_worth(plan) > worth + 1e-6)
-        return 0;
-    struct pm_block *blocks = plan->blocks;
-    *plan = first;
-    plan->blocks = blocks;
-    return rc;
+    int rc = try_deal(plan, follow_cores);
+    return rc < 0 || !has_odd_ranks(plan) ? rc : try_deal(plan, odd_ranks_first);
 }

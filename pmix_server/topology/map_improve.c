@@ -9,7 +9,7 @@
 
 #include <errno.h>
 
-enum { PASSES_MAX = 8, TRIALS_MAX = 12000, TRIALS_IN_ALL = 30000, CELLS_PER_TRIAL = 8 };
+enum { PASSES_MAX = 8, TRIALS_MAX = 12000, TRIALS_IN_ALL = 26000, CELLS_PER_TRIAL = 8 };
 
 struct search {
     struct pm_plan *plan;
@@ -47,8 +47,7 @@ static double worth_of_two(const struct pm_plan *plan, uint32_t a, uint32_t b)
     return pm_plan_worth_of(plan, a) + pm_plan_worth_of(plan, b) + pm_plan_worth_l3(plan);
 }
 
-// ---- two domains
-// --------------------------------------------------------------------------------------
+// ---- two domains ----
 
 static bool exchange(struct search *s, struct pm_fragment x, struct pm_fragment y, uint32_t n,
                      uint32_t m)
@@ -132,8 +131,7 @@ static void list_domains(struct search *s)
                 s->fragments[s->n++] = (struct pm_fragment){t, d};
 }
 
-// ---- two NUMA nodes
-// -----------------------------------------------------------------------------------
+// ---- two NUMA nodes ----
 
 static uint32_t *in_numa(const struct pm_plan *plan, struct pm_fragment x)
 {
@@ -177,8 +175,7 @@ static void list_numas(struct search *s)
                 s->fragments[s->n++] = (struct pm_fragment){t, numa};
 }
 
-// ---- one unit more or less
-// ----------------------------------------------------------------------------
+// ---- one unit more or less ----
 
 // Whether nobody of its kind would differ by more than one from a team of this size.
 static bool size_agrees(const struct pm_plan *plan, uint32_t team, uint32_t its_size)
@@ -212,7 +209,7 @@ static void try_units(struct search *s)
         }
 }
 
-// -------------------------------------------------------------------------------------------------------
+// ----
 
 // Nor have two teams anything to exchange that have all they want, or want the same and have one
 // unit.
@@ -269,8 +266,7 @@ int pm_plan_improve(struct pm_plan *plan, double to_beat)
     return 0;
 }
 
-// ---- out of dead ends
-// ---------------------------------------------------------------------------------
+// ---- out of dead ends ----
 
 static uint32_t below(struct pm_plan *plan, uint32_t n)
 {

@@ -69,6 +69,7 @@ struct pm_plan {
     uint32_t *fewest; // per number of units: the fewest NUMA nodes that have so many
 
     struct pm_gpu_list *gpus; // per rank
+    bool odd_ranks_first;     // a way to deal GPUs
     bool has_gpus;            // GPUs matter for the placement of cores
     bool *gpu_near;           // n_gpus x n_domains
     bool *gpu_beside;         // likewise: in the same package

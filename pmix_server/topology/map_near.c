@@ -96,13 +96,27 @@ static void fill_team(struct pm_plan *plan, uint32_t t, uint32_t n_pairs)
     team->pairs = n_pairs ? (double)pairs * plan->n_teams / n_pairs : 0;
 }
 
+// The team does not care which units it gets.
+static bool indifferent(const struct pm_plan *plan, uint32_t team)
+{
+    const size_t at = (size_t)team * plan->n_domains;
+    for (uint32_t d = 1; d < plan->n_domains; d++)
+        if (plan->near[at + d] != plan->near[at] || plan->beside[at + d] != plan->beside[at] ||
+            plan->distance[at + d] != plan->distance[at])
+            return false;
+    return true;
+}
+
 static bool same_class(const struct pm_plan *plan, uint32_t a, uint32_t b)
 {
-    const size_t bytes = plan->n_domains * sizeof(*plan->near), n = plan->n_domains;
-    return plan->teams[a].kind == plan->teams[b].kind &&
-           memcmp(&plan->near[a * n], &plan->near[b * n], bytes) == 0 &&
+    const size_t n = plan->n_domains, bytes = n * sizeof(*plan->near);
+    if (plan->teams[a].kind != plan->teams[b].kind)
+        return false;
+    if (indifferent(plan, a) && indifferent(plan, b))
+        return true;
+    return memcmp(&plan->near[a * n], &plan->near[b * n], bytes) == 0 &&
            memcmp(&plan->beside[a * n], &plan->beside[b * n], bytes) == 0 &&
-           memcmp(&plan->distance[a * n], &plan->distance[b * n], n * sizeof(*plan->distance)) == 0;
+           memcmp(&plan->distance[a * n], &plan->distance[b * n], n * sizeof(uint32_t)) == 0;
 }
 
 static int number_classes(struct pm_plan *plan)
@@ -110,13 +124,14 @@ static int number_classes(struct pm_plan *plan)
     uint32_t *example = pm_plan_alloc(plan, plan->n_teams, sizeof(*example));
     if (!example)
         return -ENOMEM;
+    plan->n_classes = 0;
     for (uint32_t t = 0; t < plan->n_teams; t++) {
-        uint32_t class = 0;
-        while (class < plan->n_classes && !same_class(plan, t, example[class]))
-            class ++;
-        if (class == plan->n_classes)
+        uint32_t i = 0;
+        while (i < plan->n_classes && !same_class(plan, t, example[i]))
+            i++;
+        if (i == plan->n_classes)
             example[plan->n_classes++] = t;
-        plan->teams[t].class = class;
+        plan->teams[t].class = i;
     }
     return 0;
 }

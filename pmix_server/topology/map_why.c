@@ -63,8 +63,7 @@ int pm_bind_say(struct pm_bind_notes *notes, enum pm_bind_reason reason, const c
     return 0;
 }
 
-// ---- of a rank
-// ----------------------------------------------------------------------------------------
+// ---- of a rank ----
 
 // What the sentences of a rank are made of.
 struct facts {
@@ -171,8 +170,7 @@ static int say_rank(const struct pm_plan *plan, struct pm_bind_rank *rank,
     return rc;
 }
 
-// ---- of the node
-// ----------------------------------------------------------------------------------------
+// ---- of the node ----
 
 static int say_cores(const struct pm_plan *plan, struct pm_binding *binding)
 {

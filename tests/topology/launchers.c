@@ -93,8 +93,7 @@ const struct launcher launchers[LAUNCHERS] = {
     {"cyclic + single, 23.02.4", true, single_2302},
 };
 
-// ---- cores
-// ----------------------------------------------------------------------------------------------
+// ---- cores ----
 
 // Granted cores in order, and which are taken.
 struct cores {

@@ -56,8 +56,7 @@ static uint32_t size_of(const struct view *v, uint32_t rank)
     return n;
 }
 
-// ---- near its GPUs
-// ------------------------------------------------------------------------------------
+// ---- near its GPUs ----
 
 static bool near_any(const struct view *v, uint32_t rank, uint32_t unit)
 {
@@ -119,8 +118,7 @@ static double score_pairs(const struct view *v, const bool *table)
     return n ? sum / n : 0;
 }
 
-// ---- GPUs
-// ---------------------------------------------------------------------------------------------
+// ---- GPUs ----
 
 static void least_and_most(const uint32_t *values, uint32_t n, uint32_t *ret_least,
                            uint32_t *ret_most)
@@ -160,8 +158,7 @@ static void score_gpus(const struct view *v, struct score *score)
     score->part[SCORE_GPU_BALANCE] = at_most_1(balance) / (excess > 1 ? excess : 1);
 }
 
-// ---- cores
-// --------------------------------------------------------------------------------------------
+// ---- cores ----
 
 static void count_holders(const struct view *v)
 {
@@ -298,8 +295,7 @@ void score_table(const struct score_case *c, const uint16_t *pus, const bool *us
     ret_score->total = total(c, ret_score);
 }
 
-// ---- a mapping as tables
-// ------------------------------------------------------------------------------
+// ---- a mapping as tables ----
 
 static const char *fill_tables(const struct score_case *c, const struct score_rank *ranks,
                                uint16_t *pus, bool *uses)

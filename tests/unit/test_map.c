@@ -104,8 +104,7 @@ Test(map, cpus_are_what_each_rank_gets)
     stand_map(&s, 20); // more than there are cores near: strict cannot be
 }
 
-// ---- what makes no sense
-// ------------------------------------------------------------------------------
+// ---- what makes no sense ----
 
 Test(map, a_machine_without_cpus)
 {
@@ -170,8 +169,7 @@ Test(map, given_what_was_not_granted)
     stand_refused(&s, 1, "rank 0 was given GPU 4 of 4");
 }
 
-// ---- options
-// ------------------------------------------------------------------------------------------
+// ---- options ----
 
 Test(map, words_of_the_option)
 {

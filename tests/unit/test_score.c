@@ -211,8 +211,7 @@ Test(score, kinds_of_cores)
     cr_assert_eq(score.mixed_ranks, 2);
 }
 
-// ---- Slurm's rules
-// ------------------------------------------------------------------------------------
+// ---- Slurm's rules ----
 
 static const struct launcher *find(const char *name)
 {
@@ -261,8 +260,7 @@ Test(score, the_old_rule_of_single_leaves_gpus_unused)
     total_is(100);
 }
 
-// ---- the search
-// ---------------------------------------------------------------------------------------
+// ---- the search ----
 
 Test(score, the_search_finds_what_is_better)
 {
