@@ -9,8 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-// A program with more ranks than this for each PU is not waiting for CPUs.
-enum { RANKS_PER_PU_MAX = 64 };
+// A program with more ranks than this for each PU is not waiting for CPUs; with more than this in
+// all the map takes seconds.
+enum { RANKS_PER_PU_MAX = 64, RANKS_MAX = 16384 };
 
 static void notes_done(struct pm_bind_notes *notes)
 {
@@ -90,10 +91,12 @@ static int check_ranks(const struct pm_bind_request *request, struct pm_binding 
     uint64_t pus = pm_set_count(request->allowed);
     if (request->n_ranks == 0)
         return refuse(binding, "there is no rank to pin");
-    if (request->n_ranks > pus * RANKS_PER_PU_MAX)
+    if (request->n_ranks > pus * RANKS_PER_PU_MAX || request->n_ranks > RANKS_MAX)
         return refuse(binding,
-                      "%" PRIu32 " ranks on %" PRIu64 " CPUs are more than %d for each: not pinned",
-                      request->n_ranks, pus, RANKS_PER_PU_MAX);
+                      "%" PRIu32 " ranks on %" PRIu64
+                      " CPUs are not pinned: more than %d for each, "
+                      "or than %d in all",
+                      request->n_ranks, pus, RANKS_PER_PU_MAX, RANKS_MAX);
     return 0;
 }
 

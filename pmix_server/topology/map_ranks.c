@@ -187,9 +187,11 @@ static int give_gpus(const struct pm_gpu_list *list, struct pm_bind_rank *rank)
 
 int pm_bind_cores_and_gpus(const struct pm_plan *plan, struct pm_binding *binding)
 {
+    static const struct pm_gpu_list none;
     for (uint32_t r = 0; r < binding->n_ranks; r++) {
         struct pm_bind_rank *rank = &binding->ranks[r];
-        if (give_cores(plan, rank) < 0 || (plan->gpus && give_gpus(&plan->gpus[r], rank) < 0))
+        const struct pm_gpu_list *gpus = plan->gpus ? &plan->gpus[r] : &none;
+        if (give_cores(plan, rank) < 0 || give_gpus(gpus, rank) < 0)
             return -ENOMEM;
     }
     return 0;
