@@ -152,7 +152,7 @@ static int count_enough(struct pm_plan *plan)
                 reach += (double)plan->domains[d].n / rivals[d];
         uint32_t fair = plan->n_units / plan->n_teams, floor = (uint32_t)(reach + 1e-9);
         fair = floor < fair ? floor : fair;
-        plan->teams[t].enough = fair ? fair : 1;
+        plan->teams[t].enough = reach > 0 && fair == 0 ? 1 : fair;
     }
     return 0;
 }

@@ -105,6 +105,7 @@ int pm_plan_start(struct pm_plan *plan)
         return -ENOMEM;
     for (uint32_t d = 0; d < plan->n_domains; d++)
         *pm_quantity(plan, plan->n_teams, d) = plan->domains[d].n;
+    plan->l3_shared = 0;
     plan->l3_unavoidable = plan->n_l3s - count_unshared(plan, sizes, room);
     return 0;
 }

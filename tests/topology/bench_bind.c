@@ -181,6 +181,7 @@ static int run(struct one *one)
 {
     int rc = score_launchers(one);
     rc = rc < 0 ? rc : map_ours(one);
+    keep_best(one, FOUND, &one->scores[OURS]);
     if (rc == 0 && one->bench->steps)
         search(one);
     ranks_done(one->ranks, one->c.n_ranks);

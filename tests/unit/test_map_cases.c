@@ -116,6 +116,21 @@ Test(map_cases, row04_no_granted_gpu_near_the_cores)
     stand_gpus(&s, 1, "0");
 }
 
+// Half of the GPUs are far from all that was granted: no reason to leave a core idle.
+Test(map_cases, row04_some_gpus_near_and_some_far)
+{
+    struct made_shape shape = {.packages = 2, .numas = 1, .l3s = 8, .cores = 3, .threads = 1};
+    stand_start(&s, shape);
+    for (uint32_t i = 0; i < 8; i++)
+        stand_gpu(&s, numa(i / 4));
+    stand_allow_numas(&s, "1");
+    stand_map(&s, 5);
+    uint32_t cores = 0;
+    for (uint32_t r = 0; r < 5; r++)
+        cores += s.binding.ranks[r].n_cores;
+    cr_assert_eq(cores, 24);
+}
+
 Test(map_cases, row05_more_ranks_than_gpus)
 {
     stand_start(&s, two_sockets);
