@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
+#include <stdio.h>
 
 static struct {
     atomic_bool armed;
@@ -100,6 +101,7 @@ void *__real_reallocarray(void *old, size_t n, size_t size);
 char *__real_strdup(const char *s);
 char *__real_strndup(const char *s, size_t n);
 char *__real_getcwd(char *buf, size_t size);
+FILE *__real_open_memstream(char **ret, size_t *ret_len);
 void __real_free(void *p);
 void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t n, size_t size);
@@ -108,8 +110,11 @@ void *__wrap_reallocarray(void *old, size_t n, size_t size);
 char *__wrap_strdup(const char *s);
 char *__wrap_strndup(const char *s, size_t n);
 char *__wrap_getcwd(char *buf, size_t size);
+FILE *__wrap_open_memstream(char **ret, size_t *ret_len);
 void __wrap_free(void *p);
 int __real_vasprintf(char **ret, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+int __wrap___vasprintf_chk(char **ret, int flag, const char *format, va_list args)
+    __attribute__((format(printf, 3, 0)));
 int __wrap_vasprintf(char **ret, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
 int __wrap_asprintf(char **ret, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int __wrap___asprintf_chk(char **ret, int flag, const char *format, ...)
@@ -164,6 +169,13 @@ char *__wrap_getcwd(char *buf, size_t size)
     return buf ? path : counted(path);
 }
 
+// The text that it makes is the caller's to free.
+FILE *__wrap_open_memstream(char **ret, size_t *ret_len)
+{
+    FAIL_HERE();
+    return counted(__real_open_memstream(ret, ret_len));
+}
+
 void __wrap_free(void *p)
 {
     kth.live -= p != NULL;
@@ -187,6 +199,14 @@ __attribute__((format(printf, 2, 0))) static int print(char **ret, const char *f
     return len
 
 int __wrap_vasprintf(char **ret, const char *format, va_list args)
+{
+    if (is_tried && kth_fails(__builtin_return_address(0)))
+        return -1;
+    return print(ret, format, args);
+}
+
+// What vasprintf() is with _FORTIFY_SOURCE.
+int __wrap___vasprintf_chk(char **ret, int flag, const char *format, va_list args)
 {
     if (is_tried && kth_fails(__builtin_return_address(0)))
         return -1;
