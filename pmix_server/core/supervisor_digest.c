@@ -17,7 +17,7 @@ static void digest_times(const struct pm_core *core, uint64_t now_ns, struct pm_
     pm_digest_age(d, s->state == PM_STATE_HALTING ? s->decided_ns : 0, now_ns, s->backoff_ms * PM_MS);
     if (placing)
         pm_digest_due(d, s->place_ns > s->judged_ns ? s->place_ns : 0, now_ns);
-    pm_digest_age(d, placing ? s->judged_ns : 0, now_ns, PM_PLACE_POLL_MS * PM_MS);
+    pm_digest_age(d, placing || (forming && s->ready_ns) ? s->judged_ns : 0, now_ns, PM_PLACE_POLL_MS * PM_MS);
     pm_digest_age(d, forming ? s->first_join_ns : 0, now_ns,
                   (s->join_window_ms + o->node_timeout_ms) * PM_MS + PM_NAME_LATE_MS * PM_MS);
     pm_digest_age(d, forming || placing ? s->ready_ns : 0, now_ns, PM_PORT_WAIT_MS * PM_MS);

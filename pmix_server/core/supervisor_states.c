@@ -382,8 +382,11 @@ static uint64_t earlier(uint64_t a_ns, uint64_t b_ns)
 
 static uint64_t forming_deadline_ns(const struct pm_supervisor *s)
 {
-    if (s->ready_ns)
+    // Once all are here: a port, then, from time to time, a spare that is a suspect or has to be lost.
+    if (s->ready_ns && s->judged_ns < after(s->ready_ns, PM_PORT_WAIT_MS))
         return after(s->ready_ns, PM_PORT_WAIT_MS);
+    if (s->ready_ns)
+        return after(s->judged_ns, PM_PLACE_POLL_MS);
     if (!s->first_join_ns || !s->launched)
         return UINT64_MAX;
     uint64_t window = after(s->first_join_ns, s->join_window_ms);
