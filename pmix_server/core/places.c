@@ -34,16 +34,24 @@ static uint32_t lower_bound(const struct pm_places *places, const char *path)
     return low;
 }
 
+static int grow(struct pm_places *places)
+{
+    struct pm_place *list = reallocarray(places->list, places->n + 1u, sizeof(*list));
+    if (!list)
+        return -ENOMEM;
+    places->list = list;
+    return 0;
+}
+
 // A new line for `path` at index `at`, without nodes yet. NULL without memory.
 static struct pm_place *insert(struct pm_places *places, uint32_t at, const char *path)
 {
     char *copy = strdup(path);
-    struct pm_place *list = reallocarray(places->list, places->n + 1u, sizeof(*list));
-    places->list = list ? list : places->list;
-    if (!copy || !list) {
+    if (!copy || grow(places) < 0) {
         free(copy);
         return NULL;
     }
+    struct pm_place *list = places->list;
     memmove(&list[at + 1], &list[at], (places->n - at) * sizeof(*list));
     list[at] = (struct pm_place){.path = copy};
     places->n++;
