@@ -224,6 +224,7 @@ static int improve_candidates(struct dealing *dealing)
         if (dealing->worth >= pm_plan_worth_of_all(dealing->plan) - 1e-6)
             break;
         dealing->candidate = dealing->candidates[i];
+        dealing->plan->near_only = dealing->candidate.scope == NEAR_ONLY;
         rc = deal(dealing);
         rc = rc < 0 ? rc : pm_plan_improve(dealing->plan, dealing->worth);
         if (rc == 0)
@@ -354,7 +355,8 @@ static int search_on(struct dealing *dealing)
     take_best(dealing);
     for (uint32_t i = 0, last = 0; i < SHAKES_MAX && plan->trials + last < TRIALS_ENOUGH && rc == 0;
          i++) {
-        if (plan->n_teams == 1 || dealing->worth >= pm_plan_worth_of_all(plan) - 1e-6)
+        if (plan->near_only || plan->n_teams == 1 ||
+            dealing->worth >= pm_plan_worth_of_all(plan) - 1e-6)
             return 0;
         for (uint32_t j = 0; j < SHAKES_AT_ONCE; j++)
             pm_plan_shake(plan);

@@ -38,7 +38,11 @@ static bool decide(struct search *s, bool better)
 
 static bool may_have(const struct pm_plan *plan, uint32_t team, uint32_t domain)
 {
-    return team == plan->n_teams || plan->teams[team].kind == PM_PLACE_NONE ||
+    if (team == plan->n_teams)
+        return true;
+    if (plan->near_only && plan->near[(size_t)team * plan->n_domains + domain] == 0)
+        return false;
+    return plan->teams[team].kind == PM_PLACE_NONE ||
            plan->teams[team].kind == plan->domains[domain].kind;
 }
 
@@ -237,8 +241,10 @@ static const double gains[] = {6, 2, 1, 0.5};
 static void pass(struct search *s)
 {
     s->better = false;
-    list_numas(s);
-    try_all(s, try_numas);
+    if (!s->plan->near_only) {
+        list_numas(s);
+        try_all(s, try_numas);
+    }
     list_domains(s);
     try_all(s, try_domains);
     if (s->plan->may_resize)

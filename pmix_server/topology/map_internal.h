@@ -82,6 +82,7 @@ struct pm_plan {
     double *capacity;   // per domain: what a unit counts for
 
     bool may_resize; // units may be left idle if that is worth more
+    bool near_only;  // no team may have a unit that is near none of its GPUs
     struct pm_fragment *fragments;
     struct pm_move *moves;
     uint32_t trials;     // exchanges tried so far: the measure of time

@@ -348,6 +348,23 @@ Test(map_cases, row16_gpu_locality_coarser_than_l3)
     }
 }
 
+// Each GPU hangs on one L3, half a NUMA node: strict means the L3.
+Test(map_cases, row17_strict_is_strict)
+{
+    struct made_shape shape = {.packages = 2, .numas = 2, .l3s = 2, .cores = 6, .threads = 1};
+    stand_start(&s, shape);
+    for (uint32_t i = 0; i < 3; i++)
+        stand_gpu(&s, &s.m.l3s[2 * i].pus);
+    s.options.reach = PM_REACH_STRICT;
+    for (uint32_t n = 1; n <= 18; n++) {
+        stand_map(&s, n);
+        for (uint32_t r = 0; r < n; r++)
+            for (uint32_t i = 0; i < s.binding.ranks[r].n_cores; i++)
+                cr_assert(s.m.cores[s.binding.ranks[r].cores[i]].l3 % 2 == 0 &&
+                          s.m.cores[s.binding.ranks[r].cores[i]].l3 < 6);
+    }
+}
+
 // Here lending would spread each rank over both sockets: by default they stay, and the node says
 // so.
 Test(map_cases, row17_all_gpus_on_one_socket)
