@@ -293,7 +293,7 @@ static int add_groups(struct dealing *dealing, const uint32_t *group_of, uint32_
 static int add_whole_l3s(struct dealing *dealing)
 {
     const struct pm_plan *plan = dealing->plan;
-    uint32_t largest = 0, fair = plan->n_units / plan->n_teams;
+    uint32_t largest = 1, fair = plan->n_units / plan->n_teams;
     for (uint32_t d = 0; d < plan->n_domains; d++)
         largest = plan->domains[d].n > largest ? plan->domains[d].n : largest;
     uint32_t share = fair / largest * largest;

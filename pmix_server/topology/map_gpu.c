@@ -119,7 +119,7 @@ static bool same_place(const struct pm_plan *plan, const bool *table, uint32_t a
     const bool *x = table ? row(plan, table, a) : NULL, *y = table ? row(plan, table, b) : NULL;
     if (!table || a == b)
         return true;
-    return memchr(x, true, plan->n_domains) && memcmp(x, y, plan->n_domains) == 0;
+    return memchr(x, 1, plan->n_domains) && memcmp(x, y, plan->n_domains) == 0;
 }
 
 // Moves the first waiting GPU and all with the same key from waiting to same.
