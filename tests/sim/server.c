@@ -33,6 +33,15 @@ struct sim_server *sim_server_find(struct sim *s, uint32_t node, bool standby, u
     return NULL;
 }
 
+// None only for a server of an epoch before the one whose map has moved the rank away.
+uint32_t sim_server_local(const struct sim *s, uint32_t node, const struct sim_server *server,
+                          uint32_t rank)
+{
+    uint32_t local = sim_local_of(s, node, rank);
+    SIM_ASSERT(local != SIM_NONE || server->epoch < pm_core_epoch(s->procs[node].core));
+    return local;
+}
+
 static void push_due(struct sim *s, uint32_t node, uint32_t index, enum due what, uint64_t delay_ns)
 {
     sim_push(s, s->now_ns + delay_ns, SIM_EVENT_SERVER, node, index,
@@ -311,8 +320,9 @@ static void hear_fetched(struct sim *s, uint32_t node, const struct sim_msg *msg
 static void hear_connected(struct sim *s, uint32_t node, struct sim_server *v,
                            const struct sim_msg *msg)
 {
-    uint32_t local = sim_local_of(s, node, msg->rank);
-    SIM_ASSERT(local != SIM_NONE);
+    uint32_t local = sim_server_local(s, node, v, msg->rank);
+    if (local == SIM_NONE)
+        return;
     v->asked |= 1ull << local;
     if (v->asked == sim_group_locals(s, node, SIM_GROUP_ALL))
         sim_server_standby(s, node, 1000 * SIM_MS);

@@ -204,8 +204,9 @@ static void take_modex_done(struct sim *s, uint32_t node, struct sim_server *v,
 static void take_fetch(struct sim *s, uint32_t node, struct sim_server *v,
                        const struct sim_msg *msg)
 {
-    uint32_t local = sim_local_of(s, node, msg->rank);
-    SIM_ASSERT(local != SIM_NONE);
+    uint32_t local = sim_server_local(s, node, v, msg->rank);
+    if (local == SIM_NONE)
+        return;
     v->fetch_id[local] = msg->id;
     if (v->connected & bit(local))
         answer_fetch(s, node, v, local, PM_STATUS_OK);
