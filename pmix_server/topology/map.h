@@ -17,44 +17,7 @@
 #include <stddef.h>
 
 #include "pmix_server/topology/machine.h"
-
-enum pm_bind_mode {
-    PM_BIND_AUTO = 0, // near its GPUs, if there are any; equal shares of the cores
-    PM_BIND_CORES,    // equal shares of the cores as if there were no GPUs, which follow
-    PM_BIND_NUMA,     // all granted PUs of the NUMA nodes that `auto` would touch; ranks share them
-    PM_BIND_NONE,     // change nothing
-};
-
-enum pm_bind_order {
-    PM_ORDER_GPU = 0, // rank i takes the i-th granted GPU, as programs with a local rank expect
-    PM_ORDER_CORE,    // ranks follow the cores, and take GPUs near them
-};
-
-enum pm_bind_reach {   // cores that no GPU is near to
-    PM_REACH_AUTO = 0, // lent to the ranks, unless their threads would spread out too much for it
-    PM_REACH_FILL,     // lent always: all granted cores are used
-    PM_REACH_STRICT,   // left idle, as long as each rank has a core near its GPUs
-};
-
-enum pm_bind_memory {
-    PM_MEMORY_AUTO = 0, // one node: prefer it; several: the kernel's default (the toucher's node)
-    PM_MEMORY_DEFAULT,  // no policy is set
-    PM_MEMORY_PREFER,
-    PM_MEMORY_BIND,       // fails where a node is full: only when asked for
-    PM_MEMORY_INTERLEAVE, // pages alternate over the rank's nodes
-};
-
-// A zeroed one is what is right for most.
-struct pm_bind_options {
-    enum pm_bind_mode mode;
-    enum pm_bind_order order;
-    enum pm_bind_reach reach;
-    enum pm_bind_memory memory;
-    uint32_t cpus; // hardware threads for each rank (--cpus-per-task); 0: equal shares of all
-    uint32_t smt;  // at most so many hardware threads of each core; 0: all that were granted
-    uint32_t gpus; // at most so many GPUs for each rank, spread out; 0: all are dealt out
-    uint32_t mixed_kinds; // not 0: a rank may have performance and efficiency cores
-};
+#include "pmix_server/wire/bind_options.h"
 
 // What was decided for one rank before: the mapper works around it.
 struct pm_bind_given {
@@ -125,8 +88,6 @@ struct pm_bind_rank {
     struct pm_bind_notes why;
 };
 
-enum { PM_BIND_SENTENCE_BYTES = 256 };
-
 struct pm_binding {
     struct pm_bind_rank *ranks;
     uint32_t n_ranks;           // 0: change nothing (option none, or an error)
@@ -143,14 +104,6 @@ int pm_bind_ranks(const struct pm_machine *machine, const struct pm_bind_request
 
 // Frees what the map holds and zeroes it. Takes a zeroed one, too.
 void pm_binding_done(struct pm_binding *binding);
-
-// Reads what a user types after --pm-bind=, words separated by commas:
-//   auto | cores | numa | none       gpu-order | core-order       fill | strict
-//   cpus=N   smt=N   gpus=N          memory=none|prefer|bind|interleave       mixed-kinds
-// Options that are not named keep their value in *options. -EINVAL: nothing was changed, and
-// `sentence` says what is wrong and what can be given.
-int pm_bind_options_read(const char *text, struct pm_bind_options *options,
-                         char sentence[PM_BIND_SENTENCE_BYTES]);
 
 // A word for a reason ("near", "lent"), for reports.
 const char *pm_bind_reason_name(enum pm_bind_reason reason);

@@ -71,9 +71,8 @@ static void set_tasks(struct arguments *a, const char *text, struct argp_state *
 static void set_bind(struct arguments *a, const char *text, struct argp_state *state)
 {
     char sentence[PM_BIND_SENTENCE_BYTES];
-    static const char srun[] = "--pm-bind: ";  // the option's name there
     if (pm_bind_options_read(text, &a->asked.options, sentence) < 0)
-        argp_error(state, "--bind: %s", sentence + (strncmp(sentence, srun, strlen(srun)) ? 0 : strlen(srun)));
+        argp_error(state, "--bind: %s", sentence);
 }
 
 static void set_topology(struct arguments *a, const char *path, struct argp_state *state)

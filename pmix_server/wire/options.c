@@ -15,6 +15,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "pmix_server/wire/bind_options.h"
+
 #define SECOND 1000ull
 #define MINUTE (60 * SECOND)
 #define HOUR (60 * MINUTE)
@@ -291,12 +293,15 @@ static int parse_port_range(const struct pm_option_spec *spec, const char *text,
 static int parse_bind(const struct pm_option_spec *spec, const char *text, struct pm_options *o,
                       char *error)
 {
+    struct pm_bind_options bind = {0};
+    char sentence[PM_BIND_SENTENCE_BYTES];
     (void)spec;
-    (void)o;
-    if (strcmp(text, "auto") == 0 || strcmp(text, "none") == 0)
-        return 0;
-    return refuse(error, "other bindings are not built yet; takes auto or none, and both leave "
-                         "Slurm's own binding");
+    if (strlen(text) >= sizeof o->bind)
+        return refuse(error, "takes words of together at most %zu letters", sizeof o->bind - 1);
+    if (pm_bind_options_read(text, &bind, sentence) < 0)
+        return refuse(error, "%s", sentence);
+    strcpy(o->bind, text);
+    return 0;
 }
 
 static int parse_verbose(const struct pm_option_spec *spec, const char *text,
@@ -334,6 +339,12 @@ PARSE_PATH(log)
 PARSE_PATH(log_nodes)
 PARSE_PATH(on_node_loss)
 PARSE_PATH(fence)
+
+static int parse_bind_report(const struct pm_option_spec *spec, const char *text,
+                             struct pm_options *o, char *error)
+{
+    return parse_path(spec, text ? text : "-", o->bind_report, sizeof o->bind_report, error);
+}
 
 static int parse_fence_required(const struct pm_option_spec *spec, const char *text,
                                 struct pm_options *o, char *error)
@@ -384,8 +395,12 @@ const struct pm_option_spec pm_option_specs[] = {
      parse_port_range},
     {"fanout", "N",
      "children of each node in the tree", "32", 2, 1024, false, parse_fanout},
-    {"bind", "auto|none",
-     "pinning (not built yet: Slurm's own binding stays)", "auto", 0, 0, false, parse_bind},
+    {"bind", "auto|none|WORD,...",
+     "run each rank on cores near its memory, GPUs and NIC, of what Slurm granted (none: Slurm's own binding)",
+     "auto", 0, 0, false, parse_bind},
+    {"bind-report", "FILE",
+     "tell on stderr, or in FILE (%j, %s: job, step), where each rank was bound to", "", 0, 0, true,
+     parse_bind_report},
     {"verbose", "LEVEL",
      "more from our own programs on stderr", "0", 0, 2, true, parse_verbose},
     {"log", "FILE",

@@ -17,7 +17,8 @@
 #define PM_SITE_PATH_CAP 512
 #define PM_ERROR_CAP 512
 #define PM_UNLIMITED UINT32_MAX
-#define PM_OPTIONS_TEXT_CAP 20480  // enough for any pm_options_encode
+#define PM_BIND_CAP 160
+#define PM_OPTIONS_TEXT_CAP 29696  // enough for any pm_options_encode
 
 // What a failed rank leads to.
 enum pm_mode {
@@ -58,6 +59,8 @@ struct pm_options {
     uint32_t verbose;
     char log[PM_PATH_CAP];        // "" = none; %j and %s are expanded by the coordinator
     char log_nodes[PM_PATH_CAP];  // "" = none
+    char bind[PM_BIND_CAP];         // for pm_bind_options_read(), which has taken it
+    char bind_report[PM_PATH_CAP];  // "" = none, "-" = srun's stderr; %j and %s as in `log`
     // The site's, from plugstack.conf only
     char on_node_loss[PM_SITE_PATH_CAP];  // "" = none
     char fence[PM_SITE_PATH_CAP];         // "" = none

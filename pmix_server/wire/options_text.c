@@ -94,6 +94,8 @@ int pm_options_encode(const struct pm_options *o, char *buf, size_t cap)
     if (o->port_min)
         line_add(&l, " port-range=%" PRIu32 "-%" PRIu32, o->port_min, o->port_max);
     line_add(&l, " fanout=%" PRIu32 " verbose=%" PRIu32, o->fanout, o->verbose);
+    line_add(&l, " bind=%s", o->bind);
+    line_add_path(&l, "bind-report", o->bind_report);
     line_add_path(&l, "log", o->log);
     line_add_path(&l, "log-nodes", o->log_nodes);
     line_add_path(&l, "on-node-loss", o->on_node_loss);

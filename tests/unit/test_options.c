@@ -67,6 +67,9 @@ Test(options, every_row_is_complete)
     refuses("grace-period", "1");
 }
 
+#define TEN_WORDS "auto,auto,auto,auto,auto,auto,auto,auto,auto,auto,"
+#define LONG_BIND TEN_WORDS TEN_WORDS TEN_WORDS TEN_WORDS "auto"
+
 static const struct {
     const char *name, *good[8], *bad[12];
 } values[] = {
@@ -87,7 +90,9 @@ static const struct {
     {"join-window", {"1s", "24h"}, {"0"}},
     {"port-range", {"1-65535", "5000-5000", "any"}, {"", "0-1", "2-1", "1-65536", "1", "1-", "-1", "1-2-3"}},
     {"fanout", {"2", "1024"}, {"1", "1025", ""}},
-    {"bind", {"auto", "none"}, {"", "numa", "gpu"}},
+    {"bind", {"auto", "none", "numa,gpu-order", "cores,strict,smt=1,cpus=4", "memory=bind,keep-cpus"},
+     {"", "gpu", "auto,", ",auto", "auto numa", "cpus=0", "cpus=", "memory=", "keep-gpus", LONG_BIND}},
+    {"bind-report", {"", "-", "/tmp/where.%j.%s"}, {"a\nb"}},
     {"verbose", {"0", "2", ""}, {"3", "yes"}},
     {"log", {"", "/tmp/x y.%j.%s", "a"}, {"a\nb", "a\x7f"}},
     {"log-nodes", {"", "/tmp/logs"}, {"\t"}},
@@ -107,10 +112,17 @@ Test(options, values_at_the_limits_are_taken_and_beyond_refused)
     }
 }
 
-Test(options, what_is_not_built_says_so)
+Test(options, a_wrong_word_of_bind_is_named_with_all_there_are)
 {
-    refuses("bind", "numa");
-    cr_expect(strstr(error, "not built yet") != NULL, "%s", error);
+    refuses("bind", "auto,nmua,strict");
+    cr_expect(strstr(error, "--pm-bind=auto,nmua,strict: 'nmua' is none of auto, cores, numa, none") == error, "%s", error);
+    cr_expect(strstr(error, "mixed-kinds, keep-cpus, keep-memory") != NULL, "the sentence is cut: %s", error);
+}
+
+Test(options, a_bare_bind_report_means_stderr)
+{
+    takes("bind-report", NULL);
+    cr_expect_str_eq(o.bind_report, "-");
 }
 
 Test(options, sentence_is_readable_and_harmless)
@@ -177,6 +189,8 @@ Test(options, longest_text_fits)
     static char text[PM_OPTIONS_TEXT_CAP];
     memset(o.log, ' ', sizeof o.log - 1);
     memset(o.log_nodes, ' ', sizeof o.log_nodes - 1);
+    memset(o.bind, 'x', sizeof o.bind - 1);
+    memset(o.bind_report, ' ', sizeof o.bind_report - 1);
     memset(o.on_node_loss, ' ', sizeof o.on_node_loss - 1);
     memset(o.fence, ' ', sizeof o.fence - 1);
     memset(&o.fatal, 0xff, sizeof o.fatal);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The words of --pm-bind= . One row each: what it is called, which member it sets, and to what.
-#include "pmix_server/topology/map.h"
+// One row for each word: what it is called, which member it sets, and to what.
+#include "pmix_server/wire/bind_options.h"
 
 #include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,15 +36,16 @@ static const struct word words[] = {
     {"smt=", MEMBER(smt), NUMBER},
     {"gpus=", MEMBER(gpus), NUMBER},
     {"mixed-kinds", MEMBER(mixed_kinds), 1},
+    {"keep-cpus", MEMBER(keep_cpus), 1},
+    {"keep-memory", MEMBER(keep_memory), 1},
 };
 _Static_assert(sizeof(enum pm_bind_mode) == sizeof(uint32_t), "a word sets 32 bits");
 
 static int refuse(const char *text, size_t len, char *sentence)
 {
     snprintf(sentence, PM_BIND_SENTENCE_BYTES,
-             "--pm-bind: '%.*s' is none of auto, cores, numa, none, gpu-order, core-order, fill, "
-             "strict, "
-             "memory=none|prefer|bind|interleave, cpus=N, smt=N, gpus=N, mixed-kinds",
+             "'%.*s' is none of auto, cores, numa, none, gpu-order, core-order, fill, strict, "
+             "memory=none|prefer|bind|interleave, cpus=N, smt=N, gpus=N, mixed-kinds, keep-cpus, keep-memory",
              len < 40 ? (int)len : 40, text);
     return -EINVAL;
 }
