@@ -15,8 +15,9 @@
 #define XML_BYTES_MAX (64 << 20)  // the largest dump known to us is 0.3 MiB
 
 // They open drivers or displays, or ask libraries of vendors that may hang; "pci" is libpciaccess, which
-// leaks and finds what the kernel's sysfs shows as well.
-static const char *const unwanted[] = {"gl", "opencl", "cuda", "nvml", "rsmi", "levelzero", "pci"};
+// leaks and finds what the kernel's sysfs shows as well; "x86" moves to each CPU in turn, other jobs' and busy
+// ones, too, for what is in sysfs as well.
+static const char *const unwanted[] = {"x86", "gl", "opencl", "cuda", "nvml", "rsmi", "levelzero", "pci"};
 
 // A file with more than this is no machine that matrices over its parts should be made for.
 static const struct limit {
