@@ -49,6 +49,7 @@ static const struct {
     [PM_EVENT_JOB_STATE] = {COORDINATOR, MEMBERSHIP},
     [PM_EVENT_FENCED_OFF] = {COORDINATOR, LOCAL},
     [PM_EVENT_OUTPUT_READ] = {COORDINATOR, LOCAL},
+    [PM_EVENT_BOUND] = {AGENT, LOCAL},
 };
 
 static const char *const cause_names[PM_CAUSE_MAX] = {

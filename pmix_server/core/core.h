@@ -101,6 +101,8 @@ enum pm_event_type {
     PM_EVENT_JOB_STATE,  // job_state: answer to PM_ACTION_ASK_JOB_STATE
     PM_EVENT_FENCED_OFF,   // node, flag_failed, text (how long it took, or "ended with exit code 3"): answer to PM_ACTION_FENCE_OFF
     PM_EVENT_OUTPUT_READ,  // srun has passed on what live nodes wrote: answer to PM_ACTION_AWAIT_OUTPUT, may never come
+    // Agent
+    PM_EVENT_BOUND,         // text: how this node's ranks are bound, for --pm-bind-report
     PM_EVENT_MAX,
 };
 
@@ -181,6 +183,7 @@ enum pm_action_type {
     PM_ACTION_AWAIT_OUTPUT,    // count (nodes that srun waits for in vain): answered by OUTPUT_READ
     PM_ACTION_ASK_JOB_STATE,   // answered by JOB_STATE
     PM_ACTION_EXIT,            // status: the step's verdict; nothing follows
+    PM_ACTION_BOUND,           // text, data (a set of nodes as pm_write_set() writes it): coordinator: how the ranks of each are bound
     PM_ACTION_MAX,
 };
 

@@ -43,6 +43,7 @@ struct pm_node *pm_node_free(struct pm_node *n)
     free(n->children);
     for (uint32_t i = 0; i < n->n_say; i++)
         free(n->say[i].text);
+    pm_bound_done(&n->bound);
     free(n->wanted_frame.data);
     free(n->map_frame.data);
     free(n->locals);
@@ -100,6 +101,7 @@ static void clone_unshare(struct pm_node *c)
     c->children = NULL;
     c->n_children = 0;
     c->n_say = 0;
+    c->bound = (struct pm_bound_texts){0};
 }
 
 struct pm_node *pm_node_clone(const struct pm_node *n)
@@ -119,7 +121,7 @@ struct pm_node *pm_node_clone(const struct pm_node *n)
          pm_set_copy(&c->told_lost, &n->told_lost) == 0 &&
          blob_set(&c->wanted_frame, n->wanted_frame.data, n->wanted_frame.len) == 0 &&
          blob_set(&c->map_frame, n->map_frame.data, n->map_frame.len) == 0 &&
-         clone_children(c, n) == 0 && clone_say(c, n) == 0;
+         clone_children(c, n) == 0 && clone_say(c, n) == 0 && pm_bound_copy(&c->bound, &n->bound) == 0;
     return ok ? c : pm_node_free(c);
 }
 
@@ -157,6 +159,9 @@ static void digest_reports(const struct pm_node *n, uint64_t now_ns, struct pm_d
     pm_digest_u64(d, (uint64_t)n->n_say << 32 | n->say_dropped);
     if (n->n_say || n->say_dropped)
         pm_digest_due(d, n->say_refill_ns, now_ns);
+    pm_digest_u64(d, n->bound.n);
+    if (n->bound.n)
+        pm_digest_due(d, n->bound.due_ns, now_ns);
 }
 
 void pm_node_digest(const struct pm_node *n, uint64_t now_ns, struct pm_digest *d)
@@ -331,6 +336,17 @@ static void frame_say(struct pm_core *core, struct pm_reader *r)
         pm_node_say_from(core, node, verbose, text);
 }
 
+static void frame_bound(struct pm_core *core, struct pm_reader *r)
+{
+    struct pm_set nodes;
+    char *text;
+    pm_bound_read(r, core->config.nnodes, &nodes, &text);
+    if (text)
+        pm_node_bound(core, &nodes, text);
+    pm_set_done(&nodes);
+    free(text);
+}
+
 void pm_node_frame(struct pm_core *core, uint32_t link, uint32_t from, uint8_t type,
                    struct pm_reader *r)
 {
@@ -350,6 +366,9 @@ void pm_node_frame(struct pm_core *core, uint32_t link, uint32_t from, uint8_t t
     case PM_FRAME_SAY:
         frame_say(core, r);
         break;
+    case PM_FRAME_BOUND:
+        frame_bound(core, r);
+        break;
     default:
         r->error = -EBADMSG;
     }
@@ -364,6 +383,7 @@ void pm_node_on_parent(struct pm_core *core)
     core->node->sent_ns = 0;
     pm_node_report(core);
     pm_node_say_flush(core);
+    pm_node_bound_flush(core);
 }
 
 void pm_node_on_child(struct pm_core *core, uint32_t child)

@@ -6,6 +6,7 @@
 #ifndef PM_CORE_NODE_H
 #define PM_CORE_NODE_H
 
+#include "pmix_server/core/bound.h"
 #include "pmix_server/core/record.h"
 
 // FINALIZED comes from the server and the exit from the shim, so either may be first.
@@ -123,6 +124,7 @@ struct pm_node {
     uint32_t say_dropped;
     uint32_t say_tokens;
     uint64_t say_refill_ns;
+    struct pm_bound_texts bound;
 };
 
 // --- node_facts.c ------------------------------------------------------------------------------
@@ -154,5 +156,7 @@ int pm_node_child_failures(struct pm_node *n, uint32_t from, struct pm_failures 
 void pm_node_child_forget(struct pm_node *n, uint32_t child);
 void pm_node_say_from(struct pm_core *core, uint32_t node, bool verbose, const char *text);
 void pm_node_say_flush(struct pm_core *core);
+void pm_node_bound(struct pm_core *core, const struct pm_set *nodes, const char *text);
+void pm_node_bound_flush(struct pm_core *core);
 
 #endif

@@ -8,6 +8,7 @@
 #include "pmix_server/core/node.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <sys/wait.h>
 
 #define SIGNAL_INT  2
@@ -280,6 +281,16 @@ static void on_say(struct pm_core *core, const struct pm_event *event)
     pm_node_say(core, false, event->text ? event->text : "");
 }
 
+static void on_bound(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_set own = {0};
+    if (pm_set_add(&own, core->config.node) < 0)
+        core->out->error = -ENOMEM;
+    else
+        pm_node_bound(core, &own, event->text ? event->text : "");
+    pm_set_done(&own);
+}
+
 static void on_timer(struct pm_core *core, const struct pm_event *event)
 {
     (void)event;
@@ -297,6 +308,7 @@ static void on_timer(struct pm_core *core, const struct pm_event *event)
         pm_node_log(core, "no-finalize", local);
     }
     pm_node_say_flush(core);
+    pm_node_bound_flush(core);
 }
 
 static void (*const handlers[PM_EVENT_MAX])(struct pm_core *core, const struct pm_event *event) = {
@@ -315,6 +327,7 @@ static void (*const handlers[PM_EVENT_MAX])(struct pm_core *core, const struct p
     [PM_EVENT_ABORT] = on_abort,
     [PM_EVENT_PORT] = on_port,
     [PM_EVENT_SAY] = on_say,
+    [PM_EVENT_BOUND] = on_bound,
     [PM_EVENT_CANNOT_START] = on_cannot_start,
 };
 

@@ -384,6 +384,8 @@ static void drive_end(struct pm_core *core)
     }
     server_drop(core, n->wanted.epoch);
     server_drop(core, n->wanted.epoch + 1);
+    n->bound.due_ns = core->now_ns;  // no time to wait for others that say the same
+    pm_node_bound_flush(core);
     pm_emit(core, PM_ACTION_END_AGENT);
     n->ended = true;
 }

@@ -302,6 +302,8 @@ uint64_t pm_node_report_deadline_ns(const struct pm_node *n)
         due = n->sent_ns + PM_COALESCE_NS;
     if ((n->n_say || n->say_dropped) && n->say_refill_ns < due)
         due = n->say_refill_ns;
+    if (n->bound.n && n->bound.due_ns < due)
+        due = n->bound.due_ns;
     return due;
 }
 
@@ -375,4 +377,16 @@ void pm_node_say_from(struct pm_core *core, uint32_t node, bool verbose, const c
 void pm_node_say(struct pm_core *core, bool verbose, const char *text)
 {
     pm_node_say_from(core, core->config.node, verbose, text);
+}
+
+void pm_node_bound_flush(struct pm_core *core)
+{
+    if (!pm_bound_flush(core, &core->node->bound))
+        core->node->cut = true;
+}
+
+void pm_node_bound(struct pm_core *core, const struct pm_set *nodes, const char *text)
+{
+    if (pm_bound_add(&core->node->bound, nodes, text, core->now_ns) < 0)
+        core->out->error = -ENOMEM;
 }

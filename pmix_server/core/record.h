@@ -19,6 +19,7 @@ enum pm_record_frame {
     PM_FRAME_SAY = 0x22,    // up: u32 node, u8 verbose, str line
     PM_FRAME_MAP =
         0x23, // down: u32 map version, u32 nodes, u32 ranks, map; before the wanted state
+    PM_FRAME_BOUND = 0x24, // up: set of nodes, str text (bound.h)
 };
 
 #define PM_FAILURES_MAX     16u // with details, per report

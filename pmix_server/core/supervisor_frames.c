@@ -6,6 +6,9 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
+
+#include "pmix_server/core/bound.h"
 
 // All failures of a frame are one batch: the first decides, the others join it.
 static void take_failures(struct pm_core *core, const struct pm_failures *failures)
@@ -87,6 +90,25 @@ static void frame_say(struct pm_core *core, struct pm_reader *r)
     pm_action_set_text(core, a, text);
 }
 
+static void frame_bound(struct pm_core *core, struct pm_reader *r)
+{
+    struct pm_set nodes;
+    struct pm_writer w = {0};
+    char *text;
+    pm_bound_read(r, core->supervisor->launched ? core->supervisor->nnodes : PM_NODES_MAX, &nodes, &text);
+    pm_write_set(&w, &nodes);
+    if (w.error)
+        core->out->error = -ENOMEM;
+    if (text && !w.error) {
+        struct pm_action *a = pm_emit(core, PM_ACTION_BOUND);
+        pm_action_set_text(core, a, text);
+        pm_action_set_data(core, a, w.data, w.len);
+    }
+    pm_writer_done(&w);
+    pm_set_done(&nodes);
+    free(text);
+}
+
 void pm_supervisor_frame(struct pm_core *core, uint32_t link, uint32_t from, uint8_t type,
                          struct pm_reader *r)
 {
@@ -98,6 +120,8 @@ void pm_supervisor_frame(struct pm_core *core, uint32_t link, uint32_t from, uin
         frame_report(core, r);
     else if (type == PM_FRAME_SAY)
         frame_say(core, r);
+    else if (type == PM_FRAME_BOUND)
+        frame_bound(core, r);
     else
         r->error = -EBADMSG;
     if (!r->error)

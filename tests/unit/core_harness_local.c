@@ -190,6 +190,16 @@ void harness_act(struct harness *h, uint32_t slot, const struct pm_action *a)
         if (!a->verbose || h->options.verbose)
             append(&h->said, &h->said_len, a->text ? a->text : "");
         break;
+    case PM_ACTION_BOUND: {
+        struct pm_reader r = pm_reader_of(a->data, a->len);
+        struct pm_set nodes = {0};
+        char line[256], set[64];
+        pm_read_set(&r, &nodes, 64);
+        (void)snprintf(line, sizeof(line), "%s: %s", pm_set_format(&nodes, set, sizeof(set)), a->text);
+        append(&h->said, &h->said_len, line);
+        pm_set_done(&nodes);
+        break;
+    }
     case PM_ACTION_END_STEP:
         end_step(h);
         break;

@@ -376,6 +376,39 @@ Test(life, lines_of_agents_come_out_once)
     end_well();
 }
 
+static void bound(uint32_t node, const char *text)
+{
+    struct pm_event e = {.type = PM_EVENT_BOUND, .text = text};
+    harness_post(h, node, &e, 0);
+}
+
+// Each level gathers for a moment what comes from below.
+Test(life, nodes_that_are_bound_alike_are_told_as_one)
+{
+    options.fanout = 2;
+    running(12, 1);
+    for (uint32_t node = 0; node < 12; node++)
+        bound(node, node == 5 ? "two cores each" : "one core each");
+    harness_run_ms(h, 300);
+    const char *said = harness_said(h);
+    uint32_t lines = 0;
+    for (const char *at = said; (at = strchr(at, '\n')); at++)
+        lines++;
+    cr_assert_lt(lines, 12, "%s", said);
+    expect_said("6-9: one core each");
+    expect_said("5: two cores each");
+    end_well();
+}
+
+// Nobody has time to wait for others then.
+Test(life, what_is_said_of_binding_at_the_end_still_comes)
+{
+    running(2, 1);
+    bound(1, "as it is");
+    end_well();
+    expect_said("1: as it is");
+}
+
 Test(life, a_flood_of_lines_is_limited_and_counted)
 {
     running(2, 1);

@@ -387,6 +387,8 @@ Test(node, bad_frames_are_refused)
     cr_assert(!stand_frame(PM_FRAME_REPORT, "x", 1));
     cr_assert(!stand_frame(PM_FRAME_MAP, "xxxx", 4));
     cr_assert(!stand_frame(PM_FRAME_SAY, "xxxx", 4));
+    cr_assert(!stand_frame(PM_FRAME_BOUND, "\1\7\1\0\0\0\0", 7), "a node beyond the step");
+    cr_assert(!stand_frame(PM_FRAME_BOUND, "\1\0\1\0\0\0\4x", 8), "a text that is cut");
     cr_assert(!stand_frame(0x2f, "", 0));
 }
 

@@ -200,6 +200,7 @@ Test(supervisor_late, lines_of_nodes_are_passed_on_and_broken_ones_refused)
     stand_event(&(struct pm_event){.type = PM_EVENT_SAY});
     cr_assert_str_eq(stand.said, "\n");
     cr_assert(!stand_frame(PM_FRAME_SAY, "\0\0\0\1", 4));
+    cr_assert(!stand_frame(PM_FRAME_BOUND, "\0\0\0\1", 4));
 }
 
 // --- waits -----------------------------------------------------------------------------------------------
