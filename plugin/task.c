@@ -107,6 +107,15 @@ static int place_len(const struct task *t, const char *address)
     return named ? (int)(len - node - 1) : 0;
 }
 
+static int has_gpus(const struct task *t)
+{
+    static const char *const names[] = {"CUDA_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (pm_env_find(t->env, names[i]))
+            return 1;
+    return 0;
+}
+
 // The whole environment of the agent; `option` is put before each ("--env=" for pm-shim).
 static void add_agent_env(const struct task *t, struct list *l, const char *option)
 {
@@ -126,6 +135,7 @@ static void add_agent_env(const struct task *t, struct list *l, const char *opti
     add(t, l, "%sPM_AGENT_NODENAME=%s", option, t->node);
     add(t, l, "%sPM_AGENT_LIBEXEC=%s", option, t->step->libexec);
     add(t, l, "%sPM_AGENT_UID=%u", option, (unsigned)getuid());
+    add(t, l, "%sPM_AGENT_GPUS=%d", option, has_gpus(t));
     const char *address = variable(t, "SLURM_TOPOLOGY_ADDR");
     add(t, l, "%sPM_AGENT_PLACE=%.*s", option, place_len(t, address), address);
     for (size_t i = 0; i < sizeof kept / sizeof kept[0]; i++)
@@ -196,6 +206,7 @@ static int fork_shim(const struct task *t)
         .way = PM_SHIM_WAY_FORK,
         .local = (uint32_t)t->local,
         .rank = t->rank,
+        .env = t->env,
         .node = strdup(t->node),  // the environment it lies in changes in the child
         .address = t->step->socket,
         .address_len = (uint32_t)strlen(t->step->socket),

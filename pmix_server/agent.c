@@ -167,7 +167,9 @@ static int core_open(struct agent *a)
 static void work(struct agent *a)
 {
     char error[PM_ERROR_CAP] = "";
-    int r = peers_open(a, error);
+    int r = pm_bind_open(a);
+    if (r == 0)
+        r = peers_open(a, error);
     if (r == 0)
         r = core_open(a);
     if (r == 0)
@@ -199,6 +201,7 @@ static void stop(struct agent *a)
     pm_shims_done(a);
     a->peers = pm_peers_free(a->peers);
     a->loop = pm_loop_free(a->loop);
+    pm_bind_done(a);
     pm_agent_world_done(a);
     a->core = pm_core_free(a->core);
     a->log = pm_event_log_free(a->log);

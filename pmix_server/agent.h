@@ -45,6 +45,7 @@ struct pm_agent_config {
     uint32_t uid;
     uint32_t n_local;
     uint32_t *local_ranks;
+    uint32_t has_gpus;  // the task that started us has GPUs
     uint8_t key[PM_KEY_LEN];
 };
 // Reads PM_AGENT_* and the key from fd 4 (closed then). 0, or negative errno with a sentence (PM_ERROR_CAP).
@@ -69,6 +70,8 @@ struct pm_agent_legacy {
 struct agent;
 struct packet;
 struct server;
+struct pm_facts;
+struct pm_agent_bind;
 
 // One local task.
 struct shim {
@@ -81,6 +84,7 @@ struct shim {
     unsigned n_queued;
     uint32_t pid;
     bool was_there;
+    struct pm_facts *facts;  // what the task was given, see agent_bind.h
     bool ended;      // END is wanted or out: what follows is no loss
     bool end_override;
     int32_t end_status;
@@ -148,6 +152,8 @@ struct agent {
     // agent_log.c
     struct pm_event_log *log;
     bool log_failed;
+    // agent_bind.c
+    struct pm_agent_bind *bind;
 };
 
 // --- agent.c ------------------------------------------------------------------------------------------
@@ -181,6 +187,18 @@ void pm_shims_refuse(struct agent *a);
 void pm_shims_set_lease(struct agent *a, uint64_t end_ns, uint32_t epoch);
 void pm_shims_drain(struct agent *a);
 
+// --- agent_bind*.c: where the ranks run -------------------------------------------------------------------
+int pm_bind_open(struct agent *a);  // begins to look at the node. 0 or -ENOMEM
+void pm_bind_done(struct agent *a);
+void pm_bind_facts_read(struct shim *s, struct pm_reader *r);  // the end of HELLO
+void pm_bind_facts_done(struct shim *s);
+void pm_bind_on_unbound(struct shim *s, struct pm_reader *r);
+bool pm_bind_is_pending(const struct agent *a);  // nothing can be said about ranks yet; pm_servers_release() follows
+// CPUs of the rank that local task `local` has in the world that is known now, "0-3"; NULL: its task's.
+const char *pm_bind_cpus(struct agent *a, uint32_t local);
+void pm_bind_write_place(struct agent *a, uint32_t local, struct pm_writer *w);
+char *const *pm_bind_env(struct agent *a, uint32_t local, uint32_t *ret_n);
+
 // --- agent_tree.c: a rank whose shim is gone, or does not obey ------------------------------------------------------------
 // SIGKILLs the rank and whatever carries its step, rank and incarnation in its environment.
 void pm_tree_kill(const struct shim *s);
@@ -190,6 +208,8 @@ uint64_t pm_tree_start_time(uint32_t pid);  // 0: no such process
 
 // --- agent_server.c ---------------------------------------------------------------------------------------
 int pm_servers_open(struct agent *a);
+// It is known where the ranks run: servers that wait for that get their namespace.
+void pm_servers_release(struct agent *a);
 void pm_servers_kill(struct agent *a);  // all of them; they are reaped by the loop
 void pm_servers_done(struct agent *a);  // kills all, removes what they leave
 void pm_server_prepare(struct agent *a, uint32_t epoch);

@@ -84,8 +84,10 @@ static void write_start(struct agent *ag, const struct pm_action *a, const struc
         env.slurm = &slurm;
     }
     env.server_env = pm_server_env(server, a->local, &env.n_server_env);
+    env.bind_env = pm_bind_env(ag, a->local, &env.n_bind_env);
     pm_write_u32(w, a->epoch);
     pm_write_u32(w, a->incarnation);
+    pm_bind_write_place(ag, a->local, w);
     pm_write_rank_env(w, &env);
 }
 

@@ -130,6 +130,7 @@ static int read_all(struct pm_agent_config *c, char *error)
         {"PM_AGENT_NODE", NULL, &c->node, NULL},
         {"PM_AGENT_NNODES", NULL, &c->nnodes, NULL},
         {"PM_AGENT_NTASKS", NULL, &c->ntasks, NULL},
+        {"PM_AGENT_GPUS", NULL, &c->has_gpus, "0"},
         {"PM_AGENT_UID", NULL, &c->uid, uid},
     };
     int r = 0;

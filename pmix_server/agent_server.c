@@ -397,6 +397,15 @@ void pm_servers_drain(struct agent *a)
     } while (s);
 }
 
+void pm_servers_release(struct agent *a)
+{
+    struct server *s;
+    LIST_FOREACH(s, &a->servers, entry) {
+        if (s->state == SERVER_INITED && !(s->blank && !s->has_epoch))
+            pm_server_send_nspace(s);
+    }
+}
+
 int pm_servers_open(struct agent *a)
 {
     struct timeval tv = pm_timeval_of_ms(watch_period_ms(a));

@@ -436,14 +436,15 @@ static char *cpus_of(uint32_t pid)
 
 static void fill_cpusets(const struct server *s, struct pm_nspace_info *info)
 {
-    const struct agent *a = s->agent;
+    struct agent *a = s->agent;
     const struct pm_set *ranks = &info->ranks_of_node[info->node];
     uint32_t n = (uint32_t)pm_set_count(ranks), i = 0;
     info->cpusets = calloc(n ? n : 1, sizeof(char *));
     for (uint32_t rank = pm_set_next(ranks, 0); info->cpusets && rank != UINT32_MAX && i < n;
          rank = pm_set_next(ranks, rank + 1)) {
         int local = local_of(a, rank);
-        info->cpusets[i++] = cpus_of(local < 0 ? 0 : a->shims[local].pid);
+        const char *bound = local < 0 ? NULL : pm_bind_cpus(a, (uint32_t)local);
+        info->cpusets[i++] = bound ? strdup(bound) : cpus_of(local < 0 ? 0 : a->shims[local].pid);
     }
     info->n_cpusets = i;
 }
@@ -464,6 +465,10 @@ void pm_server_send_nspace(struct server *s)
                                   .node = c->node, .nodelist = c->nodelist, .wdir = wdir};
     if (!world) {
         pm_server_lose(s, "the map of ranks is not known");
+        return;
+    }
+    if (pm_bind_is_pending(s->agent)) {
+        s->state = SERVER_INITED;  // pm_servers_release() comes back here
         return;
     }
     info.nnodes = world->nnodes;

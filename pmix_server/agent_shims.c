@@ -219,7 +219,7 @@ static void on_say(struct shim *s, struct pm_reader *r)
 static void (*const messages[PM_SHIM_MAX])(struct shim *s, struct pm_reader *r) = {
     [PM_SHIM_STARTED] = on_started,     [PM_SHIM_EXITED] = on_exited,
     [PM_SHIM_TREE_GONE] = on_tree_gone, [PM_SHIM_SIGNALLED] = on_signalled,
-    [PM_SHIM_SAY] = on_say,
+    [PM_SHIM_SAY] = on_say,             [PM_SHIM_UNBOUND] = pm_bind_on_unbound,
 };
 
 static void shim_message(struct shim *s, size_t len)
@@ -348,7 +348,7 @@ static void caller_hello(struct caller *c, size_t len)
     uint32_t local = pm_read_u32(&r), rank = pm_read_u32(&r), pid = pm_read_u32(&r);
     (void)pm_read_u8(&r);  // way: for people who read a trace
     if (type != PM_SHIM_HELLO || r.error)
-        return;
+        return;  // the rest is read when it may join
     const char *why = hello_check(a, version, local, rank, buf);
     if (why) {
         send_refusal(c->fd, why);
@@ -358,7 +358,8 @@ static void caller_hello(struct caller *c, size_t len)
         return;
     }
     struct shim *s = &a->shims[local];
-    if (shim_adopt(s, c) == 0)
+    pm_bind_facts_read(s, &r);
+    if (pm_reader_end(&r) == 0 && shim_adopt(s, c) == 0)
         post(s, &(struct pm_event){.type = PM_EVENT_SHIM_JOINED, .pid = pid});
 }
 
@@ -481,8 +482,10 @@ void pm_shims_done(struct agent *a)
 {
     while (!LIST_EMPTY(&a->callers))
         caller_free(LIST_FIRST(&a->callers));
-    for (uint32_t i = 0; a->shims && i < a->config.n_local; i++)
+    for (uint32_t i = 0; a->shims && i < a->config.n_local; i++) {
         shim_close(&a->shims[i]);
+        pm_bind_facts_done(&a->shims[i]);
+    }
     if (a->acceptable)
         event_free(a->acceptable);
     if (a->lease)

@@ -76,6 +76,7 @@ void pm_coordinator_finish(struct coordinator *c, int status)
 {
     if (!c->has_verdict) {
         c->verdict = status;
+        pm_coordinator_bound_flush(c);
         pm_losses_ledger(c);
     }
     c->has_verdict = true;
@@ -127,6 +128,27 @@ static int check_spares(const struct coordinator *c, char *error)
     return -EINVAL;
 }
 
+// What the user has asked srun for stays: the agents leave it alone.
+static int keep_what_was_bound(struct coordinator *c, char *error)
+{
+    const struct {
+        bool given;
+        const char *word;
+    } kept[] = {{c->argv.cpu_bind || getenv("SLURM_CPU_BIND"), ",keep-cpus"},
+                {c->argv.mem_bind || getenv("SLURM_MEM_BIND"), ",keep-memory"}};
+    for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++) {
+        if (!kept[i].given)
+            continue;
+        if (strlen(c->options.bind) + strlen(kept[i].word) >= sizeof(c->options.bind)) {
+            snprintf(error, PM_ERROR_CAP, "--pm-bind=%s: takes fewer words together with --cpu-bind or --mem-bind",
+                     c->options.bind);
+            return -EINVAL;
+        }
+        strcat(c->options.bind, kept[i].word);
+    }
+    return 0;
+}
+
 // Refuses what cannot work before anything else is made. 0, -EINVAL with a sentence, or -ENOMEM without.
 static int read_input(struct coordinator *c, const struct arguments *a, char *error)
 {
@@ -143,9 +165,13 @@ static int read_input(struct coordinator *c, const struct arguments *a, char *er
     const char *wait = getenv("SLURM_WAIT");
     if (!c->argv.wait_given && wait && pm_srun_wait_parse(wait, &c->argv.wait_s) < 0)
         c->argv.wait_s = 0;  // srun ignores it, too
-    r = check_spares(c, error);
+    r = keep_what_was_bound(c, error);
+    if (r == 0)
+        r = check_spares(c, error);
     if (r == 0)
         r = pm_fence_check(c, error);
+    if (r == 0)
+        r = pm_coordinator_bound_check(c, error);
     return r < 0 ? r : pm_coordinator_log_check(c, error);
 }
 
@@ -232,6 +258,7 @@ static void stop(struct coordinator *c)
     pm_job_done(c);
     pm_output_done(c);
     pm_losses_done(c);
+    pm_coordinator_bound_done(c);
     pm_srun_done(c);
     c->peers = pm_peers_free(c->peers);
     c->loop = pm_loop_free(c->loop);
@@ -263,6 +290,7 @@ int main(int argc, char **argv)
     char error[PM_ERROR_CAP] = "";
     STAILQ_INIT(&c.early);
     STAILQ_INIT(&c.losses);
+    STAILQ_INIT(&c.bound);
     occupy_stdio();
     pm_srun_inherit(&c.inherited);
     prctl(PR_SET_DUMPABLE, 0);  // the key of the step is in our memory

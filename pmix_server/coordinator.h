@@ -48,6 +48,7 @@ struct pm_output_look {
 };
 
 struct loss;
+struct bound_kind;
 
 struct coordinator {
     // coordinator.c
@@ -97,6 +98,12 @@ struct coordinator {
     // coordinator_losses.c
     STAILQ_HEAD(, loss) losses;
     unsigned programs;  // on-node-loss, that run now
+    // coordinator_bound.c
+    STAILQ_HEAD(, bound_kind) bound;  // not told yet
+    struct pm_set bound_nodes;        // that have spoken
+    struct event *bound_timer;
+    bool bound_begun;   // the file has been written to
+    bool bound_failed;  // and cannot be
 };
 
 // coordinator.c: the step has its verdict: end srun if it runs, then leave with `status`.
@@ -141,6 +148,13 @@ void pm_output_done(struct coordinator *c);
 int pm_fence_check(const struct coordinator *c, char *error);
 // Runs it for `node`; answered by PM_EVENT_FENCED_OFF.
 void pm_fence_off(struct coordinator *c, uint32_t node, enum pm_cause cause);
+
+// coordinator_bound.c
+// Before anything starts: can --pm-bind-report be written? 0, or -EINVAL with a sentence (PM_ERROR_CAP).
+int pm_coordinator_bound_check(const struct coordinator *c, char *error);
+void pm_coordinator_bound(struct coordinator *c, const struct pm_action *a);
+void pm_coordinator_bound_flush(struct coordinator *c);  // tells what waits
+void pm_coordinator_bound_done(struct coordinator *c);
 
 // coordinator_losses.c
 // A record of the core on its way to the log.

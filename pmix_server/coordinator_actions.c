@@ -46,6 +46,8 @@ static void do_say(struct pm_action *a, void *arg)
         pm_coordinator_say(c, a->text);
 }
 
+static void do_bound(struct pm_action *a, void *arg) { pm_coordinator_bound(arg, a); }
+
 static void do_log(struct pm_action *a, void *arg)
 {
     if (!a->log)
@@ -70,6 +72,7 @@ static void do_exit(struct pm_action *a, void *arg) { pm_coordinator_finish(arg,
 const pm_action_f pm_coordinator_handlers[PM_ACTION_MAX] = {
     [PM_ACTION_DIAL] = do_dial,   [PM_ACTION_SEND] = do_send,
     [PM_ACTION_CLOSE] = do_close, [PM_ACTION_SAY] = do_say,
+    [PM_ACTION_BOUND] = do_bound,
     [PM_ACTION_LOG] = do_log,     [PM_ACTION_END_STEP] = do_end_step,
     [PM_ACTION_AWAIT_OUTPUT] = do_await_output, [PM_ACTION_FENCE_OFF] = do_fence_off,
     [PM_ACTION_ASK_JOB_STATE] = do_ask, [PM_ACTION_EXIT] = do_exit,

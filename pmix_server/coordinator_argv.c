@@ -37,6 +37,18 @@ static int treat_pty(struct walk *w, const char *value)
     return 0;
 }
 
+static int treat_cpu_bind(struct walk *w, const char *value)
+{
+    w->out->cpu_bind = true;
+    return 0;
+}
+
+static int treat_mem_bind(struct walk *w, const char *value)
+{
+    w->out->mem_bind = true;
+    return 0;
+}
+
 static int treat_mpi(struct walk *w, const char *value)
 {
     if (!strcmp(value, "none") || !strncmp(value, "pmix", 4))
@@ -106,6 +118,8 @@ static const struct {
     {"no-kill", 'k', treat_drop}, {"wait", 'W', treat_wait},
     {"pty", 0, treat_pty},        {"het-group", 0, treat_het},
     {"pack-group", 0, treat_het}, {"nodes", 'N', treat_nodes},
+    {"cpu-bind", 0, treat_cpu_bind}, {"cpu_bind", 0, treat_cpu_bind},
+    {"mem-bind", 0, treat_mem_bind}, {"mem_bind", 0, treat_mem_bind},
 };
 
 static treat_f treatment_of(const char *name, char letter)

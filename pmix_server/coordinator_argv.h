@@ -8,6 +8,7 @@
 //   -k, --no-kill             dropped: what a bad exit leads to is our policy.
 //   -W, --wait=N              taken over.
 //   -N, --nodes=N             noted: spares need more than one.
+//   --cpu-bind, --mem-bind    noted: ours leaves that part alone.
 //   --het-group, a lone ":"   refused: heterogeneous steps are not supported.
 // Everything else, our own --pm-* options included, stays where it is.
 #ifndef PM_COORDINATOR_ARGV_H
@@ -35,6 +36,8 @@ struct pm_srun_argv {
     char **argv;  // NULL-terminated, owned
     int argc;
     bool pty;          // --pty: the terminal is raw, our lines need CR LF
+    bool cpu_bind;     // --cpu-bind or --mem-bind was given
+    bool mem_bind;
     bool wait_given;
     uint32_t wait_s;   // of --wait, 0: never
     uint32_t nodes;    // the most that --nodes allows, 0: it was not given as a number

@@ -35,7 +35,7 @@ static const struct pm_srun_option long_options[] = {
     {"het-group", REQ}, {"hint", REQ}, {"hold", NO}, {"immediate", OPT}, {"input", REQ},
     {"interactive", NO}, {"job-name", REQ}, {"jobid", REQ}, {"kill-on-bad-exit", OPT},
     {"label", NO}, {"licenses", REQ}, {"mail-type", REQ}, {"mail-user", REQ},
-    {"mcs-label", REQ}, {"mem", REQ}, {"mem-bind", REQ}, {"mem-per-cpu", REQ},
+    {"mcs-label", REQ}, {"mem", REQ}, {"mem-bind", REQ}, {"mem-per-cpu", REQ}, {"mem_bind", REQ},
     {"mem-per-gpu", REQ}, {"mincpus", REQ}, {"mpi", REQ}, {"msg-timeout", REQ},
     {"multi-prog", NO}, {"network", REQ}, {"nice", OPT}, {"no-allocate", NO},
     {"no-kill", OPT}, {"nodefile", REQ}, {"nodelist", REQ}, {"nodes", REQ},

@@ -111,13 +111,18 @@ static void add_mpi(struct entries *out, const struct pm_rank_env *e)
         e->epoch + 1, e->nranks);
 }
 
+static void add_ready(struct entries *out, char *const *entries, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        pm_write_str(&out->text, entries[i]);
+    out->n += n;
+}
+
 void pm_write_rank_env(struct pm_writer *w, const struct pm_rank_env *e)
 {
     struct entries out = {0};
-    for (uint32_t i = 0; i < e->n_server_env; i++) {
-        pm_write_str(&out.text, e->server_env[i]);
-        out.n++;
-    }
+    add_ready(&out, e->server_env, e->n_server_env);
+    add_ready(&out, e->bind_env, e->n_bind_env);
     add_mpi(&out, e);
     add_torch(&out, e);
     if (e->slurm)

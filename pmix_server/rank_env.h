@@ -39,6 +39,9 @@ struct pm_rank_env {
     // From the PMIx server, "NAME=value".
     char *const *server_env;
     uint32_t n_server_env;
+    // From the map of the node (agent_bind.h), "NAME=value" or "?NAME=value".
+    char *const *bind_env;
+    uint32_t n_bind_env;
 };
 
 // Appends u32 n, then n strings, as PM_SHIM_START carries them ("?" in front: the user's own value

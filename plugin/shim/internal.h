@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "plugin/shim/bind.h"
 #include "plugin/shim/heir.h"
 #include "plugin/shim/rank.h"
 #include "plugin/shim/shim.h"
@@ -69,6 +70,8 @@ void pm_shim_send_exited(struct shim *s, const struct pm_rank_end *end);
 void pm_shim_send_tree_gone(struct shim *s, const struct pm_shim_start *start, uint32_t killed);
 void pm_shim_send_signalled(struct shim *s, int signal);
 void pm_shim_send_say(struct shim *s, const char *text);
+// In the child: it runs elsewhere than START says. Nothing becomes of it if the agent is gone.
+void pm_shim_send_unbound(struct shim *s, const struct pm_bound *bound);
 // Both answers for an incarnation that never had a process.
 void pm_shim_report_never_ran(struct shim *s, const struct pm_shim_start *start, int status);
 

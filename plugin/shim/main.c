@@ -196,6 +196,7 @@ int main(int argc, char **argv)
         .local = (uint32_t)strtoul(a.local, NULL, 10),
         .rank = (uint32_t)strtoul(a.rank, NULL, 10),
         .node = a.node,
+        .env = environ,
         .address = a.socket,
         .address_len = (uint32_t)strlen(a.socket),
         .listener_uid = 0,

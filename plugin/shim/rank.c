@@ -24,6 +24,7 @@
 int pm_start_read(struct pm_reader *r, struct pm_shim_start *ret)
 {
     struct pm_shim_start start = {.epoch = pm_read_u32(r), .incarnation = pm_read_u32(r)};
+    pm_read_place(r, &start.place);
     uint32_t n = pm_read_u32(r);
     if (r->error || n > PM_SHIM_ENV_MAX)
         return -EBADMSG;
@@ -55,6 +56,7 @@ void pm_start_write(struct pm_writer *w, const struct pm_shim_start *start)
 {
     pm_write_u32(w, start->epoch);
     pm_write_u32(w, start->incarnation);
+    pm_write_place(w, &start->place);
     pm_write_u32(w, start->n);
     for (uint32_t i = 0; i < start->n; i++)
         pm_write_str(w, start->entries[i]);

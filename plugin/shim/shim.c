@@ -18,6 +18,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -39,9 +40,9 @@
 
 // --- the rank -----------------------------------------------------------------------------------
 
+// The link stays: what becomes of the place that START brings is told over it. It is close-on-exec.
 static void close_own(struct shim *s)
 {
-    close(s->link);
     close(s->signals);
     if (s->parent_watch >= 0)
         close(s->parent_watch);
@@ -49,12 +50,16 @@ static void close_own(struct shim *s)
         close(s->config->oom_fd);
     if (s->lease)
         (void)munmap((void *)(uintptr_t)s->lease, sizeof *s->lease);
-    pm_writer_done(&s->out);
 }
 
 // The child's last act before it goes on as the program.
 static bool leave_shim(struct shim *s)
 {
+    struct pm_bound bound;
+    if (!pm_bind_apply(&s->current.place, &bound))
+        pm_shim_send_unbound(s, &bound);
+    close(s->link);
+    pm_writer_done(&s->out);
     (void)sigprocmask(SIG_SETMASK, &s->old_mask, NULL);
     return true;
 }
@@ -221,8 +226,10 @@ static bool settle(struct shim *s)
     if (s->ending && (!s->open || now_ns >= s->end_deadline_ns)) {
         // The agent ends when the last link is closed. slurmstepd looks whether the step is empty, and
         // if not, again a second later: so the agent goes first.
-        if (s->link >= 0)
+        if (s->link >= 0) {
+            (void)shutdown(s->link, SHUT_RDWR);  // an heir that has not ended yet has it, too
             close(s->link);
+        }
         s->link = -1;
         pm_shim_await_agent(s);
         pm_shim_end_with(s->last_status);

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "pmix_server/wire/place.h"
 #include "pmix_server/wire/shim_proto.h"
 
 #define PM_SHIM_ADDRESS_MAX 107  // sun_path without the leading NUL of an abstract address
@@ -30,6 +31,7 @@ struct pm_shim_config {
     const char *address;    // abstract address of the agent's listener, without its leading NUL
     uint32_t address_len;   // 1..PM_SHIM_ADDRESS_MAX
     uid_t listener_uid;     // who made the listener: 0
+    char *const *env;       // the task's, as Slurm made it: some of it is told to the agent at the start
     pid_t agent;            // local task 0: pid of the agent, our child; else 0
     int oom_fd;             // /proc/self/oom_score_adj opened for writing, or -1
     void (*on_idle)(void);  // called after each start, before a long wait; may be NULL
@@ -44,6 +46,7 @@ struct pm_shim_config {
 struct pm_shim_start {
     uint32_t epoch;
     uint32_t incarnation;
+    struct pm_place place;
     uint32_t n;
     char **entries;  // "NAME=value" or "?NAME=value", see shim_proto.h
 };

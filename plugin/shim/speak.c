@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Everything the shim says to its agent. The messages are described in shim_proto.h.
+#include <string.h>
 #include <unistd.h>
 
 #include "pm_config.h"
@@ -16,6 +17,35 @@ static void send_or_end(struct shim *s)
         pm_shim_agent_gone(s);
 }
 
+// Beginnings of the entries that the agent is told.
+static const char *const told[] = {"CUDA_VISIBLE_DEVICES=", "ROCR_VISIBLE_DEVICES=", "ZE_AFFINITY_MASK=",
+                                   "SLURM_STEP_GPUS=", "SLURM_CPUS_ON_NODE=", "OMP_", "GOMP_", "KMP_",
+                                   "UCX_NET_DEVICES=", "NCCL_IB_HCA=", "PM_EPOCH="};
+
+static bool is_told(const char *entry)
+{
+    for (size_t i = 0; i < sizeof told / sizeof told[0]; i++)
+        if (strncmp(entry, told[i], strlen(told[i])) == 0)
+            return strlen(entry) <= PM_SHIM_FACT_CAP;
+    return false;
+}
+
+static void write_facts(struct pm_writer *w, char *const *env)
+{
+    struct pm_place place = {0};
+    uint32_t n = 0;
+    (void)pm_bind_read_cpus(&place);
+    pm_write_bytes(w, place.cpus, place.cpu_bytes);
+    for (char *const *e = env; e && *e; e++)
+        n += n < PM_SHIM_FACTS_MAX && is_told(*e);
+    pm_write_var(w, n);
+    for (char *const *e = env; n > 0; e++)
+        if (is_told(*e)) {
+            pm_write_str(w, *e);
+            n--;
+        }
+}
+
 void pm_shim_send_hello(struct shim *s)
 {
     pm_write_u8(&s->out, PM_SHIM_HELLO);
@@ -24,6 +54,7 @@ void pm_shim_send_hello(struct shim *s)
     pm_write_u32(&s->out, s->config->rank);
     pm_write_u32(&s->out, (uint32_t)getpid());
     pm_write_u8(&s->out, (uint8_t)s->config->way);
+    write_facts(&s->out, s->config->env);
     send_or_end(s);
 }
 
@@ -76,6 +107,17 @@ void pm_shim_send_say(struct shim *s, const char *text)
     pm_write_u8(&s->out, PM_SHIM_SAY);
     pm_write_str(&s->out, text);
     send_or_end(s);
+}
+
+void pm_shim_send_unbound(struct shim *s, const struct pm_bound *bound)
+{
+    pm_write_u8(&s->out, PM_SHIM_UNBOUND);
+    pm_write_u32(&s->out, s->current.epoch);
+    pm_write_u32(&s->out, s->current.incarnation);
+    pm_write_u8(&s->out, bound->memory);
+    pm_write_i32(&s->out, bound->error);
+    pm_write_place(&s->out, &bound->place);
+    (void)pm_link_send(s->link, &s->out);
 }
 
 // An incarnation that never had a process: the agent still gets its two answers.

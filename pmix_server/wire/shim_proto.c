@@ -19,6 +19,7 @@ static const char *const names[PM_SHIM_MAX] = {
     [PM_SHIM_SIGNAL] = "signal",       [PM_SHIM_KILL] = "kill",
     [PM_SHIM_PAUSE] = "pause",         [PM_SHIM_RESUME] = "resume",
     [PM_SHIM_END] = "end",             [PM_SHIM_PREPARE] = "prepare",
+    [PM_SHIM_UNBOUND] = "unbound",
 };
 
 const char *pm_shim_msg_name(uint32_t msg)

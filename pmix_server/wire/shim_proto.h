@@ -23,11 +23,15 @@
 
 #define PM_SHIM_PACKET_MAX 131072u
 #define PM_SHIM_ENV_MAX 1024u
+#define PM_SHIM_FACTS_MAX 64u    // entries of the environment in HELLO
+#define PM_SHIM_FACT_CAP 4096u   // bytes of one
 
 enum pm_shim_msg {
     PM_SHIM_NONE = 0,
     // shim -> agent
-    PM_SHIM_HELLO,      // str version, u32 local task, u32 rank, u32 shim pid, u8 way (enum pm_shim_way)
+    PM_SHIM_HELLO,      // str version, u32 local task, u32 rank, u32 shim pid, u8 way (enum pm_shim_way),
+                        // bytes CPUs that the task may run on (a mask as in place.h; none: unknown),
+                        // var n, n x str "NAME=value": what of its environment says how it is bound
     PM_SHIM_STARTED,    // u32 epoch, u32 incarnation, u32 pid
     PM_SHIM_EXITED,     // u32 epoch, u32 incarnation, u32 pid, i32 wait status, u8 exec_failed,
                         // u64 user_us, u64 system_us, u64 maxrss_kib
@@ -37,7 +41,7 @@ enum pm_shim_msg {
     // agent -> shim
     PM_SHIM_WELCOME,  // (nothing; carries the lease page's fd)
     PM_SHIM_REFUSE,   // str why: the shim says so on fd 2 and exits 125
-    PM_SHIM_START,    // u32 epoch, u32 incarnation, u32 n, n x str "NAME=value", or "?NAME=value": the
+    PM_SHIM_START,    // u32 epoch, u32 incarnation, place (place.h), u32 n, n x str "NAME=value", or "?NAME=value": the
                       // user's own value stays: set only if NAME is not in the task's environment,
                       // or if PM_EPOCH was in it (then an outer supervised step had set NAME)
     PM_SHIM_SIGNAL,   // u32 epoch, i32 signal, to the rank's own process
@@ -47,6 +51,9 @@ enum pm_shim_msg {
     PM_SHIM_END,      // u8 override, i32 wait status: kill what is left, then end with the rank's last
                       // status, or with the given one if override is 1
     PM_SHIM_PREPARE,  // as START: what the next one will most likely say. No answer; a shim may ignore it
+    // shim -> agent: the rank itself says so before its exec
+    PM_SHIM_UNBOUND,  // u32 epoch, u32 incarnation, u8 1: memory, 0: CPUs, i32 negative errno or 0, place: what is in
+                      // force instead of START's
     PM_SHIM_MAX,
 };
 

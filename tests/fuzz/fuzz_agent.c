@@ -5,6 +5,7 @@
 // parsers are static, so their file is included as it is; the agent's other files are stood in for.
 #include "tests/fuzz/fuzz.h"
 
+#include "pmix_server/agent_bind_facts.c"
 #include "pmix_server/agent_shims.c"
 
 enum { N_LOCAL = 2 };
@@ -49,6 +50,10 @@ void pm_agent_leave(struct agent *a, uint64_t ms) {}
 void pm_agent_leave_if_dead(struct agent *a) {}
 void pm_tree_kill(const struct shim *s) {}
 void pm_folder_done(struct agent *a) {}
+void pm_agent_log(struct agent *a, const struct pm_log *record)
+{
+    FUZZ_CHECK(strlen(record->reason) < PM_TEXT_CAP);
+}
 void pm_servers_drain(struct agent *a) {}
 void pm_server_rank_started(struct agent *a) {}
 void pm_server_rank_born(struct agent *a, const struct shim *shim) {}
@@ -59,8 +64,12 @@ void pm_server_rank_ended(struct agent *a, uint32_t epoch, uint32_t rank) {}
 static void begin(void)
 {
     static struct shim shims[N_LOCAL];
+    static struct pm_bound_rank bound[N_LOCAL];
+    static struct pm_agent_bind bind;
+    bind = (struct pm_agent_bind){.ranks = bound};
     struct event_base *base = agent.base ? agent.base : event_base_new();
     agent = (struct agent){.base = base, .shims = shims, .lease_fd = STDERR_FILENO};
+    agent.bind = &bind;
     agent.config.n_local = N_LOCAL;
     agent.config.local_ranks = ranks;
     LIST_INIT(&agent.callers);
@@ -97,5 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     for (uint32_t i = 0; i < N_LOCAL; i++)
         shim_close(&agent.shims[i]);
+    for (uint32_t i = 0; i < N_LOCAL; i++)
+        pm_bind_facts_done(&agent.shims[i]);
     return 0;
 }

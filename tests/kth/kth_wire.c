@@ -190,6 +190,7 @@ static void prepare(const char *blob_path)
     pm_set_done(&ranks);
     pm_write_u32(&start_bytes, 0);
     pm_write_u32(&start_bytes, 0);
+    pm_write_place(&start_bytes, &(struct pm_place){0});
     pm_write_u32(&start_bytes, 1);
     pm_write_str(&start_bytes, "RANK=1");
     FILE *f = fopen(blob_path, "rb");

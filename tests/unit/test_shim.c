@@ -8,6 +8,7 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -23,6 +24,7 @@
 #include <unistd.h>
 
 #include "pmix_server/wire/buf.h"
+#include "pmix_server/wire/place.h"
 #include "pmix_server/wire/shim_proto.h"
 
 #define ANSWER_MS 10000
@@ -58,6 +60,11 @@ static void run_shim(const char *local, const char *script)
     if (shim == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         dup2(ends[1], STDERR_FILENO);
+        clearenv();
+        setenv("OMP_PLACES", "cores", 1);
+        setenv("NCCL_IB_HCA", "mlx5_0", 1);
+        setenv("XOMP_", "no", 1);
+        setenv("PATH", "/usr/bin:/bin", 1);
         execl(PM_SHIM, PM_SHIM, local, "--rank=5", "--node=node7", address, "--", "sh", "-c", script,
               (char *)NULL);
         _exit(99);
@@ -85,6 +92,22 @@ static void expect(enum pm_shim_msg type, struct pm_reader *ret)
         *ret = r;
 }
 
+// The test's own CPUs, and of its environment what says how a task is bound.
+static void take_facts(struct pm_reader *r)
+{
+    cpu_set_t own;
+    size_t len;
+    char fact[64];
+    cr_assert(sched_getaffinity(0, sizeof own, &own) == 0);
+    const uint8_t *mask = pm_read_bytes(r, PM_PLACE_CPU_BYTES, &len);
+    cr_expect(len > 0 && memcmp(mask, &own, len) == 0);
+    cr_expect(pm_read_var(r) == 2);
+    pm_read_str(r, fact, sizeof fact);
+    cr_expect_str_eq(fact, "OMP_PLACES=cores");
+    pm_read_str(r, fact, sizeof fact);
+    cr_expect_str_eq(fact, "NCCL_IB_HCA=mlx5_0");
+}
+
 static void accept_hello(void)
 {
     struct pm_reader r;
@@ -95,7 +118,9 @@ static void accept_hello(void)
     expect(PM_SHIM_HELLO, &r);
     pm_read_str(&r, version, sizeof version);
     cr_expect(pm_read_u32(&r) <= 1 && pm_read_u32(&r) == 5 && pm_read_u32(&r) == (uint32_t)shim);
-    cr_expect(pm_read_u8(&r) == PM_SHIM_WAY_PREPEND && pm_reader_end(&r) == 0);
+    cr_expect(pm_read_u8(&r) == PM_SHIM_WAY_PREPEND);
+    take_facts(&r);
+    cr_expect(pm_reader_end(&r) == 0);
 }
 
 static void send_bytes(const void *data, size_t len)
@@ -145,12 +170,15 @@ static void send_epoch(enum pm_shim_msg type, uint32_t epoch)
     send_packet(&w);
 }
 
+static struct pm_place place;
+
 static void send_start(uint32_t epoch)
 {
     struct pm_writer w = {0};
     pm_write_u8(&w, PM_SHIM_START);
     pm_write_u32(&w, epoch);
     pm_write_u32(&w, 0);
+    pm_write_place(&w, &place);
     pm_write_u32(&w, 1);
     pm_write_str(&w, "PM_EPOCH=0");
     send_packet(&w);
@@ -246,6 +274,8 @@ static void a_running_shim_ends_at(const void *data, size_t len)
     close(errors);
 }
 
+#define NOWHERE "\0\0\0\0" "\0" "\0\0\0\0"  // a place that changes nothing
+
 Test(shim, packets_that_are_not_of_the_protocol_end_it_and_its_rank)
 {
     static const struct {
@@ -254,14 +284,15 @@ Test(shim, packets_that_are_not_of_the_protocol_end_it_and_its_rank)
     } bad[] = {
         {"\0", 1},                                      // no type
         {"\x0f", 1},                                    // PREPARE without fields
-        {"\x10", 1},                                    // unknown type
+        {"\x11", 1},                                    // unknown type
         {"\xff\xff\xff\xff", 4},
         {"\x01" "\0\0\0\0", 5},                         // what only a shim says
         {"\x07", 1},                                    // WELCOME again
         {"\x08\0\0\0\x01" "x", 6},                      // REFUSE after START
         {"\x09", 1},                                    // START without fields
-        {"\x09\0\0\0\0\0\0\0\0\xff\xff\xff\xff", 13},   // START with 4 G entries
-        {"\x09\0\0\0\0\0\0\0\0\0\0\0\1\0\0\0\x09" "A=", 19},  // entry longer than the packet
+        {"\x09\0\0\0\0\0\0\0\0" NOWHERE "\xff\xff\xff\xff", 22},   // START with 4 G entries
+        {"\x09\0\0\0\0\0\0\0\0" NOWHERE "\0\0\0\1\0\0\0\x09" "A=", 28},  // entry longer than the packet
+        {"\x09\0\0\0\0\0\0\0\0\0\0\4\1", 13},   // CPUs longer than there are
         {"\x0a\0\0\0\0\0\0\0\0", 9},                    // signal 0
         {"\x0a\0\0\0\0\0\0\x03\xe7", 9},                // signal 999
         {"\x0a\0\0\0\0\xff\xff\xff\xff", 9},            // signal -1
@@ -287,6 +318,78 @@ Test(shim, agent_gone_in_the_middle_of_a_run_ends_it_and_its_rank)
     close(conn);
     ends_with_exit(PM_SHIM_EXIT_AGENT_GONE);
     rank_is_gone();
+}
+
+// --- where the rank runs -----------------------------------------------------------------------------
+
+static void start_at(const struct pm_place *at)
+{
+    run_shim("--local=1", "exec sleep 60");
+    accept_hello();
+    welcome();
+    place = *at;
+    send_start(0);
+}
+
+static void stop(void)
+{
+    send_end(true, 0);
+    struct pm_reader r;
+    expect(PM_SHIM_EXITED, &r);
+    expect(PM_SHIM_TREE_GONE, &r);
+    ends_with_exit(0);
+    close(conn);
+    close(errors);
+}
+
+// The rank may not have come so far yet when the shim says that it has started.
+static bool runs_on(uint32_t cpu)
+{
+    cpu_set_t own;
+    for (int i = 0; i < ANSWER_MS; i++) {
+        if (sched_getaffinity((pid_t)rank_pid, sizeof own, &own) == 0 && CPU_COUNT(&own) == 1)
+            return CPU_ISSET(cpu, &own);
+        usleep(1000);
+    }
+    return false;
+}
+
+Test(shim, a_rank_runs_where_its_start_says_and_the_shim_where_it_did)
+{
+    cpu_set_t own, shims;
+    cr_assert(sched_getaffinity(0, sizeof own, &own) == 0);
+    uint32_t last = CPU_SETSIZE - 1;
+    while (!CPU_ISSET(last, &own))
+        last--;
+    struct pm_place at = {.cpu_bytes = last / 8 + 1};
+    at.cpus[last / 8] = (uint8_t)(1 << last % 8);
+    start_at(&at);
+    expect_started(0);
+    cr_expect(runs_on(last));
+    cr_expect(sched_getaffinity(shim, sizeof shims, &shims) == 0 && CPU_EQUAL(&shims, &own));
+    stop();
+}
+
+Test(shim, a_rank_that_cannot_run_there_says_so_and_runs_as_its_task)
+{
+    const struct pm_place nowhere = {.cpu_bytes = 1024, .cpus[1023] = 128};
+    struct pm_place got;
+    struct pm_reader r;
+    bool started = false, unbound = false;
+    start_at(&nowhere);
+    while (!started || !unbound) {
+        uint8_t type = receive(&r);
+        cr_assert(type == PM_SHIM_STARTED || type == PM_SHIM_UNBOUND, "%u", type);
+        started |= type == PM_SHIM_STARTED;
+        unbound |= type == PM_SHIM_UNBOUND;
+        if (type != PM_SHIM_UNBOUND)
+            continue;
+        cr_expect(pm_read_u32(&r) == 0 && pm_read_u32(&r) == 0 && pm_read_u8(&r) == 0);
+        cr_expect(pm_read_i32(&r) == -EINVAL);
+        pm_read_place(&r, &got);
+        cr_expect(pm_reader_end(&r) == 0 && got.cpu_bytes > 0);
+    }
+    stop();
 }
 
 // --- before the first start -------------------------------------------------------------------------

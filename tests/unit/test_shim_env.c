@@ -46,6 +46,9 @@ static void fresh(void)
 
 TestSuite(shim_env, .init = fresh, .timeout = 20);
 
+static const struct pm_place place = {.cpu_bytes = 2, .cpus = {1, 2}, .memory = PM_PLACE_BIND, .node_bytes = 1,
+                                      .nodes = {5}};
+
 // Packs entries as an agent does and reads them back as a shim does.
 static struct pm_shim_start start_of(const char *const *entries)
 {
@@ -56,6 +59,7 @@ static struct pm_shim_start start_of(const char *const *entries)
         n++;
     pm_write_u32(&w, 7);
     pm_write_u32(&w, 2);
+    pm_write_place(&w, &place);
     pm_write_u32(&w, n);
     for (uint32_t i = 0; i < n; i++)
         pm_write_str(&w, entries[i]);
@@ -238,6 +242,7 @@ Test(shim_env, a_start_is_written_as_it_was_read)
     struct pm_reader r = pm_reader_of(w.data, w.len);
     cr_assert(pm_start_read(&r, &again) == 0);
     cr_expect(again.epoch == 7 && again.incarnation == 2 && again.n == 3);
+    cr_expect(memcmp(&again.place, &place, sizeof place) == 0);
     for (uint32_t i = 0; i < again.n; i++)
         cr_expect_str_eq(again.entries[i], start.entries[i]);
     pm_writer_done(&w);
@@ -261,6 +266,7 @@ Test(shim_env, every_cut_of_a_start_is_refused)
     struct pm_writer w = {0};
     pm_write_u32(&w, 1);
     pm_write_u32(&w, 0);
+    pm_write_place(&w, &place);
     pm_write_u32(&w, 2);
     pm_write_str(&w, "A=1");
     pm_write_str(&w, "?B=22");
@@ -277,6 +283,7 @@ static int read_entry(const void *entry, size_t len, uint32_t n)
     struct pm_writer w = {0};
     pm_write_u32(&w, 1);
     pm_write_u32(&w, 0);
+    pm_write_place(&w, &place);
     pm_write_u32(&w, n);
     for (uint32_t i = 0; i < n && i <= PM_SHIM_ENV_MAX; i++)
         pm_write_bytes(&w, entry, len);
@@ -294,6 +301,43 @@ Test(shim_env, entries_are_name_value_and_limited)
     cr_expect(read_entry("A=1", 3, PM_SHIM_ENV_MAX) == 0);
     cr_expect(read_entry("A=1", 3, PM_SHIM_ENV_MAX + 1) == -EBADMSG);
     cr_expect(read_entry("A=1", 3, 0) == 0);
+}
+
+Test(shim_env, a_place_has_one_form)
+{
+    static const struct {
+        struct pm_place place;
+        bool good;
+    } cases[] = {
+        {{0}, true},
+        {{.cpu_bytes = 1024, .cpus[1023] = 128}, true},
+        {{.cpu_bytes = 1, .cpus = {1}, .memory = PM_PLACE_PREFER, .node_bytes = 128, .nodes[127] = 1}, true},
+        {{.cpu_bytes = 2, .cpus = {1, 0}}, false},                      // a last byte of 0
+        {{.memory = PM_PLACE_BIND}, false},                             // on no node
+        {{.node_bytes = 1, .nodes = {1}}, false},                       // no policy
+        {{.memory = PM_PLACE_MEMORIES, .node_bytes = 1, .nodes = {1}}, false},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct pm_writer w = {0};
+        struct pm_place read;
+        pm_write_place(&w, &cases[i].place);
+        struct pm_reader r = pm_reader_of(w.data, w.len);
+        pm_read_place(&r, &read);
+        cr_expect((pm_reader_end(&r) == 0) == cases[i].good, "case %zu", i);
+        cr_expect(!cases[i].good || memcmp(&read, &cases[i].place, sizeof read) == 0, "case %zu", i);
+        pm_writer_done(&w);
+    }
+    uint8_t mask[PM_PLACE_CPU_BYTES + 1];
+    memset(mask, 1, sizeof mask);
+    struct pm_writer w = {0};
+    struct pm_place read;
+    pm_write_bytes(&w, mask, sizeof mask);
+    pm_write_u8(&w, PM_PLACE_KEEP);
+    pm_write_bytes(&w, NULL, 0);
+    struct pm_reader r = pm_reader_of(w.data, w.len);
+    pm_read_place(&r, &read);
+    cr_expect(pm_reader_end(&r) == -EBADMSG && read.cpu_bytes == 0, "more CPUs than there are");
+    pm_writer_done(&w);
 }
 
 static pid_t sleeper(void)
