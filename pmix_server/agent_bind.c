@@ -21,6 +21,13 @@ static int refuse(struct pm_agent_bind *b, const char *why)
     return -EINVAL;
 }
 
+// Nothing is wrong, and nothing is to be done.
+static int leave(struct pm_agent_bind *b, const char *why)
+{
+    (void)refuse(b, why);
+    return -ECANCELED;
+}
+
 static const struct pm_facts *facts_of(const struct agent *a, const struct pm_bind_case *c, uint32_t k)
 {
     return a->shims[c->locals[k]].facts;
@@ -53,7 +60,7 @@ static int find_allowed(struct agent *a, struct pm_bind_case *c)
         return pm_set_copy(&c->allowed, &p->affinity);
     int rc = add_masks(a, c);
     if (rc == 0 && !b->options.keep_cpus && shares_node(a, c))
-        rc = refuse(b, "nothing confines the step to its CPUs, and it does not own all of the node's");
+        rc = leave(b, "nothing confines the step to its CPUs, and it does not own all of the node's");
     return rc;
 }
 
@@ -180,6 +187,21 @@ static int find_ranks(const struct agent *a, struct pm_bind_case *c)
     return c->given ? 0 : -ENOMEM;
 }
 
+// To prefer the only node there is says nothing.
+static bool has_choice(const struct pm_machine *m)
+{
+    for (uint32_t i = 1; i < m->n_numas; i++)
+        if (m->numas[i].memory_from != m->numas[0].memory_from)
+            return true;
+    return false;
+}
+
+static enum pm_bind_memory memory_of(const struct pm_agent_bind *b)
+{
+    bool idle = b->options.memory == PM_MEMORY_AUTO && !has_choice(&b->picture.machine);
+    return idle || b->options.keep_memory ? PM_MEMORY_DEFAULT : b->options.memory;
+}
+
 static int map(struct agent *a, struct pm_bind_case *c)
 {
     struct pm_agent_bind *b = a->bind;
@@ -187,9 +209,10 @@ static int map(struct agent *a, struct pm_bind_case *c)
     for (uint32_t k = 0; k < c->n && b->options.keep_cpus; k++)
         c->given[k].pus = &facts_of(a, c, k)->cpus;
     if (b->options.keep_cpus && !c->granted.n)
-        return refuse(b, "CPUs stay as --cpu-bind or keep-cpus wants them, and there are no GPUs");
+        return leave(b, "CPUs stay as --cpu-bind or keep-cpus wants them, and there are no GPUs");
     c->request = (struct pm_bind_request){.allowed = &c->allowed, .gpus = c->gpus, .n_gpus = c->granted.n,
                                           .n_ranks = c->n, .given = given ? c->given : NULL, .options = b->options};
+    c->request.options.memory = memory_of(b);
     int rc = pm_bind_ranks(&b->picture.machine, &c->request, &c->binding);
     if (rc < 0)
         (void)refuse(b, c->binding.sentence);
@@ -230,7 +253,7 @@ static void explain(struct agent *a, int rc)
     struct pm_agent_bind *b = a->bind;
     if (rc == -ENOMEM)
         snprintf(b->why, sizeof(b->why), "out of memory");
-    if (!b->told && (rc != -EINVAL || b->options.mode != PM_BIND_AUTO))
+    if (!b->told && rc != -ECANCELED)
         pm_agent_say(a, "ranks are not bound: %s", b->why);
     b->told = true;
 }

@@ -27,27 +27,16 @@ static int put_mask(uint8_t *mask, uint32_t cap, const struct pm_set *set, uint3
     return 0;
 }
 
-// To prefer the only node there is says nothing.
-static bool has_choice(const struct pm_machine *m)
-{
-    for (uint32_t i = 1; i < m->n_numas; i++)
-        if (m->numas[i].memory_from != m->numas[0].memory_from)
-            return true;
-    return false;
-}
-
 static int put_place(const struct pm_agent_bind *b, const struct pm_bind_rank *rank, struct pm_place *ret)
 {
     static const enum pm_place_memory policies[] = {
         [PM_MEMORY_PREFER] = PM_PLACE_PREFER, [PM_MEMORY_BIND] = PM_PLACE_BIND,
         [PM_MEMORY_INTERLEAVE] = PM_PLACE_INTERLEAVE};
     enum pm_place_memory memory = policies[rank->memory];
-    bool idle = pm_set_empty(&rank->memory_nodes) ||
-                (memory == PM_PLACE_PREFER && !has_choice(&b->picture.machine));
     int rc = 0;
     if (!b->options.keep_cpus)
         rc = put_mask(ret->cpus, sizeof(ret->cpus), &rank->pus, &ret->cpu_bytes);
-    if (rc == 0 && !b->options.keep_memory && memory != PM_PLACE_KEEP && !idle) {
+    if (rc == 0 && memory != PM_PLACE_KEEP && !pm_set_empty(&rank->memory_nodes)) {
         ret->memory = memory;
         rc = put_mask(ret->nodes, sizeof(ret->nodes), &rank->memory_nodes, &ret->node_bytes);
     }
@@ -89,24 +78,41 @@ static char *end_text(FILE *out, char **text)
     return NULL;
 }
 
-static int add_gpus(const struct pm_bind_case *c, const struct pm_bind_rank *rank, enum pm_gpu_vendor vendor,
-                    struct pm_bound_rank *r)
+// How a variable speaks of a GPU: HIP counts CUDA_VISIBLE_DEVICES among what ROCR_VISIBLE_DEVICES has left, so there
+// it says 0, 1 ... Where the machine does not show what the GPUs are, they may be AMD's: then CUDA's alone is
+// narrowed, which HIP and CUDA understand alike.
+enum speech { SPEECH_NONE, SPEECH_TOKEN, SPEECH_COUNT };
+
+static enum speech speech_of(const struct pm_machine *m, const struct pm_granted_gpu *gpu, enum pm_gpu_vendor vendor)
+{
+    bool is_known = gpu->gpu != PM_PLACE_NONE;
+    if (!(gpu->vendors >> vendor & 1))
+        return SPEECH_NONE;
+    if (is_known && m->gpus[gpu->gpu].vendor == PM_GPU_AMD && vendor == PM_GPU_NVIDIA)
+        return SPEECH_COUNT;
+    return !is_known && vendor == PM_GPU_AMD && gpu->vendors & 1u << PM_GPU_NVIDIA ? SPEECH_NONE : SPEECH_TOKEN;
+}
+
+static int add_gpus(const struct pm_machine *m, const struct pm_bind_case *c, const struct pm_bind_rank *rank,
+                    enum pm_gpu_vendor vendor, struct pm_bound_rank *r)
 {
     char *text = NULL;
     size_t len;
-    const char *between = "=";
+    uint32_t n = 0;
     FILE *out = open_memstream(&text, &len);
     if (out)
-        fprintf(out, "%s", pm_granted_variable(vendor));
+        fprintf(out, "%s=", pm_granted_variable(vendor));
     for (uint32_t i = 0; out && i < rank->n_gpus; i++) {
         const struct pm_granted_gpu *gpu = &c->granted.gpus[rank->gpus[i]];
-        if (!(gpu->vendors >> vendor & 1))
-            continue;
-        fprintf(out, "%s%s", between, gpu->token);
-        between = ",";
+        enum speech speech = speech_of(m, gpu, vendor);
+        if (speech == SPEECH_TOKEN)
+            fprintf(out, "%s%s", n ? "," : "", gpu->token);
+        else if (speech == SPEECH_COUNT)
+            fprintf(out, "%s%u", n ? "," : "", n);
+        n += speech != SPEECH_NONE;
     }
     char *entry = end_text(out, &text);
-    if (!entry || *between == ',')
+    if (!entry || n)
         return add(r, entry);
     free(entry);  // none of this vendor's
     return 0;
@@ -154,7 +160,7 @@ static int put_env(const struct pm_agent_bind *b, const struct pm_bind_case *c, 
 {
     int rc = 0;
     for (unsigned v = 0; v < PM_GPU_VENDORS && rc == 0 && !c->keeps_gpus; v++)
-        rc = add_gpus(c, rank, v, r);
+        rc = add_gpus(&b->picture.machine, c, rank, v, r);
     if (rc == 0)
         rc = add_nics(&b->picture.machine, rank, "UCX_NET_DEVICES", ":1", r);
     if (rc == 0 && rank->n_gpus)

@@ -52,7 +52,7 @@ config_site() {
 	JobAcctGatherType=jobacct_gather/cgroup
 	SelectTypeParameters=CR_Core_Memory
 	DefMemPerNode=$((memory / 2))
-	NodeName=node[1-$NODES] $hardware RealMemory=$memory State=UNKNOWN
+	NodeName=node[1-$NODES] $hardware RealMemory=$memory State=UNKNOWN${GPUS:+ Gres=gpu:$GPUS}
 	CONF
 }
 
@@ -64,7 +64,7 @@ config_wide() {
 	JobAcctGatherType=jobacct_gather/none
 	SelectTypeParameters=CR_Core
 	SlurmdParameters=config_overrides
-	NodeName=node[1-$NODES] CPUs=$WIDE Sockets=1 CoresPerSocket=$WIDE ThreadsPerCore=1 RealMemory=4096 State=UNKNOWN
+	NodeName=node[1-$NODES] CPUs=$WIDE Sockets=1 CoresPerSocket=$WIDE ThreadsPerCore=1 RealMemory=4096 State=UNKNOWN${GPUS:+ Gres=gpu:$GPUS}
 	CONF
 }
 
@@ -109,6 +109,13 @@ write_topology_conf() {
     echo "SwitchName=top Switches=rack[1-$rack]" >>"$DIR/etc/slurm/topology.conf"
 }
 
+# Any device file will do for Slurm: it hands out numbers, and with cgroups who may open the files.
+write_gres_conf() {
+    [[ $GPUS ]] || return 0
+    echo "GresTypes=gpu" >>"$DIR/etc/slurm/slurm.conf"
+    echo "Name=gpu File=/dev/tty[40-$((39 + GPUS))]" >"$DIR/etc/slurm/gres.conf"
+}
+
 write_plugstack() {
     echo "# this node runs without the plugin" >"$DIR/etc/plugstack-none.conf"
     { echo "# written by devcluster"; [[ ! $PLUGIN ]] || echo "optional $PLUGIN $PLUGIN_ARGS"; } \
@@ -144,5 +151,5 @@ write_munge_key() {
 write_config() {
     mkdir -p "$DIR"/{etc/slurm,log,state,home,share} && chmod 1777 "$DIR/share" &&
         write_munge_key && write_users && write_hosts >"$DIR/etc/hosts" && write_plugstack && write_cgroup_conf && write_topology_conf &&
-        write_slurm_conf
+        write_slurm_conf && write_gres_conf
 }

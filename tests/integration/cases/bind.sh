@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+# cluster: site 3 --gpus 4
+#
+# Where ranks run: --pm-bind on real CPUs, as ranks see it themselves, over restarts and on a spare, next to what the
+# user says to Slurm. GPUs are terminals; what Slurm says of them (GRES, SLURM_STEP_GPUS, the tokens) is its own.
+#
+# shellcheck shell=bash disable=SC2154,SC2016
+
+# "rank epoch: cpus memory tokens threads", of the shell itself.
+readonly look='set -- $(grep -E "^[0-9a-f]+ (bind|prefer|interleave|default)" /proc/$$/numa_maps | head -n 1)
+echo "at $SLURM_PROCID $PM_EPOCH: $(awk "/^Cpus_allowed_list/ {print \$2}" /proc/$$/status) $2 gpus=$CUDA_VISIBLE_DEVICES omp=$OMP_NUM_THREADS"'
+needs_two_cpus() { (($(nproc) == 2)) || { echo "skipped: it is written for a machine with 2 CPUs"; exit 0; }; }
+is_at() { assert_out "^at $1: $2\$"; }
+
+test_two_ranks_of_a_node_have_a_cpu_each_in_every_life() {
+    needs_two_cpus
+    supervise --pm-supervise --pm-bind=memory=bind -N2 -n4 sh -c "$look; : >$case_dir/up.\$SLURM_PROCID
+        [ \$PM_EPOCH = 0 ] || exit 0; for r in 0 1 2 3; do until [ -e $case_dir/up.\$r ]; do sleep 0.05; done; done; [ \$SLURM_PROCID != 3 ] || exit 7; exec sleep 20"
+    assert_status 0
+    local rank epoch
+    for epoch in 0 1; do
+        for rank in 0 1 2 3; do is_at "$rank $epoch" "$((rank % 2)) bind:0 gpus= omp=1"; done
+    done
+}
+test_a_rank_alone_has_what_its_step_has() {
+    run srun -N1 -n1 --exclusive sh -c "$look"
+    local plain
+    plain=$(sed -n 's/^at 0 : \([0-9,-]*\) .*/\1/p' out)
+    [[ $plain ]] || fail "plain srun shows no CPUs"
+    supervise --pm-supervise -N1 -n1 --exclusive sh -c "$look"
+    is_at '0 0' "$plain default gpus= omp=[12]"
+}
+# What the user has said to Slurm, or set for himself, is left alone.
+test_cpu_bind_stays() {
+    needs_two_cpus
+    supervise --pm-supervise --cpu-bind=map_cpu:1,0 -N1 -n2 sh -c "$look"
+    is_at '0 0' '1 default gpus= omp='
+    is_at '1 0' '0 default gpus= omp='
+    supervise --pm-supervise --cpu-bind=none -N1 -n2 sh -c "$look"
+    is_at '0 0' '0-1 default gpus= omp='
+    is_at '1 0' '0-1 default gpus= omp='
+    rm -rf nodes log.*
+    SLURM_CPU_BIND=none supervise --pm-supervise -N1 -n2 sh -c "$look"
+    is_at '1 0' '0-1 default gpus= omp='
+}
+test_mem_bind_stays_and_memory_is_bound_without_it() {
+    supervise --pm-supervise --mem-bind=local --pm-bind=memory=interleave -N1 -n1 sh -c "$look"
+    assert_out '^at 0 0: [0-9-]+ bind:0 '
+    supervise --pm-supervise --pm-bind=memory=interleave -N1 -n1 sh -c "$look"
+    assert_out '^at 0 0: [0-9-]+ interleave:0 '
+}
+test_variables_of_the_users_own_stay() {
+    OMP_PLACES=sockets supervise --pm-supervise -N1 -n2 sh -c "$look; echo places \$OMP_PLACES"
+    assert_out_count 2 '^at .* omp=$'
+    assert_out_count 2 '^places sockets$'
+    local plain
+    CUDA_VISIBLE_DEVICES=mine run srun -N1 -n1 sh -c "$look"
+    plain=$(sed -n 's/^at .* \(gpus=[^ ]*\) .*/\1/p' out)
+    CUDA_VISIBLE_DEVICES=mine supervise --pm-supervise -N1 -n2 sh -c "$look"
+    assert_out_count 2 "^at .* $plain omp=1$"
+    refute_err 'pm-supervise'
+}
+test_none_leaves_everything() {
+    supervise --pm-supervise --pm-bind=none --gres=gpu:2 -N1 -n2 sh -c "$look"
+    assert_out_count 2 '^at . 0: . default gpus=0,1 omp=$'
+}
+test_gpus_are_dealt_out_by_the_tokens_that_slurm_gave() {
+    supervise --pm-supervise --gres=gpu:4 -N2 -n4 sh -c "$look; [ \$PM_EPOCH = 1 ] || exit 7; echo step \$SLURM_STEP_GPUS"
+    assert_status 0
+    local rank
+    for rank in 0 1 2 3; do is_at "$rank [01]" "[01] default gpus=$((rank % 2 ? 2 : 0)),$((rank % 2 ? 3 : 1)) omp=1"; done
+    assert_out_count 4 '^step 0,1,2,3$'
+    # Half of them: with a device cgroup the step's are numbered from 0.
+    supervise --pm-supervise --gres=gpu:2 -N1 -n2 sh -c "$look"
+    is_at '0 0' '[01] default gpus=0 omp=1'
+    is_at '1 0' '[01] default gpus=1 omp=1'
+    # Slurm's own choice for each task is kept.
+    supervise --pm-supervise --gpus-per-task=1 --gpu-bind=map_gpu:1,0 --gres=gpu:2 -N1 -n2 sh -c "$look"
+    run srun --gpus-per-task=1 --gpu-bind=map_gpu:1,0 --gres=gpu:2 -N1 -n2 sh -c "$look"
+    sed 's/^at \(.\) .*\(gpus=[0-9,]*\).*/\1 \2/' out | sort >plain
+    supervise --pm-supervise --gpus-per-task=1 --gpu-bind=map_gpu:1,0 --gres=gpu:2 -N1 -n2 sh -c "$look"
+    sed 's/^at \(.\) .*\(gpus=[0-9,]*\).*/\1 \2/' out | sort | diff plain - || fail "Slurm's choice of GPUs is not kept"
+}
+test_ranks_that_move_to_a_spare_are_bound_there() {
+    needs_two_cpus
+    supervise_bg --pm-supervise --pm-spares=1 --pm-node-timeout=2s --pm-bind-report -N3 --ntasks-per-node=2 --gres=gpu:2 \
+        sh -c "$look; [ \$PM_EPOCH = 1 ] || exec sleep 60"
+    wait_until 15 "4 ranks" sh -c "[ \$(grep -c '^at' '$case_dir/out') = 4 ]"
+    wait_running
+    wait_err 'bind: node\[1-2\]: 2 ranks, '
+    # shellcheck disable=SC2046  # pids are words
+    cluster exec node2 kill -KILL $(node_pids node2 pm-agent)
+    wait_step
+    assert_status 0
+    assert_err 'bind: node3: 2 ranks, 1 core each'
+    assert_err 'bind: rank 3: cpus 1 .* gpu 1@'
+    is_at '2 1' '0 default gpus=0 omp=1'
+    is_at '3 1' '1 default gpus=1 omp=1'
+}
+test_the_report_tells_equal_nodes_once() {
+    needs_two_cpus
+    supervise --pm-supervise --pm-bind-report="$case_dir/where.%j" -N3 -n6 true
+    assert_status 0
+    [[ $(wc -l <"$(echo "$case_dir"/where.*)") == 3 ]] || fail "the report: $(cat "$case_dir"/where.*)"
+    grep -qx 'bind: node\[1-3\]: 2 ranks, 1 core each (2 of 2 used); 2 equal' "$case_dir"/where.* || fail "$(cat "$case_dir"/where.*)"
+    grep -q '^bind: ranks 1,3,5: cpus 1 ' "$case_dir"/where.* || fail "$(cat "$case_dir"/where.*)"
+    refute_err 'bind'
+    supervise --pm-supervise --pm-bind-report=/nowhere/at/all -N1 -n1 true
+    assert_status 125
+    assert_err '^pm-supervise: --pm-bind-report=/nowhere/at/all: cannot write there: No such file'
+}
+test_words_that_are_none_are_refused_before_the_step() {
+    supervise --pm-supervise --pm-bind=auto,nmua -N1 -n1 "$programs/fault"
+    assert_status 125
+    assert_err "^pm-supervise: --pm-bind=auto,nmua: 'nmua' is none of auto, cores, "
+    assert_out_count 0 .
+}
+# The kernel has the last word: a rank whose CPU was taken from the step meanwhile says so and runs where it may.
+test_a_place_that_is_gone_is_a_mismatch_in_the_log() {
+    needs_two_cpus
+    supervise_bg --pm-supervise -N1 -n2 sh -c "$look; [ \$PM_EPOCH = 1 ] && exit; until [ -e $case_dir/die ]; do sleep 0.1; done; exit 7"
+    wait_until 15 "2 ranks" sh -c "[ \$(grep -c '^at' '$case_dir/out') = 2 ]"
+    wait_running
+    local pid
+    pid=$(rank_pid 1)
+    cluster exec node1 sh -c "p=/sys/fs/cgroup/cpuset\$(awk -F: '\$2 == \"cpuset\" {print \$3}' /proc/$pid/cgroup); echo 0 >\$p/cpuset.cpus"
+    touch die
+    wait_step
+    assert_status 0
+    is_at '1 1' '0 default gpus= omp=1'
+    assert_err 'node1: rank 1 cannot have CPUs 1: Invalid argument'
+    jq -es 'any(.[]; .kind == "bind-mismatch" and .rank == 1 and .epoch == 1)' nodes/* >/dev/null || fail "no bind-mismatch in the node's log"
+}
+# A discovery that hangs or fails costs its time limit, and the ranks run as Slurm has bound them.
+test_a_node_that_cannot_be_looked_at_is_left_as_it_is() {
+    printf '#!/bin/sh\necho $$ >%s/hangs\nexec sleep 100\n' "$case_dir" >discover
+    chmod 755 discover
+    trap 'cluster exec node1 umount "$pm_prefix/libexec/pm-supervise/pm-discover"' EXIT
+    cluster exec node1 mount --bind "$case_dir/discover" "$pm_prefix/libexec/pm-supervise/pm-discover"
+    supervise --pm-supervise -w node1 -N1 -n1 sh -c "$look"
+    assert_status 0
+    assert_err '^pm-supervise: node1: ranks are not bound: reading the topology of this host takes longer than 5 s$'
+    assert_out '^at 0 0: [0-9-]+ default gpus= omp=$'
+    ! cluster exec node1 kill -0 "$(<hangs)" 2>/dev/null || fail "pm-discover still runs"
+}
