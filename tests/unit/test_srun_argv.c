@@ -129,6 +129,27 @@ Test(srun_argv, the_number_of_nodes_is_noted_and_stays, .timeout = 10)
     }
 }
 
+Test(srun_argv, bindings_are_noted_and_stay, .timeout = 10)
+{
+    static const struct {
+        const char *line;
+        bool cpu, mem;
+    } lines[] = {
+        {"srun --cpu-bind=none prog", true, false},   {"srun --cpu_bind none prog", true, false},
+        {"srun --cpu-b=cores prog", true, false},     {"srun --mem-bind=local prog", false, true},
+        {"srun --mem_bind=local --cpu-bind=v prog", true, true}, {"srun prog --cpu-bind=none", false, false},
+        {"srun -J --cpu-bind=none prog", false, false}, {"srun --mem=4 prog", false, false},
+    };
+    for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++) {
+        struct pm_srun_argv out;
+        char error[PM_ERROR_CAP];
+        cr_assert_eq(rewrite(lines[i].line, &out, error), 0);
+        cr_expect(out.cpu_bind == lines[i].cpu && out.mem_bind == lines[i].mem, "%s", lines[i].line);
+        pm_srun_argv_done(&out);
+        expect(lines[i].line, lines[i].line);
+    }
+}
+
 Test(srun_argv, heterogeneous_steps_are_refused, .timeout = 10)
 {
     expect_refused("srun -n1 prog : -n2 other", "heterogeneous");
