@@ -229,11 +229,9 @@ static int keep_result(struct agent *a, const struct pm_bind_case *c)
 
 static int decide(struct agent *a, struct pm_bind_case *c)
 {
-    int rc = find_ranks(a, c);
-    if (rc == 0 && c->n == 0)
-        return 0;  // a spare
-    if (rc == 0)
-        rc = find_allowed(a, c);
+    if (a->bind->picture.machine.n_cores == 0)
+        return -ENODATA;  // `why` is there
+    int rc = find_allowed(a, c);
     if (rc == 0)
         rc = find_gpus(a, c);
     if (rc == 0)
@@ -263,12 +261,15 @@ static void settle(struct agent *a)
     struct pm_agent_bind *b = a->bind;
     struct pm_bind_case c = {0};
     forget_ranks(a);
-    int rc = b->is_off ? 0 : b->picture.machine.n_cores == 0 ? -ENODATA : decide(a, &c);
+    int rc = find_ranks(a, &c);
+    if (rc == 0 && c.n && !b->is_off)
+        rc = decide(a, &c);
     if (rc < 0) {
         forget_ranks(a);
         explain(a, rc);
     }
-    pm_bind_report(a, rc < 0 || b->is_off || !c.n ? NULL : &c);
+    if (c.n)  // else it waits as a spare
+        pm_bind_report(a, rc < 0 || b->is_off ? NULL : &c);
     case_done(&c);
 }
 

@@ -35,7 +35,8 @@ class Sweep:
         os.mkdir(self.bin)
         for name in ("agent", "coordinator", "shim", "forked", "server"):  # copies: a build may go on meanwhile
             shutil.copy(f"{build}/tests/kth/kth-{name}", self.bin)
-        for name, place in (("pm-pmix-server", "pmix_server/pmix"), ("pmix_probe", "tests/programs")):
+        for name, place in (("pm-pmix-server", "pmix_server/pmix"), ("pm-discover", "pmix_server/topology"),
+                            ("pmix_probe", "tests/programs")):
             shutil.copy(f"{build}/{place}/{name}", self.bin)
 
     def command(self, process, k):
