@@ -57,6 +57,8 @@ static bool send_one(struct pm_core *core, const struct pm_bound_text *text)
     pm_write_u8(&w, PM_FRAME_BOUND);
     pm_write_set(&w, &text->nodes);
     pm_write_str(&w, text->text);
+    if (w.error)
+        core->out->error = w.error;
     bool sent = !w.error && pm_send_parent(core, &w);
     pm_writer_done(&w);
     return sent;

@@ -170,6 +170,8 @@ static void server_and_shim_are_lost(void)
     until(PM_STATE_HALTING);
     until(PM_STATE_RUNNING);
     post(0, (struct pm_event){.type = PM_EVENT_SAY, .text = "a line"});
+    post(1, (struct pm_event){.type = PM_EVENT_BOUND, .text = "one core each"});
+    post(2, (struct pm_event){.type = PM_EVENT_BOUND, .text = "one core each"});
     post(2, (struct pm_event){.type = PM_EVENT_SHIM_LOST, .local = 1, .text = "its shim ended"});
     until_exit();
 }
