@@ -194,8 +194,9 @@ void pm_bind_facts_read(struct shim *s, struct pm_reader *r);  // the end of HEL
 void pm_bind_facts_done(struct shim *s);
 void pm_bind_on_unbound(struct shim *s, struct pm_reader *r);
 bool pm_bind_is_pending(const struct agent *a);  // nothing can be said about ranks yet; pm_servers_release() follows
-// CPUs of the rank that local task `local` has in the world that is known now, "0-3"; NULL: its task's.
-const char *pm_bind_cpus(struct agent *a, uint32_t local);
+// CPUs of the rank that local task `local` has in the world that is known now, "0-3"; NULL: its task's, and then
+// *ret_package_rank (see wire/nspace.h) is not valid.
+const char *pm_bind_cpus(struct agent *a, uint32_t local, uint16_t *ret_package_rank);
 void pm_bind_write_place(struct agent *a, uint32_t local, struct pm_writer *w);
 char *const *pm_bind_env(struct agent *a, uint32_t local, uint32_t *ret_n);
 

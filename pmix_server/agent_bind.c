@@ -287,7 +287,11 @@ static const struct pm_bound_rank *rank_of(struct agent *a, uint32_t local)
     return &b->ranks[local];
 }
 
-const char *pm_bind_cpus(struct agent *a, uint32_t local) { return rank_of(a, local)->cpus; }
+const char *pm_bind_cpus(struct agent *a, uint32_t local, uint16_t *ret_package_rank)
+{
+    *ret_package_rank = rank_of(a, local)->package_rank;
+    return rank_of(a, local)->cpus;
+}
 
 void pm_bind_write_place(struct agent *a, uint32_t local, struct pm_writer *w)
 {

@@ -25,6 +25,7 @@ struct pm_facts {
 struct pm_bound_rank {
     struct pm_place place;
     char *cpus;  // "0-3,8"; NULL: those of its task
+    uint16_t package_rank;  // see wire/nspace.h; valid with `cpus`
     char **env;  // "NAME=value", see shim_proto.h
     uint32_t n_env;
 };

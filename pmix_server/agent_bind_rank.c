@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "pmix_server/agent_bind.h"
+#include "pmix_server/wire/nspace.h"
 
 #define ENV_MAX 8
 
@@ -170,6 +171,20 @@ static int put_env(const struct pm_agent_bind *b, const struct pm_bind_case *c, 
     return rc;
 }
 
+static uint32_t package_of(const struct pm_machine *m, const struct pm_bind_rank *rank)
+{
+    return rank->n_cores ? m->cores[rank->cores[0]].package : PM_PLACE_NONE;
+}
+
+// A rank that spans packages counts for its first one.
+static uint16_t package_rank_of(const struct pm_machine *m, const struct pm_bind_case *c, uint32_t k)
+{
+    uint32_t own = package_of(m, &c->binding.ranks[k]), before = 0;
+    for (uint32_t i = 0; i < k; i++)
+        before += package_of(m, &c->binding.ranks[i]) == own;
+    return own == PM_PLACE_NONE || before >= PM_NSPACE_NO_PACKAGE ? PM_NSPACE_NO_PACKAGE : (uint16_t)before;
+}
+
 int pm_bound_rank_make(const struct pm_agent_bind *b, const struct pm_bind_case *c, const struct pm_facts *facts,
                        uint32_t k, struct pm_bound_rank *ret)
 {
@@ -179,6 +194,7 @@ int pm_bound_rank_make(const struct pm_agent_bind *b, const struct pm_bind_case 
         ret->cpus = pm_bind_cpus_text(&rank->pus);
     if (!ret->env || (!b->options.keep_cpus && !ret->cpus))
         return -ENOMEM;
+    ret->package_rank = package_rank_of(&b->picture.machine, c, k);
     int rc = put_place(b, rank, &ret->place);
     return rc < 0 ? rc : put_env(b, c, facts, rank, ret);
 }

@@ -434,18 +434,24 @@ static char *cpus_of(uint32_t pid)
     return strdup(text);
 }
 
+static char *cpus_of_task(struct agent *a, int local, uint16_t *ret_package_rank)
+{
+    const char *bound = local < 0 ? NULL : pm_bind_cpus(a, (uint32_t)local, ret_package_rank);
+    if (bound)
+        return strdup(bound);
+    *ret_package_rank = PM_NSPACE_NO_PACKAGE;
+    return cpus_of(local < 0 ? 0 : a->shims[local].pid);
+}
+
 static void fill_cpusets(const struct server *s, struct pm_nspace_info *info)
 {
-    struct agent *a = s->agent;
     const struct pm_set *ranks = &info->ranks_of_node[info->node];
     uint32_t n = (uint32_t)pm_set_count(ranks), i = 0;
     info->cpusets = calloc(n ? n : 1, sizeof(char *));
-    for (uint32_t rank = pm_set_next(ranks, 0); info->cpusets && rank != UINT32_MAX && i < n;
-         rank = pm_set_next(ranks, rank + 1)) {
-        int local = local_of(a, rank);
-        const char *bound = local < 0 ? NULL : pm_bind_cpus(a, (uint32_t)local);
-        info->cpusets[i++] = bound ? strdup(bound) : cpus_of(local < 0 ? 0 : a->shims[local].pid);
-    }
+    info->package_ranks = calloc(n ? n : 1, sizeof(uint16_t));
+    for (uint32_t rank = pm_set_next(ranks, 0);
+         info->cpusets && info->package_ranks && rank != UINT32_MAX && i < n; rank = pm_set_next(ranks, rank + 1), i++)
+        info->cpusets[i] = cpus_of_task(s->agent, local_of(s->agent, rank), &info->package_ranks[i]);
     info->n_cpusets = i;
 }
 
@@ -454,6 +460,7 @@ static void free_cpusets(struct pm_nspace_info *info)
     for (uint32_t i = 0; i < info->n_cpusets; i++)
         free(info->cpusets[i]);
     free(info->cpusets);
+    free(info->package_ranks);
 }
 
 void pm_server_send_nspace(struct server *s)

@@ -275,8 +275,11 @@ static void add_local_rank_keys(struct build *b, struct pm_infos *proc, uint32_t
     snprintf(path, sizeof(path), "%s/%u", b->dirs->nspace, rank);
     pm_infos_add_str(proc, PMIX_PROCDIR, path);
     pm_infos_add_flag(proc, PMIX_SPAWNED, false);
-    if (local_rank < b->info->n_cpusets)
-        pm_locality_add(proc, b->info->cpusets[local_rank]);
+    if (local_rank >= b->info->n_cpusets)
+        return;
+    pm_locality_add(proc, b->info->cpusets[local_rank]);
+    if (b->info->package_ranks && b->info->package_ranks[local_rank] != PM_NSPACE_NO_PACKAGE)
+        pm_infos_add_u16(proc, PMIX_PACKAGE_RANK, b->info->package_ranks[local_rank]);
 }
 
 static void add_ranks_of(struct build *b, uint32_t index, uint32_t node_id)
@@ -287,7 +290,7 @@ static void add_ranks_of(struct build *b, uint32_t index, uint32_t node_id)
     for (uint32_t rank = pm_set_next(ranks, 0); rank != UINT32_MAX;
          rank = pm_set_next(ranks, rank + 1), local_rank++) {
         struct pm_infos proc = {0};
-        pm_infos_reserve(&proc, is_own ? 11 : 7);
+        pm_infos_reserve(&proc, is_own ? 12 : 7);
         pm_infos_add_rank(&proc, PMIX_RANK, rank);  // must be the first; PMIX_APPNUM is 0 without asking
         pm_infos_add_rank(&proc, PMIX_APP_RANK, rank);
         pm_infos_add_rank(&proc, PMIX_GLOBAL_RANK, rank);

@@ -17,6 +17,7 @@ void pm_nspace_info_done(struct pm_nspace_info *info)
         free(info->cpusets[i]);
     free(info->ranks_of_node);
     free(info->cpusets);
+    free(info->package_ranks);
     free(info->nodelist);
     free(info->wdir);
     free(info->command);
@@ -87,8 +88,10 @@ void pm_write_nspace(struct pm_writer *w, const struct pm_nspace_info *info)
     for (uint32_t i = 0; i < info->nnodes; i++)
         pm_write_set(w, &info->ranks_of_node[i]);
     pm_write_var(w, info->n_cpusets);
-    for (uint32_t i = 0; i < info->n_cpusets; i++)
+    for (uint32_t i = 0; i < info->n_cpusets; i++) {
         pm_write_str(w, info->cpusets[i]);
+        pm_write_u16(w, info->package_ranks ? info->package_ranks[i] : PM_NSPACE_NO_PACKAGE);
+    }
 }
 
 static void read_map(struct pm_reader *r, struct pm_nspace_info *info)
@@ -108,17 +111,20 @@ static void read_map(struct pm_reader *r, struct pm_nspace_info *info)
 
 static void read_cpusets(struct pm_reader *r, struct pm_nspace_info *info)
 {
-    uint32_t n = pm_read_count(r, PM_NSPACE_CPUSETS_MAX, 4);
+    uint32_t n = pm_read_count(r, PM_NSPACE_CPUSETS_MAX, 6);
     if (!n)
         return;
     info->cpusets = calloc(n, sizeof(*info->cpusets));
-    if (!info->cpusets) {
+    info->package_ranks = calloc(n, sizeof(*info->package_ranks));
+    if (!info->cpusets || !info->package_ranks) {
         pm_reader_no_memory(r);
         return;
     }
     info->n_cpusets = n;
-    for (uint32_t i = 0; !r->error && i < n; i++)
+    for (uint32_t i = 0; !r->error && i < n; i++) {
         info->cpusets[i] = pm_read_strdup(r, PM_NSPACE_CPUSET_MAX);
+        info->package_ranks[i] = pm_read_u16(r);
+    }
 }
 
 void pm_read_nspace(struct pm_reader *r, struct pm_nspace_info *info)

@@ -19,6 +19,7 @@
 #define PM_NSPACE_TEXT_MAX 16777216u // bytes of nodelist, wdir, command
 #define PM_NSPACE_CPUSETS_MAX 65536u
 #define PM_NSPACE_CPUSET_MAX 8192u   // bytes of one
+#define PM_NSPACE_NO_PACKAGE UINT16_MAX
 
 // Zero-initialise it; pm_nspace_info_done() frees what it points to.
 struct pm_nspace_info {
@@ -37,6 +38,9 @@ struct pm_nspace_info {
     // not known. Either none (n_cpusets 0) or one for each rank of ranks_of_node[node].
     uint32_t n_cpusets;
     char **cpusets;
+    // How many local ranks of lower number are on the same package, for each of cpusets;
+    // PM_NSPACE_NO_PACKAGE: not known. NULL: of none.
+    uint16_t *package_ranks;
 };
 
 void pm_nspace_info_done(struct pm_nspace_info *info);

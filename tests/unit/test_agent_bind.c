@@ -106,9 +106,15 @@ static void finish(void)
     pm_bind_done(&agent);
 }
 
+static const char *cpus_of(uint32_t local)
+{
+    uint16_t package_rank;
+    return pm_bind_cpus(&agent, local, &package_rank);
+}
+
 static void cpus_are(uint32_t local, const char *cpus)
 {
-    const char *got = pm_bind_cpus(&agent, local);
+    const char *got = cpus_of(local);
     cr_assert(cpus ? got && strcmp(got, cpus) == 0 : !got, "task %u: %s; %s", local, got, report);
 }
 
@@ -184,7 +190,7 @@ Test(agent_bind, a_step_that_owns_its_node_has_all_of_it)
 {
     node("auto", "0-15");
     give_all("0-15", plain);
-    cr_assert_not_null(pm_bind_cpus(&agent, 0));
+    cr_assert_not_null(cpus_of(0));
     cr_assert(strstr(report, "(8 of 8 used)"), "%s", report);
 }
 
@@ -212,6 +218,22 @@ Test(agent_bind, kept_cpus_without_gpus_need_no_look_at_the_node)
     give_all("0-3", plain);
     cpus_are(0, NULL);
     cr_assert_str_eq(said, "");
+}
+
+static void package_rank_is(uint32_t local, uint16_t expected)
+{
+    uint16_t package_rank;
+    cr_assert_not_null(pm_bind_cpus(&agent, local, &package_rank));
+    cr_assert_eq(package_rank, expected, "task %u: %u", local, package_rank);
+}
+
+Test(agent_bind, ranks_are_counted_on_each_package)
+{
+    node("auto", "2-4,10-12");  // two cores of package 0, one of package 1
+    give_all("2-4,10-12", plain);
+    package_rank_is(0, 0);
+    package_rank_is(1, 1);
+    package_rank_is(2, 0);
 }
 
 // --- variables ---------------------------------------------------------------------------------------------
@@ -242,7 +264,7 @@ Test(agent_bind, gpus_that_slurm_gave_each_task_stay)
     give(0, "0-15", (const char *[]){"CUDA_VISIBLE_DEVICES=2", "SLURM_STEP_GPUS=2", NULL});
     give(1, "0-15", (const char *[]){"CUDA_VISIBLE_DEVICES=0", "SLURM_STEP_GPUS=0", NULL});
     give(2, "0-15", (const char *[]){"CUDA_VISIBLE_DEVICES=0,1", "SLURM_STEP_GPUS=0,1", NULL});
-    cr_assert_not_null(pm_bind_cpus(&agent, 0));
+    cr_assert_not_null(cpus_of(0));
     for (uint32_t i = 0; i < N_LOCAL; i++)
         has(i, "CUDA_VISIBLE_DEVICES", NULL);
     cr_assert(strstr(report, "gpu 0@"), "%s", report);
@@ -252,7 +274,7 @@ Test(agent_bind, a_users_own_list_of_gpus_stays_also_if_it_makes_no_sense)
 {
     node("auto", "0-15");
     give_all("0-15", (const char *[]){"CUDA_VISIBLE_DEVICES=9", NULL});
-    cr_assert_not_null(pm_bind_cpus(&agent, 0));
+    cr_assert_not_null(cpus_of(0));
     has(0, "CUDA_VISIBLE_DEVICES", NULL);
     cr_assert_str_eq(said, "");
 }
@@ -276,7 +298,7 @@ Test(agent_bind, openmp_of_the_user_stays_and_that_of_an_outer_step_does_not)
     give(2, "0-15", (const char *[]){"OMP_NUM_THREADS=7", "PM_EPOCH=0", NULL});
     has(0, "OMP_NUM_THREADS", NULL);
     has(1, "OMP_NUM_THREADS", NULL);
-    cr_assert_not_null(pm_bind_cpus(&agent, 2));
+    cr_assert_not_null(cpus_of(2));
     uint32_t n;
     (void)pm_bind_env(&agent, 2, &n);
     cr_assert_gt(n, 0);
@@ -305,11 +327,11 @@ Test(agent_bind, other_ranks_are_mapped_again_and_equal_reports_are_made_once)
     node("auto", "0-2,8-10");
     ranks[2] = PM_RANK_NONE;
     give_all("0-2,8-10", plain);
-    cr_assert_not_null(pm_bind_cpus(&agent, 0));
+    cr_assert_not_null(cpus_of(0));
     cpus_are(2, NULL);
     world.map_version++;
     ranks[0] = 77;  // after those of the others now
-    (void)pm_bind_cpus(&agent, 0);
+    (void)cpus_of(0);
     cr_assert_eq(n_reports, 1, "the k-th rank has what the k-th rank had");
     world.map_version++;
     ranks[2] = 5;

@@ -15,6 +15,7 @@ enum { NODES = 4 };
 
 static struct pm_set sets[NODES];
 static char *cpusets[] = {(char *)"0-3", (char *)""};
+static uint16_t package_ranks[] = {1, PM_NSPACE_NO_PACKAGE};
 static struct pm_nspace_info info;
 
 // Ranks 0,1 on node 0, 2,5 on node 1, 3,4 on node 2; node 3 is a spare. We are node 1.
@@ -28,7 +29,8 @@ static void setup(void)
     info = (struct pm_nspace_info){
         .name = "pm.12.0.3", .job = 12, .step = 0, .epoch = 3, .node = 1, .nnodes = NODES,
         .nranks = 6, .nodelist = (char *)"n[1-4]", .ranks_of_node = sets, .wdir = (char *)"/home/u",
-        .command = (char *)"./solve -n 5", .n_cpusets = 2, .cpusets = cpusets};
+        .command = (char *)"./solve -n 5", .n_cpusets = 2, .cpusets = cpusets,
+        .package_ranks = package_ranks};
 }
 
 static void teardown(void)
@@ -73,6 +75,7 @@ Test(nspace, reads_back_what_was_written, .init = setup, .fini = teardown)
         cr_expect(pm_set_equal(&got.ranks_of_node[i], &sets[i]), "node %d", i);
     cr_expect_str_eq(got.cpusets[0], "0-3");
     cr_expect_str_eq(got.cpusets[1], "");
+    cr_expect(got.package_ranks[0] == 1 && got.package_ranks[1] == PM_NSPACE_NO_PACKAGE);
     pm_nspace_info_done(&got);
     pm_writer_done(&w);
 }

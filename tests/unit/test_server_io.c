@@ -84,7 +84,7 @@ void pm_agent_start_held(struct agent *a, uint32_t epoch) {}
 void pm_agent_prepare_starts(struct agent *a, const struct server *standby, uint32_t epoch) {}
 void pm_server_ranks_connected(struct agent *a) {}
 bool pm_bind_is_pending(const struct agent *a) { return false; }
-const char *pm_bind_cpus(struct agent *a, uint32_t local) { return NULL; }
+const char *pm_bind_cpus(struct agent *a, uint32_t local, uint16_t *ret_package_rank) { return NULL; }
 void pm_server_rank_born(struct agent *a, const struct shim *shim) {}
 
 // --- a server whose first rank runs and has not been heard of yet -----------------------------------------

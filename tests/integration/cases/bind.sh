@@ -22,6 +22,19 @@ test_two_ranks_of_a_node_have_a_cpu_each_in_every_life() {
         for rank in 0 1 2 3; do is_at "$rank $epoch" "$((rank % 2)) bind:0 gpus= omp=1"; done
     done
 }
+# Slurm gives each task of two a CPU; with `numa` both have both, and PMIx says so in every life.
+test_pmix_is_told_where_ranks_run() {
+    needs_two_cpus
+    supervise --pm-supervise --pm-bind=numa -N1 -n2 sh -c "$look; exec $programs/pmix_probe init keys:0,1 fence @1~1/exit:3 fence finalize"
+    assert_status 0
+    is_at '1 1' '0-1 default gpus= omp=[12]'
+    assert_out_count 8 'name=pmix.cpuset rc=0 .*value=hwloc:0-1$'
+    local rank
+    for rank in 0 1; do
+        assert_out "key rank=$rank of=$rank name=pmix.locstr rc=0 "
+        assert_out "key rank=$rank of=$rank name=pmix.pkgrank rc=0 .*value=$rank\$"
+    done
+}
 test_a_rank_alone_has_what_its_step_has() {
     run srun -N1 -n1 --exclusive sh -c "$look"
     local plain

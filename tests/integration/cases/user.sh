@@ -413,7 +413,7 @@ sys.exit(os.environ["PM_EPOCH"] == "0" and os.environ["RANK"] == "0")'
 # Whoever reads the whole environment finds what plain srun gives, with the step's own numbers, and our additions.
 test_environment_of_a_rank_is_plain_sruns_and_ours() {
     local show='env | grep -v "^_=" | sed "s/^/$SLURM_PROCID /"'
-    local ours='(RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|GROUP_RANK|NODE_RANK|MASTER_ADDR|MASTER_PORT|TORCHELASTIC_(RESTART_COUNT|MAX_RESTARTS|RUN_ID)|PM_(EPOCH|INCARNATION|MAX_RESTARTS|RESTART_CAUSE|RESTART_RANK)|PMIX_[A-Z0-9_]+|OMPI_MCA_orte_precondition_transports)='
+    local ours='(RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|GROUP_RANK|NODE_RANK|MASTER_ADDR|MASTER_PORT|TORCHELASTIC_(RESTART_COUNT|MAX_RESTARTS|RUN_ID)|PM_(EPOCH|INCARNATION|MAX_RESTARTS|RESTART_CAUSE|RESTART_RANK)|PMIX_[A-Z0-9_]+|OMP_NUM_THREADS|OMPI_MCA_orte_precondition_transports)='
     # Numbers of job and step, ports of srun, the rank's pid.
     local differs='(SLURM_(JOB_?ID|STEP_?ID|TASK_PID|SRUN_COMM_PORT|STEP_LAUNCHER_PORT|LAUNCH_NODE_IPADDR|JOB_START_TIME|JOB_END_TIME|JOB_NAME|STEP_RESV_PORTS)|SLURM_[A-Z_]*PORT|SLURM_JOBID|TMPDIR)='
     run salloc -N2 -n4 sh -c "srun sh -c '$show'"
@@ -427,7 +427,7 @@ test_environment_of_a_rank_is_plain_sruns_and_ours() {
     local name rank=3
     for name in RANK=3 WORLD_SIZE=4 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 GROUP_RANK=1 NODE_RANK=1 MASTER_ADDR=node1 'MASTER_PORT=[0-9]+' \
         TORCHELASTIC_RESTART_COUNT=1 TORCHELASTIC_MAX_RESTARTS=3 'TORCHELASTIC_RUN_ID=[0-9]+\.0' PM_EPOCH=1 PM_INCARNATION=1 \
-        PM_MAX_RESTARTS=3 PM_RESTART_CAUSE=exit PM_RESTART_RANK=3 'PMIX_NAMESPACE=pm\.[0-9]+\.0\.1' PMIX_RANK=3 \
+        OMP_NUM_THREADS=1 PM_MAX_RESTARTS=3 PM_RESTART_CAUSE=exit PM_RESTART_RANK=3 'PMIX_NAMESPACE=pm\.[0-9]+\.0\.1' PMIX_RANK=3 \
         'OMPI_MCA_orte_precondition_transports=[0-9a-f]{16}-[0-9a-f]{16}'; do
         assert_out "^$rank $name\$"
     done
