@@ -107,7 +107,7 @@ static void tell_kind(struct coordinator *c, FILE *file, const struct bound_kind
     char *rest = copy, *line;
     for (uint32_t i = 0; names && rest && (line = strsep(&rest, "\n")); i++) {
         PM_CLEANUP_FREE char *text = NULL;
-        char ranks[RANKS_SHOWN];
+        char ranks[RANKS_SHOWN] = "";
         bool is_note = strncmp(line, "note: ", 6) == 0;
         if (i > 0 && !is_note)
             ranks_of(c, &kind->nodes, i - 1, ranks);

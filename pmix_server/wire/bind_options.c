@@ -50,26 +50,27 @@ static int refuse(const char *text, size_t len, char *sentence)
     return -EINVAL;
 }
 
-static bool read_number(const char *text, size_t len, uint32_t *ret_value)
+// 0: that is none.
+static uint32_t read_number(const char *text, size_t len)
 {
     uint32_t value = 0;
     for (size_t i = 0; i < len; i++) {
         if (text[i] < '0' || text[i] > '9' || value > NUMBER_MAX)
-            return false;
+            return 0;
         value = 10 * value + (uint32_t)(text[i] - '0');
     }
-    *ret_value = value;
-    return len > 0 && value > 0 && value <= NUMBER_MAX;
+    return value <= NUMBER_MAX ? value : 0;
 }
 
 static bool apply(const struct word *word, const char *text, size_t len,
                   struct pm_bind_options *options)
 {
     size_t name = strlen(word->name);
-    uint32_t value = (uint32_t)word->value;
+    bool is_number = word->value == NUMBER;
     if (len < name || memcmp(text, word->name, name) != 0)
         return false;
-    if (word->value == NUMBER ? !read_number(text + name, len - name, &value) : len != name)
+    uint32_t value = is_number ? read_number(text + name, len - name) : (uint32_t)word->value;
+    if (is_number ? value == 0 : len != name)
         return false;
     memcpy((char *)options + word->member, &value, sizeof(value));
     return true;
