@@ -16,6 +16,7 @@
 #include "pmix_server/topology/devices.h"
 #include "pmix_server/topology/discover.h"
 #include "pmix_server/topology/driver.h"
+#include "pmix_server/topology/picture.h"
 #include "pmix_server/wire/options.h"
 
 static char root[64];
@@ -316,4 +317,23 @@ Test(driver, a_link_that_is_down_says_so_unless_all_are)
     cr_assert_str_eq(m.nics[0].name, "hsi0");
     cr_assert(m.nics[0].down);
     pm_machine_done(&m);
+}
+
+Test(driver, an_untouched_picture_is_without_open_devices)
+{
+    struct pm_picture all, untouched;
+    struct pm_machine m = {0};
+    put("/proc/driver/nvidia/gpus/0000:23:00.0/information", "GPU UUID: \t GPU-cafe\nDevice Minor: \t 1\n");
+    put("/dev/nvidia1", "");
+    discover_as_host("gpu-node", &m);  // for the environment it leaves behind
+    pm_machine_done(&m);
+    pm_picture_take(root, &all);
+    pm_picture_take_untouched(root, &untouched);
+    cr_assert_str_eq(all.error, "");
+    cr_assert_str_eq(untouched.error, "");
+    cr_assert_not(pm_set_empty(&all.admitted), "the GPU that can be opened");
+    cr_assert(pm_set_empty(&untouched.admitted));
+    cr_assert(untouched.machine.n_gpus == all.machine.n_gpus && pm_set_equal(&untouched.affinity, &all.affinity));
+    pm_picture_done(&all);
+    pm_picture_done(&untouched);
 }
