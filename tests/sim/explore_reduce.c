@@ -17,6 +17,8 @@
 //     (x_node.ran_ns), whoever looks first.
 //   - Faults strike anywhere, so all orders are tried as long as there may be one. Trouble ends at the beginning
 //     of an instant.
+//   - While a step stops or finishes all orders are tried: one order there missed 45 of the 7,618 worlds after a cut
+//     from RUNNING, and why is not known.
 //   - Nothing may be left for a later instant (x_delay_ns is 0).
 //
 // And of the coordinator's own orders one will do where all that can happen to it is heartbeats of children that
@@ -30,7 +32,10 @@ bool x_every_order;
 
 bool x_one_by_one(const struct x_world *w)
 {
-    return !x_every_order && x_latency_ns > 0 && x_delay_ns == 0 && w->faults >= x_max_faults;
+    enum pm_state state = x_world_state(w);
+    bool lives = state == PM_STATE_STARTING || state == PM_STATE_RUNNING || state == PM_STATE_HALTING ||
+                 state == PM_STATE_PLACING;
+    return lives && !x_every_order && x_latency_ns > 0 && x_delay_ns == 0 && w->faults >= x_max_faults;
 }
 
 // Who does it, as far as it must be done before time passes; UINT32_MAX: it need not, or it is nobody's.
