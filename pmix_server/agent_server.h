@@ -83,6 +83,9 @@ void pm_server_io_close(struct server *s);
 // A message: its length is put before `head`, `data` follows as it is.
 void pm_server_write(struct server *s, const struct pm_writer *head, const void *data, size_t len);
 void pm_server_read(struct server *s);
+// The local task of `rank` in the world of now, or -1.
+int pm_server_local_of(const struct agent *a, uint32_t rank);
+// agent_server_nspace.c: what it is to serve; later, if nothing can be said about CPUs yet.
 void pm_server_send_nspace(struct server *s);
 // It is READY and its epoch has begun: ranks that wait for it are started, and the core is told.
 void pm_server_serve(struct server *s);

@@ -3,7 +3,6 @@
 // The stream between this agent and a pm-pmix-server (wire/server_proto.h): u32 length, u8 type, payload.
 // Most messages become an event of the core as they are.
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,14 +12,12 @@
 
 #include "pmix_server/agent_server.h"
 #include "pmix_server/io/util.h"
-#include "pmix_server/wire/nspace.h"
 
 #define READ_STEP 65536u
 #define KEEP_CAP (256u << 10)
 #define OUT_MAX ((size_t)2 << 30)
 #define ENV_TEXT_MAX 65536u
 #define SET_SPANS_MAX 1048576u
-#define CPU_TEXT_CAP 1024
 #define SOCKET_BYTES (4 << 20)
 #define NO_MEMORY "the agent is out of memory"
 
@@ -33,8 +30,7 @@ static void post(struct server *s, struct pm_event *event)
         pm_loop_post(s->agent->loop, event);
 }
 
-// The local task of `rank` in the world of now, or -1.
-static int local_of(const struct agent *a, uint32_t rank)
+int pm_server_local_of(const struct agent *a, uint32_t rank)
 {
     for (uint32_t i = 0; i < a->config.n_local; i++) {
         if (rank != PM_RANK_NONE && pm_core_rank_of(a->core, i) == rank)
@@ -62,7 +58,7 @@ static void on_inited(struct server *s, struct pm_reader *r)
 
 static void on_env(struct server *s, struct pm_reader *r)
 {
-    int local = local_of(s->agent, pm_read_u32(r));
+    int local = pm_server_local_of(s->agent, pm_read_u32(r));
     uint32_t n = pm_read_u32(r);
     if (r->error || local < 0 || n > PM_SHIM_ENV_MAX || s->envs[local].entries) {
         r->error = -EBADMSG;
@@ -112,7 +108,7 @@ static void note_connected(struct server *s, uint32_t local)
 
 static void on_connected(struct server *s, struct pm_reader *r)
 {
-    int local = local_of(s->agent, pm_read_u32(r));
+    int local = pm_server_local_of(s->agent, pm_read_u32(r));
     if (pm_reader_end(r) == 0 && local >= 0)
         note_connected(s, (uint32_t)local);
 }
@@ -405,97 +401,4 @@ void pm_server_io_close(struct server *s)
     if (s->fd >= 0)
         close(s->fd);
     s->fd = -1;
-}
-
-// --- the namespace -------------------------------------------------------------------------------------
-
-// CPUs of process `pid` as "0-3,8"; "" if they cannot be told.
-static char *cpus_of(uint32_t pid)
-{
-    char text[CPU_TEXT_CAP] = "";
-    cpu_set_t cpus;
-    size_t len = 0;
-    if (!pid || sched_getaffinity((pid_t)pid, sizeof(cpus), &cpus) < 0)
-        return strdup("");
-    for (int first = 0; first < CPU_SETSIZE; first++) {
-        int last = first;
-        if (!CPU_ISSET(first, &cpus))
-            continue;
-        while (last + 1 < CPU_SETSIZE && CPU_ISSET(last + 1, &cpus))
-            last++;
-        int n = first == last
-                    ? snprintf(text + len, sizeof(text) - len, "%s%d", len ? "," : "", first)
-                    : snprintf(text + len, sizeof(text) - len, "%s%d-%d", len ? "," : "", first, last);
-        if (n < 0 || len + (size_t)n >= sizeof(text))
-            return strdup("");
-        len += (size_t)n;
-        first = last;
-    }
-    return strdup(text);
-}
-
-static char *cpus_of_task(struct agent *a, int local, uint16_t *ret_package_rank)
-{
-    const char *bound = local < 0 ? NULL : pm_bind_cpus(a, (uint32_t)local, ret_package_rank);
-    if (bound)
-        return strdup(bound);
-    *ret_package_rank = PM_NSPACE_NO_PACKAGE;
-    return cpus_of(local < 0 ? 0 : a->shims[local].pid);
-}
-
-static void fill_cpusets(const struct server *s, struct pm_nspace_info *info)
-{
-    const struct pm_set *ranks = &info->ranks_of_node[info->node];
-    uint32_t n = (uint32_t)pm_set_count(ranks), i = 0;
-    info->cpusets = calloc(n ? n : 1, sizeof(char *));
-    info->package_ranks = calloc(n ? n : 1, sizeof(uint16_t));
-    for (uint32_t rank = pm_set_next(ranks, 0);
-         info->cpusets && info->package_ranks && rank != UINT32_MAX && i < n; rank = pm_set_next(ranks, rank + 1), i++)
-        info->cpusets[i] = cpus_of_task(s->agent, local_of(s->agent, rank), &info->package_ranks[i]);
-    info->n_cpusets = i;
-}
-
-static void free_cpusets(struct pm_nspace_info *info)
-{
-    for (uint32_t i = 0; i < info->n_cpusets; i++)
-        free(info->cpusets[i]);
-    free(info->cpusets);
-    free(info->package_ranks);
-}
-
-void pm_server_send_nspace(struct server *s)
-{
-    const struct pm_agent_config *c = &s->agent->config;
-    const struct pm_world *world = pm_core_world(s->agent->core);
-    PM_CLEANUP_FREE char *wdir = getcwd(NULL, 0);
-    struct pm_nspace_info info = {.job = c->job, .step = c->step, .epoch = s->epoch,
-                                  .node = c->node, .nodelist = c->nodelist, .wdir = wdir};
-    if (!world) {
-        pm_server_lose(s, "the map of ranks is not known");
-        return;
-    }
-    if (pm_bind_is_pending(s->agent)) {
-        s->state = SERVER_INITED;  // pm_servers_release() comes back here
-        return;
-    }
-    info.nnodes = world->nnodes;
-    info.nranks = world->nranks;
-    info.ranks_of_node = world->ranks_of_node;
-    const struct pm_agent_world *seen = pm_agent_world(s->agent);
-    if (seen && seen->own != UINT32_MAX) {
-        info.nnodes = seen->n;
-        info.node = seen->own;
-        info.nodelist = seen->nodelist;
-        info.ranks_of_node = seen->ranks;
-    }
-    s->map_version = world->map_version;
-    snprintf(info.name, sizeof(info.name), "pm.%u.%u.%u", c->job, c->step, s->epoch);
-    fill_cpusets(s, &info);
-    struct pm_writer w = {0};
-    pm_write_u8(&w, PM_SERVER_NSPACE);
-    pm_write_nspace(&w, &info);
-    s->state = SERVER_SERVING;
-    pm_server_write(s, &w, NULL, 0);
-    pm_writer_done(&w);
-    free_cpusets(&info);
 }

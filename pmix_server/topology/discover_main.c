@@ -17,7 +17,7 @@ static const char *const misleading[] = {"HWLOC_XMLFILE", "HWLOC_SYNTHETIC", "HW
 int main(int argc, char **argv)
 {
     bool untouched = argc > 1 && strcmp(argv[1], "--untouched") == 0;
-    struct pm_picture picture;
+    struct pm_picture picture = {0};
     struct pm_writer w = {0};
     for (size_t i = 0; i < sizeof(misleading) / sizeof(*misleading); i++)
         unsetenv(misleading[i]);

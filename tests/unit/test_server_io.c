@@ -75,16 +75,13 @@ void pm_server_lose(struct server *s, const char *why)
     snprintf(lost, sizeof(lost), "%s", why);
 }
 
-const struct pm_world *pm_core_world(const struct pm_core *core) { return NULL; }
 uint32_t pm_core_rank_of(const struct pm_core *core, uint32_t local) { return ranks[local]; }
-const struct pm_agent_world *pm_agent_world(struct agent *a) { return NULL; }
 uint32_t pm_agent_n_ranks(const struct agent *a) { return N_LOCAL; }
+void pm_server_send_nspace(struct server *s) {}
 void pm_agent_say(struct agent *a, const char *format, ...) {}
 void pm_agent_start_held(struct agent *a, uint32_t epoch) {}
 void pm_agent_prepare_starts(struct agent *a, const struct server *standby, uint32_t epoch) {}
 void pm_server_ranks_connected(struct agent *a) {}
-bool pm_bind_is_pending(const struct agent *a) { return false; }
-const char *pm_bind_cpus(struct agent *a, uint32_t local, uint16_t *ret_package_rank) { return NULL; }
 void pm_server_rank_born(struct agent *a, const struct shim *shim) {}
 
 // --- a server whose first rank runs and has not been heard of yet -----------------------------------------
