@@ -363,7 +363,7 @@ static void tell_died(struct sim *s, uint32_t node, uint32_t local, uint32_t epo
 static void hear_exited(struct sim *s, uint32_t node, uint32_t local, const struct sim_msg *msg)
 {
     uint32_t life = s->procs[node].life;
-    sim_chan_drain_servers(s, node);
+    sim_chan_drain_said(s, node, shim_of(s, node, local)->held_start.rank);
     if (s->procs[node].life != life)
         return;
     tell_died(s, node, local, msg->epoch);

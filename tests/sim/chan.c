@@ -84,30 +84,36 @@ static void give(struct sim *s, uint32_t node, uint32_t index, bool up, const st
         sim_server_take(s, node, index - n_local, msg);
 }
 
-static bool deliver(struct sim *s, uint32_t node, uint32_t index, bool up)
+static void take_first(struct sim *s, uint32_t node, uint32_t index, bool up)
 {
     struct sim_chan *c = chan_of(s, node, index, up);
     struct sim_msg msg = c->ring[c->head];
-    if (msg.at_ns > s->now_ns) {
-        schedule(s, node, index, up, msg.at_ns);
+    c->head = (c->head + 1) & (c->cap - 1);
+    c->n--;
+    give(s, node, index, up, &msg);
+}
+
+static bool deliver(struct sim *s, uint32_t node, uint32_t index, bool up)
+{
+    struct sim_chan *c = chan_of(s, node, index, up);
+    if (c->ring[c->head].at_ns > s->now_ns) {
+        schedule(s, node, index, up, c->ring[c->head].at_ns);
         return false;
     }
     c->unread = !receiver_runs(s, node, index, up);
     if (c->unread)
         return false;
-    c->head = (c->head + 1) & (c->cap - 1);
-    c->n--;
-    give(s, node, index, up, &msg);
+    take_first(s, node, index, up);
     return chan_of(s, node, index, up)->n > 0;
 }
 
 void sim_chan_due(struct sim *s, uint32_t node, uint32_t index, bool up)
 {
     struct sim_chan *c = chan_of(s, node, index, up);
-    if (c->due_ns != s->now_ns || c->n == 0)
+    if (c->due_ns != s->now_ns)
         return;
     c->due_ns = 0;
-    if (deliver(s, node, index, up))
+    if (c->n && deliver(s, node, index, up))
         schedule(s, node, index, up, c->ring[c->head].at_ns);
 }
 
@@ -135,16 +141,41 @@ static void drain(struct sim *s, uint32_t node, uint32_t index)
         ;
 }
 
-// What the agent does before a timer, and the first half of it before it takes a rank's end.
-void sim_chan_drain_servers(struct sim *s, uint32_t node)
+static bool has_said(const struct sim_chan *c, uint32_t rank)
+{
+    for (uint32_t i = 0; i < c->n; i++) {
+        const struct sim_msg *msg = &c->ring[(c->head + i) & (c->cap - 1)];
+        bool by_call = msg->type == SIM_MSG_CONNECTED || msg->type == SIM_MSG_FINALIZED ||
+                       msg->type == SIM_MSG_ABORT;
+        if (by_call && msg->rank == rank)
+            return true;
+    }
+    return false;
+}
+
+static void drain_servers(struct sim *s, uint32_t node)
 {
     for (uint32_t i = 0; i < SIM_SERVERS; i++)
         drain(s, node, s->nodes[node].n_local + i);
 }
 
+// What the agent does before it takes a rank's end. A server writes that a rank has connected, finalized or
+// aborted before it lets the rank return from its call: it is in the socket when the rank has ended, on a slow
+// machine, too, and with it all that was said before.
+void sim_chan_drain_said(struct sim *s, uint32_t node, uint32_t rank)
+{
+    drain_servers(s, node);
+    for (uint32_t i = 0; i < SIM_SERVERS; i++) {
+        uint32_t index = s->nodes[node].n_local + i;
+        while (receiver_runs(s, node, index, true) && has_said(chan_of(s, node, index, true), rank))
+            take_first(s, node, index, true);
+    }
+}
+
+// What the agent does before a timer.
 void sim_chan_drain(struct sim *s, uint32_t node)
 {
-    sim_chan_drain_servers(s, node);
+    drain_servers(s, node);
     for (uint32_t i = 0; i < s->nodes[node].n_local; i++)
         drain(s, node, i);
 }

@@ -279,7 +279,7 @@ void sim_chan_due(struct sim *s, uint32_t node, uint32_t index, bool up);
 void sim_chan_wake(struct sim *s, uint32_t node, bool up, uint32_t index);
 void sim_chan_clear(struct sim_chan *c);
 void sim_chan_drain(struct sim *s, uint32_t node);
-void sim_chan_drain_servers(struct sim *s, uint32_t node);
+void sim_chan_drain_said(struct sim *s, uint32_t node, uint32_t rank);
 
 // --- agent.c, coord.c -------------------------------------------------------------------------------
 void sim_agent_act(struct sim *s, uint32_t node, struct pm_action *a);
