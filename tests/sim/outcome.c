@@ -78,11 +78,20 @@ static bool servers_failed(const struct sim *s)
     return faults_struck(s, SIM_FAULT_SERVER_KILLED, SIM_FAULT_SERVER_STUCK) || troubled(s);
 }
 
+// Killed, or declared dead: that nobody is declared without a reason is invariant 7.
+static uint32_t nodes_gone(const struct sim *s)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < s->p.nnodes; i++)
+        n += pm_set_has(&s->outcome->nodes_lost, i) || s->check->watch[i].gone_ns;
+    return n;
+}
+
 // A loss that may end the step: no spare, or no budget, for it; or it came before all had joined.
 static bool loss_counts(const struct sim *s)
 {
     const struct pm_options *o = &s->p.options;
-    uint64_t n = pm_set_count(&s->outcome->nodes_lost);
+    uint32_t n = nodes_gone(s);
     return s->outcome->lost && (n > o->spares || n > o->max_node_losses || !s->check->world_started ||
                                 s->outcome->unfenced);
 }
