@@ -61,7 +61,7 @@ static void begin(void)
     }
     FUZZ_CHECK(clearenv() == 0 && setenv("SLURM_CONF", "/conf/slurm.conf", 1) == 0);
     conf[0] = '\0';
-    n_args = 0;
+    n_args = site.n = 0;
     n_files = 0;
 }
 
@@ -89,9 +89,11 @@ static void take(char *line)
         on_command_line(line + 1);
     else if (*line == 'e')
         in_environment(line + 1);
-    else if (*line == 'p' && n_args < ARGS_MAX)
+    else if (*line == 'p' && n_args < ARGS_MAX) {
         args[n_args++] = line + 1;
-    else
+        site.n = n_args;  // bounds for what comes on the command line
+        site.args = args;
+    } else
         snprintf(conf + len, sizeof(conf) - len, "%s\n", line);
 }
 
