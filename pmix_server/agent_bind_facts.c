@@ -9,6 +9,8 @@
 
 #include "pmix_server/agent_bind.h"
 
+#define ERRNO_MAX 4095  // of Linux
+
 static int add_mask(struct pm_set *set, const uint8_t *mask, size_t len)
 {
     int rc = 0;
@@ -105,7 +107,7 @@ void pm_bind_on_unbound(struct shim *s, struct pm_reader *r)
     bool memory = pm_read_u8(r) == 1;
     int error = pm_read_i32(r);
     pm_read_place(r, &got);
-    if (pm_reader_end(r) < 0)
+    if (pm_reader_end(r) < 0 || error > 0 || error < -ERRNO_MAX)
         return;
     describe(&s->agent->bind->ranks[s->local].place, memory, wanted, sizeof(wanted));
     describe(&got, memory, is, sizeof(is));
