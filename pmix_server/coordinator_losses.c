@@ -62,6 +62,13 @@ static void on_program_ended(pid_t pid, int status, void *arg)
     tell_waiting(l->c);
 }
 
+static void say_not_started(struct coordinator *c, const struct loss *l, int error)
+{
+    char line[2 * PM_TEXT_CAP];
+    (void)snprintf(line, sizeof(line), "on-node-loss for %s could not be started: %s", l->host, strerror(error));
+    pm_coordinator_say(c, line);
+}
+
 static void run_program(struct coordinator *c, struct loss *l)
 {
     char numbers[4][64], host[PM_TEXT_CAP + 16], cause[64], when[64], evidence[PM_TEXT_CAP + 32], job[16];
@@ -81,9 +88,11 @@ static void run_program(struct coordinator *c, struct loss *l)
     const struct pm_program program = {.argv = argv, .env = env, .limit_ms = PROGRAM_LIMIT_MS,
                                        .mask = pm_signals_old_mask(c->signals)};
     pid_t pid = pm_program_start(&program);
-    l->told = pid > 0 && pm_children_watch(c->children, pid, on_program_ended, l) == 0 ? TOLD_RUNNING
-                                                                                      : TOLD_DONE;
-    c->programs += l->told == TOLD_RUNNING;
+    int r = pid < 0 ? pid : pm_children_watch(c->children, pid, on_program_ended, l);
+    l->told = r < 0 ? TOLD_DONE : TOLD_RUNNING;
+    c->programs += r == 0;
+    if (r < 0)
+        say_not_started(c, l, -r);
 }
 
 static void tell_waiting(struct coordinator *c)
