@@ -196,6 +196,7 @@ static void stop(struct agent *a)
 {
     for (uint32_t i = 0; a->shims && !a->ends_sent && i < a->config.n_local; i++)
         pm_tree_kill(&a->shims[i]);  // whoever is left: its shim may be stopped
+    pm_health_done(a);
     pm_servers_done(a);
     pm_folder_done(a);
     pm_shims_done(a);

@@ -154,6 +154,9 @@ struct agent {
     bool log_failed;
     // agent_bind.c
     struct pm_agent_bind *bind;
+    // agent_health.c
+    pid_t health;           // the check that runs; 0: none
+    uint64_t health_check;  // number of the newest
 };
 
 // --- agent.c ------------------------------------------------------------------------------------------
@@ -253,6 +256,10 @@ void pm_folder_done(struct agent *a);  // the step's folder, and what the last e
 // Splits this process: the parent stays behind to clean up, the child returns and is the agent. NULL:
 // no memory. To be called before anything else is set up.
 struct pm_agent_legacy *pm_janitor_fork(void);
+
+// --- agent_health.c: --pm-health ---------------------------------------------------------------------------
+void pm_health_check(struct agent *a, uint64_t check);  // answered by PM_EVENT_HEALTH
+void pm_health_done(struct agent *a);                   // ends one that still runs
 
 // --- agent_port.c: a port that was free a moment ago, for the next MASTER_PORT --------------------------
 void pm_port_offer(struct agent *a);

@@ -271,6 +271,8 @@ static void do_fetch_cancel(struct pm_action *a, void *arg)
     pm_writer_done(&w);
 }
 
+static void do_check_health(struct pm_action *a, void *arg) { pm_health_check(arg, a->id); }
+
 // --- the end -------------------------------------------------------------------------------------------
 
 static void do_end_shim(struct pm_action *a, void *arg)
@@ -316,6 +318,7 @@ static void do_end_agent(struct pm_action *a, void *arg)
     struct agent *ag = arg;
     struct timeval tv = pm_timeval_of_ms(CLEAN_MS);
     ag->ending = true;
+    pm_health_done(ag);
     pm_servers_kill(ag);
     ag->end_timer = evtimer_new(ag->base, on_end_timer, ag);
     if (!ag->end_timer || evtimer_add(ag->end_timer, &tv))
@@ -377,5 +380,6 @@ const pm_action_f pm_agent_handlers[PM_ACTION_MAX] = {
     [PM_ACTION_END_SHIM] = do_end_shim,
     [PM_ACTION_END_AGENT] = do_end_agent,
     [PM_ACTION_DIE] = do_die,
+    [PM_ACTION_CHECK_HEALTH] = do_check_health,
     [PM_ACTION_NODE_LOG] = do_node_log,
 };

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The nodes that were declared lost, from the records of the core: each is told to syslog and to the site's
-// on-node-loss program at once, and all stand in the ledger at the end of the step, on stderr and in --pm-log.
+// on-node-loss program at once, and all stand in the ledger at the end of the step, on stderr and in --pm-log. So do those that
+// live and were taken out; nobody else is told of them.
 //
 // Nothing here can hold the step up: programs run beside the loop, and what of them is still to be started when
 // the step ends is left out and said. Without memory a node is missing here; the decision about it is not.
@@ -23,6 +24,7 @@ enum told { TOLD_NOT = 0, TOLD_RUNNING, TOLD_DONE };
 
 struct loss {
     struct coordinator *c;
+    const char *verb;  // static: "lost", "refused"
     uint32_t node;
     uint32_t epoch;       // it was part of
     uint32_t next_epoch;  // that ran without it; valid if back_ns
@@ -108,20 +110,36 @@ static void tell_waiting(struct coordinator *c)
 
 // --- what the core says ----------------------------------------------------------------------------------
 
-static void add(struct coordinator *c, const struct pm_log *record)
+static struct loss *add(struct coordinator *c, const struct pm_log *record, const char *verb)
 {
     struct loss *l = calloc(1, sizeof(*l));
     if (!l)
-        return;
-    *l = (struct loss){.c = c, .node = record->node, .epoch = record->epoch, .cause = record->cause,
+        return NULL;
+    *l = (struct loss){.c = c, .verb = verb, .node = record->node, .epoch = record->epoch, .cause = record->cause,
                        .silent_ms = record->silent_ms, .declared_ns = pm_clock_ns()};
     pm_core_host(c->core, l->node, l->host);
     pm_clock_wall(l->time, sizeof(l->time));
     (void)snprintf(l->evidence, sizeof(l->evidence), "%s", record->reason);
     STAILQ_INSERT_TAIL(&c->losses, l, entry);
+    return l;
+}
+
+static void add_lost(struct coordinator *c, const struct pm_log *record)
+{
+    const struct loss *l = add(c, record, "lost");
+    if (!l)
+        return;
     tell_syslog(c, l);
     if (c->options.on_node_loss[0])
         tell_waiting(c);
+}
+
+// It lives, and the site has nothing to do about it.
+static void add_retired(struct coordinator *c, const struct pm_log *record, const char *verb)
+{
+    struct loss *l = add(c, record, verb);
+    if (l)
+        l->told = TOLD_DONE;
 }
 
 static void runs_again(struct coordinator *c, uint32_t epoch)
@@ -138,7 +156,9 @@ static void runs_again(struct coordinator *c, uint32_t epoch)
 void pm_losses_note(struct coordinator *c, const struct pm_log *record)
 {
     if (!strcmp(record->kind, "lost"))
-        add(c, record);
+        add_lost(c, record);
+    else if (!strcmp(record->kind, "failure") && record->cause == PM_CAUSE_UNHEALTHY)
+        add_retired(c, record, "refused");
     else if (!strcmp(record->kind, "state") && !strcmp(record->to, pm_state_name(PM_STATE_RUNNING)))
         runs_again(c, record->epoch);
 }
@@ -157,8 +177,8 @@ static void write_line(struct coordinator *c, const struct loss *l)
     char until[48] = "the step ended", lost[32], line[4 * PM_TEXT_CAP];
     if (l->back_ns)
         (void)snprintf(until, sizeof(until), "epoch %u ran", l->next_epoch);
-    (void)snprintf(line, sizeof(line), "lost in epoch %u: %s at %s (%s): %s; %s until %s", l->epoch, l->host,
-                   l->time, pm_cause_name(l->cause), l->evidence,
+    (void)snprintf(line, sizeof(line), "%s in epoch %u: %s at %s (%s): %s; %s until %s", l->verb, l->epoch,
+                   l->host, l->time, pm_cause_name(l->cause), l->evidence,
                    pm_duration_format(lost_ms(l), lost, sizeof(lost)), until);
     pm_coordinator_say(c, line);
 }

@@ -42,6 +42,7 @@ static const struct {
     [PM_EVENT_FETCHED] = {AGENT, COLLECTIVE},
     [PM_EVENT_PORT] = {AGENT, LOCAL},
     [PM_EVENT_SAY] = {EVERYWHERE, LOCAL},
+    [PM_EVENT_HEALTH] = {AGENT, LOCAL},
     [PM_EVENT_CANNOT_START] = {AGENT, LOCAL},
     [PM_EVENT_LAUNCHED] = {COORDINATOR, MEMBERSHIP | LOCAL},
     [PM_EVENT_STOP] = {COORDINATOR, LOCAL},
@@ -65,6 +66,7 @@ static const char *const cause_names[PM_CAUSE_MAX] = {
     [PM_CAUSE_SHIM_LOST] = "shim-lost",
     [PM_CAUSE_AGENT_LOST] = "agent-lost",
     [PM_CAUSE_NODE_LOST] = "node-lost",
+    [PM_CAUSE_UNHEALTHY] = "unhealthy",
 };
 
 static const char *const state_names[PM_STATE_MAX] = {

@@ -39,6 +39,7 @@ enum pm_cause {
     PM_CAUSE_SHIM_LOST,
     PM_CAUSE_AGENT_LOST,
     PM_CAUSE_NODE_LOST,
+    PM_CAUSE_UNHEALTHY, // the node lives, but --pm-health takes it out
     PM_CAUSE_MAX,
 };
 const char *pm_cause_name(enum pm_cause cause);  // "exit", "no-finalize", ...
@@ -92,6 +93,7 @@ enum pm_event_type {
     PM_EVENT_FETCHED,       // epoch, id, status (enum pm_server_status), data: answer to PM_ACTION_FETCH
     PM_EVENT_PORT,          // port: a free port of this node, for the next MASTER_PORT
     PM_EVENT_SAY,           // text: a line of a local shim, server or the agent, for srun's stderr
+    PM_EVENT_HEALTH,        // id, flag_failed, flag_exec (it is not there to be run), text: answer to PM_ACTION_CHECK_HEALTH
     PM_EVENT_CANNOT_START,  // text: this node cannot be part of the step (agent knows why)
     // Coordinator: local facts
     PM_EVENT_LAUNCHED,   // job, step, nnodes, ntasks: srun has its step, nodes start to join from now
@@ -174,6 +176,7 @@ enum pm_action_type {
     PM_ACTION_END_SHIM,        // local; override: end with wait_status instead of the rank's own last one
     PM_ACTION_END_AGENT,       // all is over: exit when the shims' links are gone
     PM_ACTION_DIE,             // text: kill every local rank at once and exit (declared dead, orphaned, refused)
+    PM_ACTION_CHECK_HEALTH,    // id (number of the check, from 1): run --pm-health; always answered by HEALTH
     PM_ACTION_NODE_LOG,        // log: one record for --pm-log-nodes
     // Coordinator
     PM_ACTION_SAY,             // text, node (PM_NODE_COORDINATOR: ourselves): one line on srun's stderr; `verbose` only with --pm-verbose

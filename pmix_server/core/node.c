@@ -177,6 +177,9 @@ void pm_node_digest(const struct pm_node *n, uint64_t now_ns, struct pm_digest *
     pm_digest_u64(d, n->port != 0);
     if (n->has_server_failure)
         pm_digest_failure(d, &n->server_failure);
+    pm_digest_u64(d, (uint64_t)n->check << 33 | (uint64_t)n->checked << 1 | n->is_unfit);
+    if (n->is_unfit)
+        pm_digest_failure(d, &n->health_failure);
     pm_digest_u64(d, (uint64_t)n->halt << 32 | n->halt_epoch);
     bool waits = n->halt == PM_HALT_NOTIFYING || n->halt == PM_HALT_GRACE;
     pm_digest_due(d, waits ? n->halt_deadline_ns : 0, now_ns);
@@ -209,6 +212,7 @@ uint32_t pm_node_rank_of(const struct pm_node *n, uint32_t local)
 static void settle(struct pm_core *core)
 {
     pm_node_drive(core);
+    pm_node_check(core);
     pm_node_report(core);
 }
 

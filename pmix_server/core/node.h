@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The agent's part of the core in four files: node.c owns it and takes frames in, node_facts.c
-// takes local facts in, node_life.c compares the wanted state with them and acts, node_report.c
-// tells the parent. The last two run after everything and never do a thing twice.
+// The agent's part of the core in five files: node.c owns it and takes frames in, node_facts.c
+// takes local facts in, node_life.c compares the wanted state with them and acts, node_health.c does so about the
+// node's health, node_report.c tells the parent. The last three run after everything and never do a thing twice.
 #ifndef PM_CORE_NODE_H
 #define PM_CORE_NODE_H
 
@@ -107,6 +107,10 @@ struct pm_node {
     struct pm_set told_lost; // ranks of this epoch that collective.c knows to be lost
     uint16_t port;    // free here a moment ago; 0: not known yet
     uint32_t n_ports; // that were offered so far
+    uint32_t check;        // number of the health check that runs; 0: none
+    uint32_t checked;      // of the last that is over; the first is made when all shims have joined
+    bool is_unfit;         // for good; health_failure says why
+    struct pm_failure health_failure;
     bool paused;
     bool ended; // END_AGENT or DIE is out; nothing follows
     // Up
@@ -146,10 +150,20 @@ void pm_node_signal(struct pm_core *core, struct pm_local *local, int32_t signal
 // A new epoch: facts of the one before are history.
 void pm_node_enter_epoch(struct pm_core *core, uint32_t epoch);
 
+// --- node_health.c -----------------------------------------------------------------------------
+// Begins a check that is due.
+void pm_node_check(struct pm_core *core);
+// The check that ran is over.
+void pm_node_health(struct pm_core *core, const struct pm_event *event);
+
 // --- node_report.c
 // -------------------------------------------------------------------------------- Brings the
 // subtree's record up to date and sends it when it is time.
 void pm_node_report(struct pm_core *core);
+// Have the shims of all local tasks joined?
+bool pm_node_all_joined(const struct pm_node *n);
+// This node cannot be part of the step: why.
+void pm_node_refuse(struct pm_core *core, const char *why);
 uint64_t pm_node_report_deadline_ns(const struct pm_node *n);
 // The failures that child `from` reports now (moved out of *failures). 0 or -ENOMEM.
 int pm_node_child_failures(struct pm_node *n, uint32_t from, struct pm_failures *failures);

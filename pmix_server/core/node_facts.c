@@ -183,12 +183,7 @@ static bool any_connected(const struct pm_node *n, uint32_t epoch)
 
 static void on_cannot_start(struct pm_core *core, const struct pm_event *event)
 {
-    struct pm_report *report = &core->node->report;
-    if (core->config.node >= report->cannot_node)
-        return;
-    report->cannot_node = core->config.node;
-    pm_text_copy(report->cannot_text, sizeof(report->cannot_text), event->text);
-    core->node->dirty = true;
+    pm_node_refuse(core, event->text);
 }
 
 // Before anybody has connected a server is replaced in silence, up to a limit.
@@ -328,6 +323,7 @@ static void (*const handlers[PM_EVENT_MAX])(struct pm_core *core, const struct p
     [PM_EVENT_PORT] = on_port,
     [PM_EVENT_SAY] = on_say,
     [PM_EVENT_BOUND] = on_bound,
+    [PM_EVENT_HEALTH] = pm_node_health,
     [PM_EVENT_CANNOT_START] = on_cannot_start,
 };
 

@@ -72,7 +72,7 @@ static bool all_reached(const struct pm_node *n, enum pm_mark mark)
     return any || mark != PM_MARK_HALTED || local_halted(n, NULL);
 }
 
-static bool all_joined(const struct pm_node *n)
+bool pm_node_all_joined(const struct pm_node *n)
 {
     for (uint32_t i = 0; i < n->n_local; i++)
         if (!n->locals[i].shim_joined)
@@ -111,11 +111,21 @@ static void report_map(struct pm_core *core)
 static void report_joined(struct pm_core *core)
 {
     struct pm_node *n = core->node;
-    if (pm_set_has(&n->report.joined, core->config.node) || !all_joined(n))
+    if (pm_set_has(&n->report.joined, core->config.node) || !pm_node_all_joined(n))
         return;
     add_to(core, &n->report.joined, core->config.node);
     n->joined_dirty = true;
     report_map(core);
+}
+
+void pm_node_refuse(struct pm_core *core, const char *why)
+{
+    struct pm_report *report = &core->node->report;
+    if (core->config.node >= report->cannot_node)
+        return;
+    report->cannot_node = core->config.node;
+    pm_text_copy(report->cannot_text, sizeof(report->cannot_text), why);
+    core->node->dirty = true;
 }
 
 // A rank that was started again alone runs again.
@@ -187,6 +197,8 @@ static int merge_failures(struct pm_node *n, struct pm_failures *all)
             rc = add_unhandled(n, all, &n->locals[i].failure);
     if (rc == 0 && n->has_server_failure)
         rc = add_unhandled(n, all, &n->server_failure);
+    if (rc == 0 && n->is_unfit)
+        rc = add_unhandled(n, all, &n->health_failure);
     for (uint32_t c = 0; rc == 0 && c < n->n_children; c++) {
         const struct pm_failures *list = &n->children[c].failures;
         for (uint32_t i = 0; rc == 0 && i < list->n; i++)

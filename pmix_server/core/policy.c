@@ -50,6 +50,13 @@ static bool spare_is_lost(const struct question *q)
                    "it waited as a spare, %u %s left", left, left == 1 ? "is" : "are");
 }
 
+// Without any spares.
+static const char *why_no_place(const struct question *q)
+{
+    return q->failure->cause == PM_CAUSE_UNHEALTHY ? "without --pm-spares every node is needed"
+                                                   : "its place in the step cannot come back";
+}
+
 static bool place_is_lost(const struct question *q)
 {
     const struct pm_history *h = q->history;
@@ -57,14 +64,14 @@ static bool place_is_lost(const struct question *q)
     if (q->options->spares && h->homeless > 1)
         return because(q, fits, "%u nodes of the world are lost, and %u spare%s left", h->homeless,
                        h->spares, h->spares == 1 ? " is" : "s are");
-    return because(q, fits, "%s", q->options->spares ? "no spare is left"
-                                                      : "its place in the step cannot come back");
+    return because(q, fits, "%s", q->options->spares ? "no spare is left" : why_no_place(q));
 }
 
 static bool losses_are_used(const struct question *q)
 {
     const struct pm_options *o = q->options;
-    if (!pm_cause_is_loss(q->failure->cause) || q->history->node_losses < o->max_node_losses)
+    if (!pm_cause_is_loss(q->failure->cause) || q->failure->cause == PM_CAUSE_UNHEALTHY ||
+        q->history->node_losses < o->max_node_losses)
         return false;
     if (!o->max_node_losses)
         return because(q, true, "--pm-max-node-losses=0");

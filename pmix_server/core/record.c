@@ -36,7 +36,7 @@ enum pm_cause pm_read_cause(struct pm_reader *r)
 bool pm_cause_is_loss(enum pm_cause cause)
 {
     return cause == PM_CAUSE_SHIM_LOST || cause == PM_CAUSE_AGENT_LOST ||
-           cause == PM_CAUSE_NODE_LOST;
+           cause == PM_CAUSE_NODE_LOST || cause == PM_CAUSE_UNHEALTHY;
 }
 
 void pm_text_copy(char *into, size_t cap, const char *text)

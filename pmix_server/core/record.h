@@ -97,7 +97,9 @@ struct pm_wanted {
     int32_t end_status;
     struct pm_set dead;     // ranks of the epoch that stay dead
     struct pm_set left;     // ended with 0 without PMIx_Finalize
-    struct pm_set lost;     // nodes whose loss (shim, agent, node) is handled
+    struct pm_set lost;     // nodes whose loss (shim, agent, node, health) is handled
+    uint32_t check;         // number of the newest check of nodes' health, from 1; 0: none since they joined
+    struct pm_set probe;    // nodes that shall make it
     struct pm_again *again; // sorted by rank
     uint32_t n_again;
     uint32_t again_serial; // the newest one; only the coordinator's copy has it
@@ -127,6 +129,8 @@ struct pm_report {
     uint16_t port;        // free on rank 0's node
     uint32_t cannot_node; // UINT32_MAX: none
     char cannot_text[PM_TEXT_CAP];
+    uint32_t check;       // number of the health check that `fit` is about; the highest wins
+    struct pm_set fit;    // nodes that passed it
     struct pm_map map;       // of Slurm's tasks; until the wanted state has a map version
     struct pm_places places; // likewise
     char *nodelist;    // until the wanted state has it; owned

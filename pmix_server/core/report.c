@@ -21,6 +21,7 @@ void pm_report_done(struct pm_report *report)
         pm_set_done(&report->marks[i]);
     pm_set_done(&report->left);
     pm_set_done(&report->again);
+    pm_set_done(&report->fit);
     pm_map_done(&report->map);
     pm_places_done(&report->places);
     free(report->nodelist);
@@ -56,6 +57,18 @@ static int union_of_epoch(struct pm_report *into, const struct pm_report *from, 
     return rc;
 }
 
+static int union_of_check(struct pm_report *into, const struct pm_report *from, bool *changed)
+{
+    if (from->check < into->check)
+        return 0;
+    if (from->check > into->check) {
+        into->check = from->check;
+        pm_set_clear(&into->fit);
+        *changed = true;
+    }
+    return pm_set_merge(&into->fit, &from->fit, changed);
+}
+
 static int union_of_forming(struct pm_report *into, const struct pm_report *from, bool *changed)
 {
     bool map_changed = false;
@@ -82,6 +95,8 @@ int pm_report_union(struct pm_report *into, const struct pm_report *from, bool *
     int rc = pm_set_merge(&into->joined, &from->joined, &changed);
     if (rc == 0)
         rc = union_of_epoch(into, from, &changed);
+    if (rc == 0)
+        rc = union_of_check(into, from, &changed);
     if (rc == 0)
         rc = union_of_forming(into, from, &changed);
     if (!into->user_signal && from->user_signal) {
@@ -151,7 +166,8 @@ enum {
     HAS_CANNOT = 4,
     HAS_ANY_ENDED = 8,
     HAS_PLACES = 16,
-    HAS_ALL = 31,
+    HAS_CHECK = 32,
+    HAS_ALL = 63,
 };
 
 static uint8_t report_flags(const struct pm_report *report)
@@ -159,7 +175,7 @@ static uint8_t report_flags(const struct pm_report *report)
     return (uint8_t)((report->map.n ? HAS_MAP : 0) | (report->nodelist ? HAS_NODELIST : 0) |
                      (report->cannot_node != UINT32_MAX ? HAS_CANNOT : 0) |
                      (report->any_ended ? HAS_ANY_ENDED : 0) |
-                     (report->places.n ? HAS_PLACES : 0));
+                     (report->places.n ? HAS_PLACES : 0) | (report->check ? HAS_CHECK : 0));
 }
 
 void pm_write_report(struct pm_writer *w, const struct pm_report *report)
@@ -175,6 +191,10 @@ void pm_write_report(struct pm_writer *w, const struct pm_report *report)
     pm_write_i32(w, report->user_signal);
     pm_write_u64(w, report->port_serial);
     pm_write_u16(w, report->port);
+    if (flags & HAS_CHECK) {
+        pm_write_u32(w, report->check);
+        pm_write_set(w, &report->fit);
+    }
     if (flags & HAS_CANNOT) {
         pm_write_u32(w, report->cannot_node);
         pm_write_str(w, report->cannot_text);
@@ -244,6 +264,10 @@ void pm_read_report(struct pm_reader *r, struct pm_report *ret, uint32_t nnodes,
         r->error = -EBADMSG;
     ret->port_serial = pm_read_u64(r);
     ret->port = pm_read_u16(r);
+    if (flags & HAS_CHECK) {
+        ret->check = pm_read_u32(r);
+        pm_read_set_below(r, &ret->fit, nnodes);
+    }
     read_forming(r, ret, flags, nnodes, nranks);
     read_failures(r, ret, nnodes, nranks);
 }
@@ -260,6 +284,8 @@ void pm_report_digest(const struct pm_report *report, struct pm_digest *d)
     pm_digest_u64(d, (uint64_t)report->any_ended << 32 | (uint32_t)report->user_signal);
     pm_digest_u64(d, report->port_serial << 16 | report->port);
     pm_digest_u64(d, report->cannot_node);
+    pm_digest_u64(d, report->check);
+    pm_digest_set(d, &report->fit);
     pm_digest_u64(d, report->nodelist != NULL);
     pm_digest_u64(d, report->map.n);
     for (uint32_t i = 0; i < report->map.n; i++)

@@ -98,6 +98,12 @@ static void put_node(struct line *line, const struct pm_failure *failure)
     put_text(line, failure);
 }
 
+static void put_unhealthy(struct line *line, const struct pm_failure *failure)
+{
+    put(line, "is not fit (unhealthy)");
+    put_text(line, failure);
+}
+
 static void (*const how[PM_CAUSE_MAX])(struct line *line, const struct pm_failure *failure) = {
     [PM_CAUSE_NONE] = put_status,        [PM_CAUSE_EXIT] = put_status,
     [PM_CAUSE_SIGNAL] = put_status,      [PM_CAUSE_OOM] = put_oom,
@@ -105,6 +111,7 @@ static void (*const how[PM_CAUSE_MAX])(struct line *line, const struct pm_failur
     [PM_CAUSE_EXEC] = put_exec,          [PM_CAUSE_HANG] = put_hang,
     [PM_CAUSE_PMIX_SERVER] = put_server, [PM_CAUSE_SHIM_LOST] = put_shim,
     [PM_CAUSE_AGENT_LOST] = put_agent,   [PM_CAUSE_NODE_LOST] = put_node,
+    [PM_CAUSE_UNHEALTHY] = put_unhealthy,
 };
 
 static void put_failure(struct line *line, const struct pm_story *story)

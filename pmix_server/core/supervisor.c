@@ -105,6 +105,7 @@ struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s)
     pm_set_done(&s->fencing);
     pm_set_done(&s->deciding);
     pm_set_done(&s->movers);
+    pm_set_done(&s->retired);
     pm_places_done(&s->places);
     free(s->map_frame);
     free(s->nodelist);
@@ -127,7 +128,7 @@ static void clone_unshare(struct pm_supervisor *c)
 {
     c->wanted = (struct pm_wanted){0};
     c->seen = (struct pm_report){0};
-    c->bad_servers = c->condemned = c->deciding = c->movers = c->fencing = (struct pm_set){0};
+    c->bad_servers = c->condemned = c->deciding = c->movers = c->retired = c->fencing = (struct pm_set){0};
     c->places = (struct pm_places){0};
     c->loss_ns = NULL;
     c->map_frame = NULL;
@@ -150,6 +151,7 @@ struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s)
     c->loss_ns = bytes_copy(s->loss_ns, s->n_losses * sizeof(*s->loss_ns));
     bool ok = (c->map_frame || !s->map_frame) && c->restart_ns && c->pending && (c->nodelist || !s->nodelist) &&
               c->loss_ns && pm_set_copy(&c->movers, &s->movers) == 0 &&
+              pm_set_copy(&c->retired, &s->retired) == 0 &&
               pm_places_copy(&c->places, &s->places) == 0 &&
               pm_wanted_copy(&c->wanted, &s->wanted) == 0 &&
               pm_report_copy(&c->seen, &s->seen) == 0 &&
@@ -458,6 +460,8 @@ void pm_supervisor_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cau
     char time[32];
     if (s->state == PM_STATE_DONE)
         return;
+    if (pm_set_remove(&s->retired, node) < 0)
+        core->out->error = -ENOMEM;
     pm_text_copy(failure.text, sizeof(failure.text), pm_death_proof(core, node));
     if (silent_ms)
         (void)snprintf(failure.text, sizeof(failure.text), "nothing was heard of it for %s",

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The coordinator's part of the core in eight files: supervisor.c owns it (table of transitions,
+// The coordinator's part of the core in nine files: supervisor.c owns it (table of transitions,
 // timers), supervisor_frames.c takes the records of the tree in, supervisor_states.c says what each
-// state waits for and does on entry, supervisor_place.c who runs where, supervisor_decide.c turns
+// state waits for and does on entry, supervisor_place.c who runs where, supervisor_candidates.c which nodes are fit for
+// that, supervisor_decide.c turns
 // failures into decisions, supervisor_again.c follows ranks that start again alone, supervisor_stop.c ends the step,
 // supervisor_digest.c hashes it.
 #ifndef PM_CORE_SUPERVISOR_H
@@ -88,6 +89,8 @@ struct pm_supervisor {
     // Spares
     uint32_t first_spare;   // nnodes: there is none
     struct pm_places places;
+    struct pm_set retired;  // nodes in wanted.lost that live: we took them out
+    bool asked;             // the spares were, for the decision being carried out
     struct pm_set movers;   // spares that took over in the decision being carried out
     uint32_t told_spare;    // who the decision's line said would; UINT32_MAX: nobody
     uint64_t *loss_ns;      // of the nodes that spares replaced, oldest first
@@ -96,6 +99,7 @@ struct pm_supervisor {
     uint64_t first_join_ns; // 0: none yet
     uint64_t join_window_ms;
     bool named_late;
+    bool checking;     // only answers of --pm-health are missing
     uint64_t ready_ns; // since when only a port is missing; 0: it is not so
     // Times of this epoch and of the restart that led to it; 0: not yet
     uint64_t decided_ns, halted_ns, starting_ns, running_ns;
@@ -189,6 +193,21 @@ uint32_t pm_supervisor_n_spares(struct pm_core *core, uint32_t node);
 bool pm_supervisor_is_idle(const struct pm_core *core, uint32_t node);
 // Who would take the place of lost `node` now; UINT32_MAX: nobody can be named.
 uint32_t pm_supervisor_likely_spare(struct pm_core *core, uint32_t node);
+
+// Spares that wait, into a zeroed *ret.
+void pm_supervisor_spares(struct pm_core *core, struct pm_set *ret);
+
+// --- supervisor_candidates.c -------------------------------------------------------------------
+// FORMING: has a node that lives not yet said how its first health check ended? The state's timer is that check's then.
+bool pm_supervisor_awaits_health(struct pm_core *core);
+// The names of those nodes. Returns buf.
+char *pm_supervisor_unchecked(struct pm_core *core, char *buf, size_t cap);
+// A node with ranks is lost: the spares are asked how they are, once in a decision.
+void pm_supervisor_ask_spares(struct pm_core *core);
+// How much longer a state may take for their answers, ms.
+uint64_t pm_supervisor_ask_ms(const struct pm_core *core);
+// Leaves in `spares` those that may take over now.
+void pm_supervisor_keep_ready(struct pm_core *core, struct pm_set *spares);
 
 // --- supervisor_decide.c
 // How long what failed must have lived for its restart not to be a "consecutive" one.

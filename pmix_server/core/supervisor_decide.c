@@ -48,7 +48,8 @@ static bool was_mover(const struct pm_supervisor *s, uint32_t node)
 static void count_loss(struct pm_core *core, uint32_t node)
 {
     struct pm_supervisor *s = core->supervisor;
-    if (s->first_spare == s->nnodes || pm_supervisor_is_idle(core, node) || was_mover(s, node))
+    if (s->first_spare == s->nnodes || pm_supervisor_is_idle(core, node) || was_mover(s, node) ||
+        pm_set_has(&s->retired, node))
         return;
     uint64_t *times = realloc(s->loss_ns, (s->n_losses + 1u) * sizeof(*times));
     if (!times) {
@@ -63,6 +64,10 @@ static void count_loss(struct pm_core *core, uint32_t node)
 static void remember_loss(struct pm_core *core, const struct pm_failure *failure)
 {
     struct pm_supervisor *s = core->supervisor;
+    if (failure->cause == PM_CAUSE_UNHEALTHY) {
+        need(core, pm_set_add(&s->retired, failure->node));
+        s->wanted_dirty = true; // an agent reports only some failures at a time
+    }
     count_loss(core, failure->node);
     need(core, pm_set_add(&s->wanted.lost, failure->node));
     if (failure->cause == PM_CAUSE_NODE_LOST && !pm_set_has(pm_dead_nodes(core), failure->node))
@@ -373,6 +378,16 @@ static struct pm_verdict judge(struct pm_core *core, const struct pm_failure *fa
     return pm_policy(failure, ret_history, o);
 }
 
+// A spare that is not fit when it is needed.
+static void tell_skipped(struct pm_core *core, const struct pm_failure *failure)
+{
+    char host[PM_TEXT_CAP], line[2 * PM_TEXT_CAP];
+    uint32_t left = pm_supervisor_n_spares(core, failure->node);
+    const struct pm_story story = {.failure = failure, .host = pm_supervisor_host(core, failure->node, host)};
+    pm_say(core, "pm-supervise: %s; it takes nobody's place, %u spare%s left",
+           pm_sentence_failure(&story, line, sizeof(line)), left, left == 1 ? " is" : "s are");
+}
+
 void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failure, uint32_t more)
 {
     struct pm_supervisor *s = core->supervisor;
@@ -383,6 +398,8 @@ void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failur
         log_failure(core, "decision", failure, pm_verdict_name(PM_VERDICT_IGNORE),
                     "part of the decision before");
         remember(core, failure);
+        if (failure->cause == PM_CAUSE_UNHEALTHY)
+            tell_skipped(core, failure);
         if (pm_cause_is_loss(failure->cause))
             pm_supervisor_more_time(core);
         return;

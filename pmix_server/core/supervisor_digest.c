@@ -66,9 +66,12 @@ void pm_supervisor_digest(const struct pm_core *core, uint64_t now_ns, struct pm
     pm_digest_set(d, &s->bad_servers);
     pm_digest_set(d, &s->condemned);
     pm_digest_set(d, &s->movers);
+    pm_digest_set(d, &s->retired);
     pm_digest_set(d, &s->fencing);
     pm_places_digest(&s->places, d);
     const uint64_t plain[] = {s->isolated,
+                              s->asked,
+                              s->checking,
                               s->launched,
                               s->nnodes,
                               s->nranks,

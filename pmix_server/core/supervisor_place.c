@@ -3,8 +3,8 @@
 // Who runs where: the first map of the world, and the one after nodes were lost, whose ranks move to spares.
 //
 // A node is lost for good when it was declared dead, or its agent or one of its shims was lost: the
-// world never comes back to it. A spare takes over when it has answered since the decision and nobody
-// suspects it; where too few have, those that are still asked are waited for, and one that is lost meanwhile is
+// world never comes back to it; so is one that --pm-health took out. Who of the spares may take over,
+// supervisor_candidates.c knows; where too few may yet, those that are still asked are waited for, and one that is lost meanwhile is
 // not missed as long as there are others. The map goes out before the next epoch starts, so that the new nodes get
 // their servers and a port ready.
 #include <errno.h>
@@ -117,8 +117,7 @@ uint32_t pm_supervisor_homeless(struct pm_core *core, uint32_t node)
     return n;
 }
 
-// Spares that wait, into a zeroed *ret.
-static void find_spares(struct pm_core *core, struct pm_set *ret)
+void pm_supervisor_spares(struct pm_core *core, struct pm_set *ret)
 {
     const struct pm_supervisor *s = core->supervisor;
     int rc = s->first_spare < s->nnodes ? pm_set_add_span(ret, s->first_spare, s->nnodes - 1) : 0;
@@ -134,28 +133,10 @@ static void find_spares(struct pm_core *core, struct pm_set *ret)
 uint32_t pm_supervisor_n_spares(struct pm_core *core, uint32_t node)
 {
     struct pm_set spares = {0};
-    find_spares(core, &spares);
+    pm_supervisor_spares(core, &spares);
     uint32_t n = (uint32_t)pm_set_count(&spares) - pm_set_has(&spares, node);
     pm_set_done(&spares);
     return n;
-}
-
-// Of those that wait only who has answered since the decision, and whom nobody suspects.
-static void keep_ready(struct pm_core *core, struct pm_set *spares)
-{
-    const struct pm_supervisor *s = core->supervisor;
-    const struct pm_set *answered =
-        s->state == PM_STATE_FORMING ? &s->seen.joined : &s->seen.marks[PM_MARK_HALTED];
-    struct pm_set late = {0};
-    int rc = pm_set_copy(&late, spares);
-    if (rc == 0)
-        rc = pm_set_subtract(&late, answered);
-    if (rc == 0)
-        rc = pm_set_union(&late, pm_suspect_nodes(core));
-    if (rc == 0)
-        rc = pm_set_subtract(spares, &late);
-    need(core, rc);
-    pm_set_done(&late);
 }
 
 uint32_t pm_supervisor_likely_spare(struct pm_core *core, uint32_t node)
@@ -165,7 +146,7 @@ uint32_t pm_supervisor_likely_spare(struct pm_core *core, uint32_t node)
     uint32_t n = 0, to = UINT32_MAX;
     find_homeless(core, &lost);
     need(core, pm_set_add(&lost, node));
-    find_spares(core, &spares);
+    pm_supervisor_spares(core, &spares);
     need(core, pm_set_subtract(&spares, pm_suspect_nodes(core)));
     need(core, pm_spares_choose(&lost, &spares, &core->supervisor->places, &moves, &n));
     for (uint32_t i = 0; i < n; i++)
@@ -208,7 +189,7 @@ static enum pm_input build_with_spares(struct pm_core *core)
     enum pm_input input = PM_IN_NONE;
     if (fault.kind != PM_MAP_GOOD && !is_hole_of_lost_spare(core, &fault))
         return refuse_map(core, &fault);
-    find_spares(core, &spares);
+    pm_supervisor_spares(core, &spares);
     int rc = pm_spares_too_small(tasks, s->first_spare, &spares, &small);
     if (rc == 0)
         need(core, pm_spares_world(tasks, s->first_spare, &map, &nranks));
@@ -331,10 +312,11 @@ enum pm_input pm_supervisor_rehouse(struct pm_core *core)
     if (pm_set_empty(&core->supervisor->wanted.lost) && pm_set_empty(pm_dead_nodes(core)))
         return PM_IN_NONE;
     find_homeless(core, &lost);
-    find_spares(core, &spares);
+    pm_supervisor_ask_spares(core);
+    pm_supervisor_spares(core, &spares);
     uint64_t needed = pm_set_count(&lost);
     bool enough = pm_set_count(&spares) >= needed;
-    keep_ready(core, &spares);
+    pm_supervisor_keep_ready(core, &spares);
     if (needed && !enough)
         input = no_place(core, &lost);
     else if (needed && pm_set_count(&spares) >= needed)

@@ -51,7 +51,8 @@ static enum pm_input forming(struct pm_core *core)
         input = pm_supervisor_rehouse(core);
     if (input != PM_IN_NONE || !core->world_known || pm_supervisor_homeless(core, UINT32_MAX))
         return input;
-    return pm_supervisor_port_is_here(core) ? PM_IN_JOINED : PM_IN_NONE;
+    bool waits = pm_supervisor_awaits_health(core) || !pm_supervisor_port_is_here(core);
+    return waits ? PM_IN_NONE : PM_IN_JOINED;
 }
 
 static const char *address(const struct pm_core *core)
@@ -88,6 +89,13 @@ static void forming_timed_out(struct pm_core *core)
     struct pm_supervisor *s = core->supervisor;
     const struct pm_options *o = core->config.options;
     char text[32], nodes[PM_TEXT_CAP];
+    if (s->checking) {
+        (void)pm_supervisor_refuse(core, PM_EXIT_CANNOT_SUPERVISE,
+                                   "pm-supervise: %s did not say how --pm-health went within %s; ending the step",
+                                   pm_supervisor_unchecked(core, nodes, sizeof(nodes)),
+                                   pm_duration_format(s->timer_ms, text, sizeof(text)));
+        return;
+    }
     s->step_is_foreign = true;
     if (!s->first_join_ns) {
         (void)pm_supervisor_refuse(core, PM_EXIT_CANNOT_SUPERVISE,
@@ -114,6 +122,8 @@ static void epoch_begins(struct pm_core *core)
     pm_set_clear(&s->wanted.dead);
     pm_set_clear(&s->wanted.left);
     pm_set_clear(&s->bad_servers);
+    pm_set_clear(&s->wanted.probe);
+    s->asked = false;
     s->wanted.n_notices = 0;
     pm_report_next_epoch(&s->seen, s->wanted.epoch);
     s->starting_ns = core->now_ns;
@@ -247,6 +257,7 @@ static enum pm_input halting(struct pm_core *core)
     struct pm_supervisor *s = core->supervisor;
     const struct pm_set *dead = pm_dead_nodes(core);
     const struct pm_set *halted = &s->seen.marks[PM_MARK_HALTED];
+    pm_supervisor_ask_spares(core);
     if (!pm_supervisor_all_in(core, halted))
         return PM_IN_NONE;
     for (uint32_t node = pm_set_next(dead, 0); node != UINT32_MAX;
@@ -261,7 +272,7 @@ static uint64_t place_bound_ms(const struct pm_core *core)
 {
     const struct pm_options *o = core->config.options;
     return core->supervisor->backoff_ms + PM_PORT_WAIT_MS + 2 * o->node_timeout_ms +
-           o->orphan_timeout_ms + pm_supervisor_fence_off_ms(core);
+           o->orphan_timeout_ms + pm_supervisor_fence_off_ms(core) + pm_supervisor_ask_ms(core);
 }
 
 static void enter_placing(struct pm_core *core, enum pm_state from)

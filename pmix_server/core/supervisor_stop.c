@@ -26,7 +26,7 @@ static uint64_t stop_bound_ms(const struct pm_core *core)
 // srun never hears of the end of tasks whose slurmstepd or node is lost.
 static bool srun_waits_in_vain(const struct pm_supervisor *s)
 {
-    return !pm_set_empty(&s->wanted.lost);
+    return !pm_set_covers(&s->retired, &s->wanted.lost);
 }
 
 static void end_shims(struct pm_core *core)
@@ -35,7 +35,8 @@ static void end_shims(struct pm_core *core)
     pm_supervisor_want(core, PM_PHASE_END);
     pm_membership_stop(core);
     if (srun_waits_in_vain(s)) {
-        pm_emit(core, PM_ACTION_AWAIT_OUTPUT)->count = (uint32_t)pm_set_count(&s->wanted.lost);
+        pm_emit(core, PM_ACTION_AWAIT_OUTPUT)->count =
+            (uint32_t)(pm_set_count(&s->wanted.lost) - pm_set_count(&s->retired));
         pm_supervisor_arm(core, PM_OUTPUT_MS);
     } else {
         pm_supervisor_arm(core, s->status == PM_EXIT_CANNOT_SUPERVISE ? PM_CANNOT_END_MS : PM_END_MS);

@@ -23,6 +23,7 @@ void pm_wanted_done(struct pm_wanted *wanted)
     pm_set_done(&wanted->dead);
     pm_set_done(&wanted->left);
     pm_set_done(&wanted->lost);
+    pm_set_done(&wanted->probe);
     free(wanted->again);
     free(wanted->notices);
     *wanted = (struct pm_wanted){0};
@@ -39,11 +40,12 @@ static void *copy_array(const void *from, uint32_t n, size_t size)
 int pm_wanted_copy(struct pm_wanted *into, const struct pm_wanted *from)
 {
     *into = *from;
-    into->dead = into->left = into->lost = (struct pm_set){0};
+    into->dead = into->left = into->lost = into->probe = (struct pm_set){0};
     into->again = copy_array(from->again, from->n_again, sizeof(*from->again));
     into->notices = copy_array(from->notices, from->n_notices, sizeof(*from->notices));
     if (into->again && into->notices && pm_set_copy(&into->dead, &from->dead) == 0 &&
-        pm_set_copy(&into->left, &from->left) == 0 && pm_set_copy(&into->lost, &from->lost) == 0)
+        pm_set_copy(&into->left, &from->left) == 0 && pm_set_copy(&into->lost, &from->lost) == 0 &&
+        pm_set_copy(&into->probe, &from->probe) == 0)
         return 0;
     pm_wanted_done(into);
     return -ENOMEM;
@@ -159,6 +161,14 @@ static void write_notices(struct pm_writer *w, const struct pm_wanted *wanted)
     }
 }
 
+enum { HAVE_NODELIST = 1, HAS_END_STATUS = 2, HAS_CHECK = 4, HAS_ALL = 7 };
+
+static uint8_t wanted_flags(const struct pm_wanted *wanted)
+{
+    return (uint8_t)((wanted->have_nodelist ? HAVE_NODELIST : 0) |
+                     (wanted->has_end_status ? HAS_END_STATUS : 0) | (wanted->check ? HAS_CHECK : 0));
+}
+
 void pm_write_wanted(struct pm_writer *w, const struct pm_wanted *wanted)
 {
     pm_write_u64(w, wanted->version);
@@ -172,11 +182,15 @@ void pm_write_wanted(struct pm_writer *w, const struct pm_wanted *wanted)
     pm_write_u32(w, wanted->host);
     pm_write_u8(w, (uint8_t)wanted->restart_cause);
     pm_write_u32(w, wanted->restart_rank);
-    pm_write_u8(w, (uint8_t)(wanted->have_nodelist | wanted->has_end_status << 1));
+    pm_write_u8(w, wanted_flags(wanted));
     pm_write_i32(w, wanted->end_status);
     pm_write_set(w, &wanted->dead);
     pm_write_set(w, &wanted->left);
     pm_write_set(w, &wanted->lost);
+    if (wanted->check) {
+        pm_write_u32(w, wanted->check);
+        pm_write_set(w, &wanted->probe);
+    }
     write_again(w, wanted);
     write_notices(w, wanted);
 }
@@ -243,14 +257,18 @@ void pm_read_wanted(struct pm_reader *r, struct pm_wanted *ret, uint32_t nnodes,
     ret->restart_cause = pm_read_cause(r);
     ret->restart_rank = pm_read_u32(r);
     uint8_t flags = pm_read_u8(r);
-    ret->have_nodelist = flags & 1;
-    ret->has_end_status = flags & 2;
+    ret->have_nodelist = flags & HAVE_NODELIST;
+    ret->has_end_status = flags & HAS_END_STATUS;
     ret->end_status = pm_read_i32(r);
-    if (phase >= PM_PHASE_MAX || flags > 3)
+    if (phase >= PM_PHASE_MAX || flags > HAS_ALL)
         r->error = -EBADMSG;
     pm_read_set_below(r, &ret->dead, nranks);
     pm_read_set_below(r, &ret->left, nranks);
     pm_read_set_below(r, &ret->lost, nnodes);
+    if (flags & HAS_CHECK) {
+        ret->check = pm_read_u32(r);
+        pm_read_set_below(r, &ret->probe, nnodes);
+    }
     read_again(r, ret, nranks);
     read_notices(r, ret, nranks);
 }
@@ -276,6 +294,8 @@ void pm_wanted_digest(const struct pm_wanted *wanted, struct pm_digest *d)
     pm_digest_set(d, &wanted->dead);
     pm_digest_set(d, &wanted->left);
     pm_digest_set(d, &wanted->lost);
+    pm_digest_u64(d, wanted->check);
+    pm_digest_set(d, &wanted->probe);
     pm_digest_u64(d, (uint64_t)wanted->n_again << 32 | wanted->n_notices);
     for (uint32_t i = 0; i < wanted->n_again; i++) {
         pm_digest_u64(d, (uint64_t)wanted->again[i].rank << 32 | wanted->again[i].times);

@@ -50,19 +50,22 @@ __attribute__((noreturn)) static void end_like(int wait_status)
     _exit(128 + WTERMSIG(wait_status));
 }
 
-// Waits for the program's end or the limit; SIGCHLD, which also comes when it is stopped, is blocked.
+// Waits for the program's end, the limit or our parent's word (SIGTERM); all signals are blocked, and SIGCHLD also comes
+// when it is stopped.
 static int wait_for(pid_t pid, uint64_t limit_ms)
 {
     int status = 0;
-    sigset_t child;
+    sigset_t news;
     uint64_t end_ns = pm_clock_ns() + limit_ms * 1000000;
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
+    sigemptyset(&news);
+    sigaddset(&news, SIGCHLD);
+    sigaddset(&news, SIGTERM);
     while (waitpid(pid, &status, WNOHANG) == 0) {
         uint64_t now_ns = pm_clock_ns(), left_ns = end_ns > now_ns ? end_ns - now_ns : 0;
         struct timespec left = {.tv_sec = (time_t)(left_ns / 1000000000),
                                 .tv_nsec = (long)(left_ns % 1000000000)};
-        if (left_ns && (sigtimedwait(&child, NULL, &left) == SIGCHLD || errno == EINTR))
+        int sig = left_ns ? sigtimedwait(&news, NULL, &left) : SIGTERM;
+        if (sig == SIGCHLD || (sig < 0 && errno == EINTR))
             continue;
         kill(-pid, SIGKILL);
         kill(pid, SIGKILL);  // it may not have its group yet
@@ -80,6 +83,8 @@ __attribute__((noreturn)) static void guard(const struct pm_program *program)
     reset_signals(program->mask);
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, NULL);
+    if (program->ends_with_us)
+        prctl(PR_SET_PDEATHSIG, SIGTERM);
     int null = open("/dev/null", O_RDWR);
     for (int fd = 0; fd <= STDERR_FILENO; fd++)
         dup2(null, fd);
@@ -96,6 +101,11 @@ pid_t pm_program_start(const struct pm_program *program)
     if (pid == 0)
         guard(program);
     return pid < 0 ? -errno : pid;
+}
+
+void pm_program_stop(pid_t guard)
+{
+    kill(guard, SIGTERM);
 }
 
 bool pm_program_outcome(int wait_status, uint64_t limit_ms, char *why, size_t cap)

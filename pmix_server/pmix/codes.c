@@ -31,6 +31,7 @@ static const pmix_status_t cause_codes[PM_CAUSE_MAX] = {
     [PM_CAUSE_SHIM_LOST] = PMIX_ERR_PROC_TERM_WO_SYNC,
     [PM_CAUSE_AGENT_LOST] = PMIX_ERR_PROC_TERM_WO_SYNC,
     [PM_CAUSE_NODE_LOST] = PMIX_EVENT_NODE_DOWN,
+    [PM_CAUSE_UNHEALTHY] = PMIX_EVENT_NODE_DOWN,
 };
 
 pmix_status_t pm_codes_of_status(int32_t status)

@@ -13,9 +13,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "pmix_server/wire/bind_options.h"
+#include "pmix_server/wire/options_parts.h"
 
 #define SECOND 1000ull
 #define MINUTE (60 * SECOND)
@@ -34,8 +34,7 @@ __attribute__((format(printf, 2, 3))) static int refuse(char *error, const char 
     return -EINVAL;
 }
 
-// Digits only, no sign, no space, at most `max` (9 or more). Moves *text behind the number.
-static bool take_number(const char **text, uint64_t max, uint64_t *ret)
+bool pm_option_take_number(const char **text, uint64_t max, uint64_t *ret)
 {
     assert(max >= 9);
     const char *at = *text;
@@ -63,7 +62,7 @@ static bool take_duration(const char **text, char stop, uint64_t *ret_ms)
 {
     const char *at = *text;
     uint64_t v;
-    if (!take_number(&at, UINT64_MAX / HOUR, &v))
+    if (!pm_option_take_number(&at, UINT64_MAX / HOUR, &v))
         return false;
     for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
         size_t len = strlen(units[i].name);
@@ -108,20 +107,19 @@ static int parse_number(const struct pm_option_spec *spec, const char *text, uin
                         char *error)
 {
     uint64_t v;
-    if (!take_number(&text, UINT32_MAX, &v) || *text || v < spec->min || v > spec->max)
+    if (!pm_option_take_number(&text, UINT32_MAX, &v) || *text || v < spec->min || v > spec->max)
         return refuse(error, "takes a number from %" PRIu64 " to %" PRIu64, spec->min, spec->max);
     *ret = (uint32_t)v;
     return 0;
 }
 
-// A program of the site's is run by the coordinator, whose folder is the user's: "x" and "./x" say nothing.
 static int parse_path(const struct pm_option_spec *spec, const char *text, char *path, size_t cap,
                       char *error)
 {
     size_t len = strlen(text);
-    if (len >= cap || (spec->site && len && *text != '/'))
-        return refuse(error, "takes %s path of at most %zu bytes", spec->site ? "an absolute" : "a",
-                      cap - 1);
+    (void)spec;
+    if (len >= cap)
+        return refuse(error, "takes a path of at most %zu bytes", cap - 1);
     for (size_t i = 0; i < len; i++)
         if ((unsigned char)text[i] < ' ' || text[i] == 127)
             return refuse(error, "takes a path without control characters");
@@ -129,79 +127,23 @@ static int parse_path(const struct pm_option_spec *spec, const char *text, char 
     return 0;
 }
 
-// --- signals and exit codes that are never restarted --------------------------------------------
-
-#define SIGNAL_MAX 64
-
-static const char *const signal_names[] = {
-    [1] = "HUP",    [2] = "INT",   [3] = "QUIT",    [4] = "ILL",   [5] = "TRAP",  [6] = "ABRT",
-    [7] = "BUS",    [8] = "FPE",   [9] = "KILL",    [10] = "USR1", [11] = "SEGV", [12] = "USR2",
-    [13] = "PIPE",  [14] = "ALRM", [15] = "TERM",   [16] = "STKFLT", [17] = "CHLD", [18] = "CONT",
-    [19] = "STOP",  [20] = "TSTP", [21] = "TTIN",   [22] = "TTOU", [23] = "URG",  [24] = "XCPU",
-    [25] = "XFSZ",  [26] = "VTALRM", [27] = "PROF", [28] = "WINCH", [29] = "IO",  [30] = "PWR",
-    [31] = "SYS",
-};
-
-static bool set_bit(uint64_t *bits, uint64_t n)
+// A program is run by another process, whose folder is not that of who named it: "x" and "./x" say nothing there.
+static int parse_program(const struct pm_option_spec *spec, const char *text, char *path, size_t cap,
+                         char *error)
 {
-    bits[n / 64] |= UINT64_C(1) << (n % 64);
-    return true;
+    if ((*text && *text != '/') || strlen(text) >= cap)
+        return refuse(error, "takes an absolute path of at most %zu bytes", cap - 1);
+    return parse_path(spec, text, path, cap, error);
 }
 
-// "SIGSEGV", "SEGV" or "SIG34".
-static bool take_signal(const char *item, size_t len, struct pm_fatal *fatal)
-{
-    uint64_t number;
-    if (len > 3 && strncasecmp(item, "SIG", 3) == 0) {
-        const char *at = item += 3;
-        len -= 3;
-        if (take_number(&at, SIGNAL_MAX, &number) && at == item + len && number > 0)
-            return set_bit(fatal->signals, number - 1);
-    }
-    for (size_t i = 1; i < sizeof signal_names / sizeof signal_names[0]; i++)
-        if (strlen(signal_names[i]) == len && strncasecmp(item, signal_names[i], len) == 0)
-            return set_bit(fatal->signals, i - 1);
-    return false;
-}
-
-// "93", "10-20", or a signal.
-static bool take_fatal(const char *item, size_t len, struct pm_fatal *fatal)
-{
-    const char *at = item;
-    uint64_t first, last;
-    if (!take_number(&at, 255, &first))
-        return take_signal(item, len, fatal);
-    last = first;
-    if (*at == '-') {
-        at++;
-        if (!take_number(&at, 255, &last))
-            return false;
-    }
-    if (at != item + len || first == 0 || last < first)
-        return false;
-    for (; first <= last; first++)
-        set_bit(fatal->exits, first);
-    return true;
-}
+// --- one parse function a row -------------------------------------------------------------------
 
 static int parse_fatal_exit(const struct pm_option_spec *spec, const char *text,
                             struct pm_options *o, char *error)
 {
     (void)spec;
-    struct pm_fatal fatal = {0};
-    if (strcmp(text, "none") != 0) {
-        for (const char *item = text, *end; item; item = *end ? end + 1 : NULL) {
-            end = strchrnul(item, ',');
-            if (!take_fatal(item, (size_t)(end - item), &fatal))
-                return refuse(error, "takes a list of exit codes (1 to 255), ranges and signals, "
-                                     "for example 93,100-110,SIGSEGV, or none");
-        }
-    }
-    o->fatal = fatal;
-    return 0;
+    return pm_option_fatal(text, &o->fatal, error);
 }
-
-// --- one parse function a row -------------------------------------------------------------------
 
 static int parse_supervise(const struct pm_option_spec *spec, const char *text,
                            struct pm_options *o, char *error)
@@ -223,7 +165,7 @@ static int parse_budget(const struct pm_option_spec *spec, const char *text, uin
                         uint64_t *ret_window_ms, char *error)
 {
     uint64_t n, window_ms = 0;
-    if (!take_number(&text, spec->max, &n) || (*text && *text != '/'))
+    if (!pm_option_take_number(&text, spec->max, &n) || (*text && *text != '/'))
         return refuse(error, "takes %s with N from %" PRIu64 " to %" PRIu64, spec->arginfo, spec->min,
                       spec->max);
     if (*text) {
@@ -280,9 +222,9 @@ static int parse_port_range(const struct pm_option_spec *spec, const char *text,
         o->port_min = o->port_max = 0;
         return 0;
     }
-    bool good = take_number(&text, spec->max, &min) && *text == '-';
+    bool good = pm_option_take_number(&text, spec->max, &min) && *text == '-';
     text++;
-    if (!good || !take_number(&text, spec->max, &max) || *text || min < spec->min || max < min)
+    if (!good || !pm_option_take_number(&text, spec->max, &max) || *text || min < spec->min || max < min)
         return refuse(error, "takes A-B with %" PRIu64 " <= A <= B <= %" PRIu64 ", or any",
                       spec->min, spec->max);
     o->port_min = (uint32_t)min;
@@ -328,17 +270,19 @@ PARSE_WITH(join_window_ms, parse_duration)
 PARSE_WITH(fanout, parse_number)
 PARSE_WITH(fence_timeout_ms, parse_duration)
 PARSE_WITH(spares, parse_number)
+PARSE_WITH(health_timeout_ms, parse_duration)
 
-#define PARSE_PATH(field)                                                                          \
+#define PARSE_PATH_WITH(field, how)                                                                \
     static int parse_##field(const struct pm_option_spec *spec, const char *text,                  \
                              struct pm_options *o, char *error)                                    \
     {                                                                                              \
-        return parse_path(spec, text, o->field, sizeof o->field, error);                           \
+        return how(spec, text, o->field, sizeof o->field, error);                                  \
     }
-PARSE_PATH(log)
-PARSE_PATH(log_nodes)
-PARSE_PATH(on_node_loss)
-PARSE_PATH(fence)
+PARSE_PATH_WITH(log, parse_path)
+PARSE_PATH_WITH(log_nodes, parse_path)
+PARSE_PATH_WITH(health, parse_program)
+PARSE_PATH_WITH(on_node_loss, parse_program)
+PARSE_PATH_WITH(fence, parse_program)
 
 static int parse_bind_report(const struct pm_option_spec *spec, const char *text,
                              struct pm_options *o, char *error)
@@ -378,6 +322,13 @@ const struct pm_option_spec pm_option_specs[] = {
     {"max-node-losses", "N[/DURATION]|unlimited",
      "how many lost nodes may be replaced by spares, in all or in a sliding window", "unlimited", 0,
      65536, false, parse_max_node_losses},
+    {"health", "PATH",
+     "an executable that each node must end with 0, once after it has joined and, if it waits as a spare, again before "
+     "its use; else the node is not used",
+     "", 0, 0, false, parse_health},
+    {"health-timeout", "DURATION",
+     "how long health may take before it is killed and counts as failed", "30s", SECOND, HOUR, false,
+     parse_health_timeout_ms},
     {"node-timeout", "DURATION",
      "silence after which a node is declared dead", "10s", SECOND, 10 * MINUTE, false,
      parse_node_timeout_ms},

@@ -18,7 +18,7 @@
 #define PM_ERROR_CAP 512
 #define PM_UNLIMITED UINT32_MAX
 #define PM_BIND_CAP 160
-#define PM_OPTIONS_TEXT_CAP 29696  // enough for any pm_options_encode
+#define PM_OPTIONS_TEXT_CAP 30976  // enough for any pm_options_encode
 
 // What a failed rank leads to.
 enum pm_mode {
@@ -49,6 +49,8 @@ struct pm_options {
     uint32_t spares;             // the last nodes of the step wait
     uint32_t max_node_losses;    // PM_UNLIMITED: as long as spares last
     uint64_t node_loss_window_ms;  // 0: the whole step
+    char health[PM_SITE_PATH_CAP];  // absolute path, "" = none
+    uint64_t health_timeout_ms;
     uint64_t node_timeout_ms;
     uint64_t orphan_timeout_ms;
     uint64_t start_timeout_ms;

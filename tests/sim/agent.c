@@ -289,6 +289,11 @@ static void do_die(struct sim *s, uint32_t node, struct pm_action *a)
     leave_if_dead(s, node);
 }
 
+static void do_check_health(struct sim *s, uint32_t node, struct pm_action *a)
+{
+    sim_health_begin(s, node, a->id);
+}
+
 void sim_agent_act(struct sim *s, uint32_t node, struct pm_action *a)
 {
     static void (*const acts[PM_ACTION_MAX])(struct sim *s, uint32_t node, struct pm_action *a) = {
@@ -300,6 +305,7 @@ void sim_agent_act(struct sim *s, uint32_t node, struct pm_action *a)
         [PM_ACTION_MODEX_DONE] = do_modex_done,  [PM_ACTION_FETCH] = do_fetch,
         [PM_ACTION_FETCH_CANCEL] = do_fetch_cancel, [PM_ACTION_END_SHIM] = do_end_shim,
         [PM_ACTION_END_AGENT] = do_end_agent,    [PM_ACTION_DIE] = do_die,
+        [PM_ACTION_CHECK_HEALTH] = do_check_health,
     };
     if (a->type == PM_ACTION_NODE_LOG)
         return;

@@ -191,6 +191,7 @@ void sim_check_proc_ends(struct sim *s, uint32_t slot)
 static void check_start(struct sim *s, uint32_t node, const struct pm_action *a)
 {
     sim_check_start_lease(s, node, a->rank);
+    sim_check_healthy(s, node);
     uint32_t seen = s->nodes[node].max_epoch;
     if (a->epoch < seen)
         sim_violate(s, "1: node %u starts rank %u of epoch %u when it has seen epoch %u", node,
@@ -202,6 +203,8 @@ static void check_start(struct sim *s, uint32_t node, const struct pm_action *a)
 
 static void check_state(struct sim *s, const char *to)
 {
+    if (!s->check->world_started && !strcmp(to, "STARTING"))
+        sim_check_first_world(s);
     s->check->world_started |= !strcmp(to, "STARTING");
     if (!strcmp(to, "PLACING"))
         sim_check_placing(s);

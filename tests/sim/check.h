@@ -94,6 +94,8 @@ void sim_check_shim_killed(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_shim_paused(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_host_off(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_host_suspended(struct sim *s, uint32_t node);
+void sim_check_healthy(struct sim *s, uint32_t node); // health.c: a rank is about to start there
+void sim_check_first_world(struct sim *s);
 void sim_check_fencing(struct sim *s, uint32_t node, bool begins);
 // Something that a node is not to blame for begins or ends: paused, cut, slow.
 void sim_check_disturbed(struct sim *s, uint32_t slot, bool begins);

@@ -8,7 +8,8 @@
 
 static bool is_loss(enum pm_cause cause)
 {
-    return cause == PM_CAUSE_SHIM_LOST || cause == PM_CAUSE_AGENT_LOST || cause == PM_CAUSE_NODE_LOST;
+    return cause == PM_CAUSE_SHIM_LOST || cause == PM_CAUSE_AGENT_LOST || cause == PM_CAUSE_NODE_LOST ||
+           cause == PM_CAUSE_UNHEALTHY;
 }
 
 // Does what is said to have happened agree with what did?
@@ -96,7 +97,7 @@ void sim_check_decision(struct sim *s, const struct pm_log *log)
 static uint64_t bound_ns(const struct sim *s)
 {
     const struct pm_options *o = &s->p.options;
-    uint64_t ms = o->node_timeout_ms + o->grace_ms + 10000 + o->start_timeout_ms +
+    uint64_t ms = o->node_timeout_ms + o->grace_ms + 10000 + o->start_timeout_ms + o->health_timeout_ms +
                   (o->backoff_max_ms > o->backoff_ms ? o->backoff_max_ms : o->backoff_ms * 1024);
     return ms * SIM_MS;
 }

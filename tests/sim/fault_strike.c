@@ -404,6 +404,11 @@ static void local_twice(struct sim *s, const struct sim_fault *f)
     s->nodes[f->node].twice = f->arg;
 }
 
+static void health_fails(struct sim *s, const struct sim_fault *f)
+{
+    s->nodes[f->node].sick = true;
+}
+
 // --- the table ---------------------------------------------------------------------------------
 
 const struct sim_fault_row sim_fault_rows[SIM_FAULT_MAX] = {
@@ -454,6 +459,7 @@ const struct sim_fault_row sim_fault_rows[SIM_FAULT_MAX] = {
     [SIM_FAULT_LOCAL_LATE] = {"local-late", local_late, NULL, 1, 3000, 100, 10000, true},
     [SIM_FAULT_LOCAL_TWICE] = {"local-twice", local_twice, NULL, 1, 8, 0, 0, true},
     [SIM_FAULT_QUEUE_FULL] = {"queue-full", queue_full, queue_free, 0, 6, 5, 5000, false},
+    [SIM_FAULT_HEALTH_FAILS] = {"health-fails", health_fails, NULL, 0, 0, 0, 0, true},
 };
 
 void sim_heal_all(struct sim *s)

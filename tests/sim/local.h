@@ -173,6 +173,12 @@ struct sim_node {
     uint32_t ports;
     bool task_over[64];
     bool standby_due;
+    // --pm-health
+    bool sick;       // it fails from now on
+    bool found_sick; // and has
+    bool in_first_world;
+    uint32_t health_passed; // checks
+    uint64_t health_check;  // number of the one that runs
 };
 
 #endif

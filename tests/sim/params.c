@@ -87,6 +87,16 @@ static void give_fence(struct sim_params *p)
     p->options.fence_required = p->seed % 8 == 5;
 }
 
+// --pm-health, in an eighth of the worlds with spares and some others. Not drawn either.
+static void give_health(struct sim_params *p)
+{
+    if (p->seed % 8 != 3 || (p->options.spares == 0 && p->seed % 64 != 35))
+        return;
+    strcpy(p->options.health, "/user/health");
+    p->options.health_timeout_ms = 4000;
+    p->weight[SIM_FAULT_HEALTH_FAILS] = 2;
+}
+
 // Nodes that wait come on top, and now and then so many are lost that they are used up.
 static void draw_spares(struct sim_params *p)
 {
@@ -118,7 +128,7 @@ static void draw_size(struct sim_rng *r, struct sim_params *p)
 static void draw_faults(struct sim_rng *r, struct sim_params *p)
 {
     uint32_t on_in = (uint32_t)ONE_OF(r, 1, 3, 8, 16, 16); // each kind is on in one of so many
-    for (uint32_t k = SIM_FAULT_NONE + 1; k < SIM_FAULT_MAX; k++)
+    for (uint32_t k = SIM_FAULT_NONE + 1; k <= SIM_FAULT_SWARM_LAST; k++)
         if (sim_rng_one_in(r, on_in))
             p->weight[k] = (uint32_t)ONE_OF(r, 1, 2, 8);
     p->spark = !sim_rng_one_in(r, 32);
@@ -166,6 +176,7 @@ void sim_params_of_seed(struct sim_params *p, uint64_t seed)
     p->life_ms = p->chaos_ms * ONE_OF(&r, 2, 8, 8, 16) / 8;
     draw_spares(p);
     give_fence(p);
+    give_health(p);
     p->fence_timeout_ms = sim_rng_one_in(&r, 3) ? (uint32_t)(2 * p->life_ms + 30000) : 0;
 }
 
@@ -184,6 +195,8 @@ void sim_params_print(const struct sim_params *p, FILE *f)
         fprintf(f, ", %u of the nodes are spares", o->spares);
     if (o->spares && o->max_node_losses != PM_UNLIMITED)
         fprintf(f, ", %u losses in %" PRIu64 " ms", o->max_node_losses, o->node_loss_window_ms);
+    if (o->health[0])
+        fprintf(f, ", health");
     if (p->fence_piece)
         fprintf(f, " in pieces of %u bytes", p->fence_piece);
     fprintf(f, ", hop %" PRIu64 " us, %u faults in %" PRIu64 " ms of:",

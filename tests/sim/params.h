@@ -59,6 +59,8 @@ enum sim_fault_kind {
     SIM_FAULT_LOCAL_LATE,      // answers of this node's shims and servers take up to ms longer
     SIM_FAULT_LOCAL_TWICE,     // some of the events posted next come a second time
     SIM_FAULT_QUEUE_FULL,      // of the links of node
+    SIM_FAULT_SWARM_LAST = SIM_FAULT_QUEUE_FULL, // what follows is not drawn with the others, so that seeds stay what they are
+    SIM_FAULT_HEALTH_FAILS,    // --pm-health fails on node from now on
     SIM_FAULT_MAX,
 };
 const char *sim_fault_name(enum sim_fault_kind kind);
@@ -86,6 +88,7 @@ enum sim_plant {
     SIM_PLANT_NOT_REFUSED,  // 8: what a dead node hears is no refusal
     SIM_PLANT_OTHER_BYTES,  // 9: one node is given other bytes than the rest
     SIM_PLANT_NO_STOP,      // 10: shims do not obey leases
+    SIM_PLANT_SICK,         // 11: a shell says that a check of a node's health that failed was passed
     SIM_PLANT_MAX,
 };
 

@@ -49,6 +49,12 @@ static void a_node_is_cut(struct sim *s)
     strike(s, SIM_FAULT_NODE_CUT, 3000, 4000);
 }
 
+// It has a spare.
+static void a_node_is_sick(struct sim *s)
+{
+    strike(s, SIM_FAULT_HEALTH_FAILS, 0, 0);
+}
+
 // As a cut, but the checkers are not told.
 static void a_node_is_deaf(struct sim *s)
 {
@@ -75,6 +81,7 @@ static const struct {
     [SIM_PLANT_NOT_REFUSED] = {"not-refused", a_node_is_cut},
     [SIM_PLANT_OTHER_BYTES] = {"other-bytes", nothing},
     [SIM_PLANT_NO_STOP] = {"no-stop", the_coordinator_is_cut},
+    [SIM_PLANT_SICK] = {"sick", a_node_is_sick},
 };
 
 const char *sim_plant_name(enum sim_plant plant)
@@ -96,6 +103,11 @@ bool sim_plant_run(enum sim_plant scenario, bool lie, FILE *trace, char *ret_vio
     p.life_ms = scenario == SIM_PLANT_NO_EXIT ? 60000 : 15000;
     p.chaos_ms = 15000;
     p.pmix = scenario != SIM_PLANT_NO_EXIT; // else others' fences would tell
+    if (scenario == SIM_PLANT_SICK) {
+        strcpy(p.options.health, "/user/health");
+        p.options.health_timeout_ms = 4000;
+        p.options.spares = 1;
+    }
     p.plant = lie ? scenario : SIM_PLANT_NONE;
     struct sim *s = sim_new(&p);
     s->trace = trace;

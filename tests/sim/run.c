@@ -21,7 +21,7 @@ uint64_t sim_bound_ms(const struct sim *s)
     const struct pm_options *o = &s->p.options;
     uint64_t judge = 3 * o->node_timeout_ms + o->orphan_timeout_ms + s->p.job_ask_ms;
     uint64_t halt = o->grace_ms + 10000 + o->node_timeout_ms + 1000;
-    uint64_t start = o->start_timeout_ms + backoff_ms(o);
+    uint64_t start = o->start_timeout_ms + backoff_ms(o) + o->health_timeout_ms;
     uint64_t life = 2 * s->p.life_ms + s->p.fences * (250 + 2 * (uint64_t)s->p.jitter_ns / SIM_MS) +
                     s->p.wait_ms + s->p.fence_timeout_ms;
     uint64_t end = 35000 + o->grace_ms + halt + 30000;

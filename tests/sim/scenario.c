@@ -3,6 +3,8 @@
 // See scenario.h. The order is that of the world's life; names begin with the state.
 #include "tests/sim/scenario.h"
 
+#include <string.h>
+
 #define COORDINATOR PM_NODE_COORDINATOR
 #define NOW(...)    {PM_STATE_NONE, 0, __VA_ARGS__}
 #define IN(state, epoch, ...) {PM_STATE_##state, epoch, __VA_ARGS__}
@@ -328,6 +330,18 @@ const struct scenario scenarios[] = {
      .nodes = 5, .spares = 2, .losses = 1,
      .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1)),
                 IN(STARTING, 1, 0, FAULT(HOST_LOST, .node = 4))}},
+    {"forming-spare-unhealthy", "FORMING, a node's health check fails: a spare takes its place before the first start",
+     .nodes = 4, .spares = 1, .health = true, .faults = {NOW(0, FAULT(HEALTH_FAILS, .node = 1))}},
+    {"forming-unhealthy-refused", "FORMING, a node's health check fails, and there is no spare: refused with its name",
+     .nodes = 2, .health = true, .faults = {NOW(0, FAULT(HEALTH_FAILS, .node = 1))}},
+    {"halting-spare-unhealthy", "a spare fails its second check: another takes over in the same decision",
+     .nodes = 5, .spares = 2, .health = true,
+     .faults = {IN(RUNNING, 0, 900, FAULT(HEALTH_FAILS, .node = 3)),
+                IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
+    {"placing-no-spare-is-fit", "the only spare fails its second check: STOPPING",
+     .nodes = 3, .spares = 1, .health = true,
+     .faults = {IN(RUNNING, 0, 900, FAULT(HEALTH_FAILS, .node = 2)),
+                IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
     {"running-move-to-spare", "RUNNING, a node is lost: its ranks move to a spare, none of the restarts is spent",
      .nodes = 4, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
     {"running-move-of-rank-0", "RUNNING, rank 0's node is lost: the spare offers a port of its own",
@@ -429,6 +443,10 @@ void scenario_params(const struct scenario *c, struct sim_params *p)
     p->options.max_restarts = or_default(c->restarts, 3);
     p->options.min_uptime_ms = c->min_uptime_ms;
     p->options.spares = c->spares;
+    if (c->health) {
+        strcpy(p->options.health, "/user/health");
+        p->options.health_timeout_ms = 4000;
+    }
     p->options.max_node_losses = c->losses ? c->losses : PM_UNLIMITED;
     p->options.backoff_ms = c->backoff_ms;
     p->options.restart_window_ms = c->window_ms;

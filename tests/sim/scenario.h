@@ -38,6 +38,7 @@ struct scenario {
     uint32_t min_uptime_ms, backoff_ms, window_ms, grace_ms, orphan_ms, wait_ms, kill_wait_ms, life_ms;
     bool without_pmix;
     bool modex;
+    bool health; // --pm-health
     uint32_t fence_piece;
     uint32_t show; // bits of enum scenario_show
     struct scenario_fault faults[SCENARIO_FAULTS];

@@ -236,6 +236,7 @@ enum sim_event_kind {
     SIM_EVENT_HEAL,      // index of the fault
     SIM_EVENT_POST,      // index of a delayed event
     SIM_EVENT_LEASE,     // node: see check_lease.c
+    SIM_EVENT_HEALTH,    // node: its check is over
 };
 void sim_push(struct sim *s, uint64_t at_ns, enum sim_event_kind kind, uint32_t a, uint32_t b,
               uint64_t stamp);
@@ -292,6 +293,10 @@ void sim_agent_gone(struct sim *s, uint32_t node); // its process ended: what de
 void sim_agent_double(struct sim *s, uint32_t node, const struct pm_event *event);
 void sim_coord_act(struct sim *s, struct pm_action *a);
 void sim_coord_due(struct sim *s, uint32_t what);
+
+// --- health.c ---------------------------------------------------------------------------------------
+void sim_health_begin(struct sim *s, uint32_t node, uint64_t check);
+void sim_health_due(struct sim *s, uint32_t node, uint64_t life);
 
 // --- shim.c, rank.c, server.c, srun.c --------------------------------------------------------------
 void sim_shim_start(struct sim *s, uint32_t node, uint32_t local);

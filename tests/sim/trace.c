@@ -58,7 +58,7 @@ static const char *const event_names[PM_EVENT_MAX] = {
     [PM_EVENT_FETCHED] = "fetched",          [PM_EVENT_LAUNCHED] = "launched",
     [PM_EVENT_STOP] = "stop",                [PM_EVENT_SRUN_EXITED] = "srun exited",
     [PM_EVENT_JOB_STATE] = "job state",      [PM_EVENT_OUTPUT_READ] = "output read",
-    [PM_EVENT_FENCED_OFF] = "fenced off",
+    [PM_EVENT_FENCED_OFF] = "fenced off",     [PM_EVENT_HEALTH] = "health",
 };
 
 static const char *const end_names[] = {"closed", "reset", "refused", "unreachable", "stuck",
@@ -93,6 +93,9 @@ void sim_trace_event(struct sim *s, uint32_t slot, const struct pm_event *e)
     case PM_EVENT_SHIM_LOST:
     case PM_EVENT_SIGNALLED:
         sim_tracef(s, "%s: %s local %u", a, event_names[e->type], e->local);
+        break;
+    case PM_EVENT_HEALTH:
+        sim_tracef(s, "%s: health check %u %s", a, (unsigned)e->id, e->flag_failed ? "failed" : "passed");
         break;
     default:
         sim_tracef(s, "%s: %s epoch %u", a, event_names[e->type], e->epoch);

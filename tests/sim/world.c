@@ -261,6 +261,11 @@ static void on_lease(struct sim *s, const struct sim_entry *e)
     sim_check_lease_due(s, e->a);
 }
 
+static void on_health(struct sim *s, const struct sim_entry *e)
+{
+    sim_health_due(s, e->a, e->stamp);
+}
+
 static void (*const handlers[])(struct sim *s, const struct sim_entry *e) = {
     [SIM_EVENT_TIMER] = on_timer,       [SIM_EVENT_LINK] = on_link,
     [SIM_EVENT_LINK_END] = on_link_end, [SIM_EVENT_CHAN_UP] = on_chan_up,
@@ -270,6 +275,7 @@ static void (*const handlers[])(struct sim *s, const struct sim_entry *e) = {
     [SIM_EVENT_SRUN] = on_srun,         [SIM_EVENT_COORD] = on_coord,
     [SIM_EVENT_FAULT] = on_fault,       [SIM_EVENT_HEAL] = on_heal,
     [SIM_EVENT_POST] = on_post,         [SIM_EVENT_LEASE] = on_lease,
+    [SIM_EVENT_HEALTH] = on_health,
 };
 
 bool sim_step(struct sim *s)

@@ -51,6 +51,9 @@ static struct pm_report random_report(void)
     for (uint32_t i = 0; i < RANKS; i += 16)
         if (rand() % 2)
             cr_assert_eq(pm_map_add(&report.map, i, 16, i / 16), 0);
+    report.check = (uint32_t)rand() % 3;
+    if (report.check)
+        random_set(&report.fit, NODES);
     if (rand() % 2)
         report.nodelist = strdup("node[0-63]");
     return report;
@@ -196,6 +199,9 @@ static struct pm_wanted random_wanted(void)
     random_set(&w.dead, RANKS);
     random_set(&w.left, RANKS);
     random_set(&w.lost, NODES);
+    w.check = (uint32_t)rand() % 3;
+    if (w.check)
+        random_set(&w.probe, NODES);
     w.again_known = (uint32_t)rand();
     for (int i = rand() % 50; i > 0; i--)
         cr_assert_eq(pm_wanted_again(&w, (uint32_t)rand() % RANKS), 0);

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+# cluster: site 4
+#
+# --pm-health: an executable that every node must pass before ranks start there.
+#
+# shellcheck shell=bash disable=SC2154,SC2016
+
+# healthy SCRIPT: $case_dir/health runs SCRIPT, and notes what it was run for, where and as whom.
+healthy() {
+    mkdir -m 777 checks
+    printf '#!/bin/sh\necho "$1 $(hostname) $(id -u)" >>%s/checks/$(hostname)\n%s\n' "$case_dir" "$1" >health
+    chmod 755 health
+}
+checked() { cat checks/* | sort; }
+checks() { supervise --pm-supervise --pm-health="$case_dir/health" --ntasks-per-node=2 "$@"; }
+ranks_started() { [[ $(grep -c '^fault: start' out) == "$1" ]]; }
+lose_agent_of() {
+    # shellcheck disable=SC2046  # pids are words
+    cluster exec "$1" kill -KILL $(node_pids "$1" pm-agent)
+}
+
+test_every_node_is_checked_once_before_the_start() {
+    healthy 'sleep 1'
+    checks --pm-spares=1 -N4 sh -c 'ls '"$case_dir"'/checks | wc -l'
+    assert_status 0
+    assert_out_count 6 '^4$'
+    uid=$(cluster run id -u)
+    [[ $(checked) == "$(for i in 1 2 3 4; do echo "join node$i $uid"; done)" ]] || fail "checked: $(checked)"
+    [[ ! -s err ]] || fail "something was said: $(<err)"
+}
+
+test_an_unfit_node_is_replaced_before_the_start() {
+    healthy '[ "$(hostname)" != node2 ] || exit 7'
+    checks --pm-spares=1 -N4 sh -c 'echo "$RANK on $(hostname)"'
+    assert_status 0
+    assert_out_count 2 '^[23] on node4$'
+    assert_out_count 6 .
+    assert_err '^pm-supervise: node2 is not fit \(unhealthy\): --pm-health ended with exit code 7; spare node4 takes its place \(0 spares left\)$'
+    assert_err '^pm-supervise: refused in epoch 0: node2 at .* \(unhealthy\): --pm-health ended with exit code 7; '
+    assert_log '.kind == "failure" and .cause == "unhealthy" and .node == 1'
+    assert_log '.kind == "ledger" and .cause == "unhealthy" and .node == 1'
+    assert_log '.kind == "exit" and .status.exit == 0'
+}
+
+test_without_a_spare_an_unfit_node_refuses_the_step() {
+    healthy '[ "$(hostname)" != node3 ] || kill -9 $$'
+    checks -N4 "$programs/fault" --run 100
+    assert_status 125
+    assert_err '^pm-supervise: node3 is not fit \(unhealthy\): --pm-health was killed by signal 9; stopping: without --pm-spares every node is needed$'
+    assert_out_count 0 .
+}
+
+test_a_check_that_hangs_is_killed_at_its_limit() {
+    healthy '[ "$(hostname)" != node1 ] || { sleep 300 & sleep 301; }'
+    checks --pm-health-timeout=1s -N2 "$programs/fault" --run 100
+    assert_status 125
+    assert_err '^pm-supervise: node1 is not fit \(unhealthy\): --pm-health took longer than 1 s and was killed; stopping: '
+    assert_out_count 0 .
+}
+
+test_what_is_not_executable_on_a_node_is_refused() {
+    local program=/tmp/pm-health-test node
+    for node in $(nodes); do
+        cluster exec "$node" sh -c "printf '#!/bin/sh\n' >$program; chmod 755 $program"
+    done
+    cluster exec node2 chmod 644 "$program"
+    supervise --pm-supervise --pm-health="$program" -N4 -n4 "$programs/fault" --run 100
+    assert_status 125
+    assert_err '^pm-supervise: node2: --pm-health cannot be run here \(Permission denied\)$'
+    assert_out_count 0 .
+    supervise --pm-supervise --pm-health=health -N2 -n2 "$programs/fault" --run 100
+    assert_status 125
+    assert_err '^pm-supervise: --pm-health=health: takes an absolute path of at most 511 bytes'
+    for node in $(nodes); do cluster exec "$node" rm "$program"; done
+}
+
+test_a_spare_that_has_become_unfit_is_skipped() {
+    healthy 'case "$1 $(hostname)" in "use node3") exit 4 ;; "use node4") sleep 0.5 ;; esac'
+    supervise_bg --pm-supervise --pm-spares=2 --pm-health="$case_dir/health" --pm-node-timeout=2s -N4 --ntasks-per-node=2 \
+        "$programs/fault" --run 5000
+    wait_until 15 "4 ranks" ranks_started 4
+    wait_running
+    lose_agent_of node2
+    wait_step
+    assert_status 0
+    assert_out_count 8 '^fault: start'
+    assert_err '^pm-supervise: node3 is not fit \(unhealthy\): --pm-health ended with exit code 4; it takes nobody.s place, 1 spare is left$'
+    assert_err '^pm-supervise: 1 node lost \(node2\): its ranks move to node4 \(0 spares left\)$'
+    assert_err '^pm-supervise: refused in epoch 0: node3 at '
+    assert_log_count 1 '.kind == "decision" and .action != "ignore"'
+    assert_log '.kind == "move" and .node == 1 and .spare == 3'
+    [[ $(checked | grep -c ^use) == 2 ]] || fail "checked: $(checked)"
+}
