@@ -24,7 +24,7 @@ enum told { TOLD_NOT = 0, TOLD_RUNNING, TOLD_DONE };
 
 struct loss {
     struct coordinator *c;
-    const char *verb;  // static: "lost", "refused"
+    const char *verb;  // static: "lost", "refused", "blamed"
     uint32_t node;
     uint32_t epoch;       // it was part of
     uint32_t next_epoch;  // that ran without it; valid if back_ns
@@ -159,6 +159,8 @@ void pm_losses_note(struct coordinator *c, const struct pm_log *record)
         add_lost(c, record);
     else if (!strcmp(record->kind, "failure") && record->cause == PM_CAUSE_UNHEALTHY)
         add_retired(c, record, "refused");
+    else if (!strcmp(record->kind, "blamed"))
+        add_retired(c, record, "blamed");
     else if (!strcmp(record->kind, "state") && !strcmp(record->to, pm_state_name(PM_STATE_RUNNING)))
         runs_again(c, record->epoch);
 }
@@ -178,7 +180,7 @@ static void write_line(struct coordinator *c, const struct loss *l)
     if (l->back_ns)
         (void)snprintf(until, sizeof(until), "epoch %u ran", l->next_epoch);
     (void)snprintf(line, sizeof(line), "%s in epoch %u: %s at %s (%s): %s; %s until %s", l->verb, l->epoch,
-                   l->host, l->time, pm_cause_name(l->cause), l->evidence,
+                   l->host, l->time, l->cause ? pm_cause_name(l->cause) : "--pm-blame", l->evidence,
                    pm_duration_format(lost_ms(l), lost, sizeof(lost)), until);
     pm_coordinator_say(c, line);
 }

@@ -63,6 +63,7 @@ struct pm_story {
     const char *spare;    // who will most likely take the ranks; NULL: nobody can be named yet
     uint32_t n_moving;    // ranks of the lost node; 0: none has started yet
     uint32_t spares_left; // then
+    const char *blame;    // whom --pm-blame has swapped, or would have; NULL: nobody
 };
 // "rank 17 (node042, pid 8123) killed by signal 9 after 12m04s". Returns buf.
 char *pm_sentence_failure(const struct pm_story *story, char *buf, size_t cap);

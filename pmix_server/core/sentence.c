@@ -184,6 +184,8 @@ static void put_what(struct line *line, const struct pm_story *story,
         put(line, "restarting %u rank%s on %u node%s", story->nranks, plural(story->nranks),
             story->nnodes, plural(story->nnodes));
         put_budget(line, story, options);
+        if (story->blame)
+            put(line, "; %s", story->blame);
         break;
     case PM_VERDICT_MOVE_TO_SPARE:
         put_move(line, story);

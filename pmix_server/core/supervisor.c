@@ -106,6 +106,8 @@ struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s)
     pm_set_done(&s->deciding);
     pm_set_done(&s->movers);
     pm_set_done(&s->retired);
+    pm_set_done(&s->blamed);
+    free(s->firsts);
     pm_places_done(&s->places);
     free(s->map_frame);
     free(s->nodelist);
@@ -128,9 +130,10 @@ static void clone_unshare(struct pm_supervisor *c)
 {
     c->wanted = (struct pm_wanted){0};
     c->seen = (struct pm_report){0};
-    c->bad_servers = c->condemned = c->deciding = c->movers = c->retired = c->fencing = (struct pm_set){0};
+    c->bad_servers = c->condemned = c->deciding = c->movers = c->retired = c->blamed = c->fencing = (struct pm_set){0};
     c->places = (struct pm_places){0};
     c->loss_ns = NULL;
+    c->firsts = NULL;
     c->map_frame = NULL;
     c->nodelist = NULL;
     c->restart_ns = NULL;
@@ -149,8 +152,9 @@ struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s)
     c->restart_ns = bytes_copy(s->restart_ns, s->n_restart_ns * sizeof(*s->restart_ns));
     c->pending = bytes_copy(s->pending, s->n_pending * sizeof(*s->pending));
     c->loss_ns = bytes_copy(s->loss_ns, s->n_losses * sizeof(*s->loss_ns));
+    c->firsts = s->firsts ? bytes_copy(s->firsts, s->nnodes * sizeof(*s->firsts)) : NULL;
     bool ok = (c->map_frame || !s->map_frame) && c->restart_ns && c->pending && (c->nodelist || !s->nodelist) &&
-              c->loss_ns && pm_set_copy(&c->movers, &s->movers) == 0 &&
+              c->loss_ns && (c->firsts || !s->firsts) && pm_set_copy(&c->blamed, &s->blamed) == 0 && pm_set_copy(&c->movers, &s->movers) == 0 &&
               pm_set_copy(&c->retired, &s->retired) == 0 &&
               pm_places_copy(&c->places, &s->places) == 0 &&
               pm_wanted_copy(&c->wanted, &s->wanted) == 0 &&
@@ -460,7 +464,7 @@ void pm_supervisor_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cau
     char time[32];
     if (s->state == PM_STATE_DONE)
         return;
-    if (pm_set_remove(&s->retired, node) < 0)
+    if (pm_set_remove(&s->retired, node) < 0 || pm_set_remove(&s->blamed, node) < 0)
         core->out->error = -ENOMEM;
     pm_text_copy(failure.text, sizeof(failure.text), pm_death_proof(core, node));
     if (silent_ms)

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The coordinator's part of the core in nine files: supervisor.c owns it (table of transitions,
+// The coordinator's part of the core in ten files: supervisor.c owns it (table of transitions,
 // timers), supervisor_frames.c takes the records of the tree in, supervisor_states.c says what each
 // state waits for and does on entry, supervisor_place.c who runs where, supervisor_candidates.c which nodes are fit for
-// that, supervisor_decide.c turns
+// that, supervisor_blame.c whom failures of ranks are put down to, supervisor_decide.c turns
 // failures into decisions, supervisor_again.c follows ranks that start again alone, supervisor_stop.c ends the step,
 // supervisor_digest.c hashes it.
 #ifndef PM_CORE_SUPERVISOR_H
@@ -90,6 +90,8 @@ struct pm_supervisor {
     uint32_t first_spare;   // nnodes: there is none
     struct pm_places places;
     struct pm_set retired;  // nodes in wanted.lost that live: we took them out
+    uint32_t *firsts;       // --pm-blame: how often ranks of a node were first to fail; NULL: never
+    struct pm_set blamed;   // nodes of the world that are to be swapped in the restart being carried out
     bool asked;             // the spares were, for the decision being carried out
     struct pm_set movers;   // spares that took over in the decision being carried out
     uint32_t told_spare;    // who the decision's line said would; UINT32_MAX: nobody
@@ -208,6 +210,16 @@ void pm_supervisor_ask_spares(struct pm_core *core);
 uint64_t pm_supervisor_ask_ms(const struct pm_core *core);
 // Leaves in `spares` those that may take over now.
 void pm_supervisor_keep_ready(struct pm_core *core, struct pm_set *spares);
+
+// --- supervisor_blame.c --------------------------------------------------------------------------
+// This failure has led to a restart.
+void pm_supervisor_was_first(struct pm_core *core, const struct pm_failure *failure);
+// The world starts again: who is to blame moves, if there are spares. What to say of it in buf, or NULL.
+const char *pm_supervisor_swap_blamed(struct pm_core *core, char *buf, size_t cap);
+// There are too few spares: who is only blamed stays. False: there is nobody.
+bool pm_supervisor_pardon(struct pm_core *core);
+// These ranks have moved; if their node was only blamed it is out from now on.
+void pm_supervisor_retire_blamed(struct pm_core *core, const struct pm_move *move);
 
 // --- supervisor_decide.c
 // How long what failed must have lived for its restart not to be a "consecutive" one.

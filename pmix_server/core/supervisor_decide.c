@@ -70,6 +70,7 @@ static void remember_loss(struct pm_core *core, const struct pm_failure *failure
     }
     count_loss(core, failure->node);
     need(core, pm_set_add(&s->wanted.lost, failure->node));
+    need(core, pm_set_remove(&s->blamed, failure->node));
     if (failure->cause == PM_CAUSE_NODE_LOST && !pm_set_has(pm_dead_nodes(core), failure->node))
         need(core, pm_set_add(&s->condemned, failure->node));
     if (failure->rank != PM_RANK_NONE)
@@ -128,6 +129,9 @@ static void look_at_places(struct pm_core *core, const struct pm_failure *failur
                            struct pm_history *history)
 {
     struct pm_supervisor *s = core->supervisor;
+    uint32_t lost = pm_cause_is_loss(failure->cause) ? failure->node : UINT32_MAX;
+    if (pm_supervisor_n_spares(core, lost) < pm_supervisor_homeless(core, lost))
+        (void)pm_supervisor_pardon(core);
     if (!pm_cause_is_loss(failure->cause)) {
         uint32_t homeless = pm_supervisor_homeless(core, UINT32_MAX);
         history->place_lost = homeless > 0 && pm_supervisor_n_spares(core, UINT32_MAX) < homeless;
@@ -289,8 +293,10 @@ static void do_rank(struct pm_core *core, struct pm_story *story, const struct p
 {
     struct pm_supervisor *s = core->supervisor;
     story->restart = history->restarts + 1;
-    if (!pm_supervisor_again_joins(s, story->failure->rank, core->now_ns))
+    if (!pm_supervisor_again_joins(s, story->failure->rank, core->now_ns)) {
+        pm_supervisor_was_first(core, story->failure);
         pm_supervisor_again_decide(core, history, spend_restart(core, story->failure, history));
+    }
     story->backoff_ms = pm_supervisor_again_wait_ms(core);
     tell(core, story);
     need(core, pm_wanted_notice(&s->wanted, story->failure));
@@ -301,11 +307,14 @@ static void do_rank(struct pm_core *core, struct pm_story *story, const struct p
 static void do_world(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
 {
     struct pm_supervisor *s = core->supervisor;
+    char blame[PM_TEXT_CAP];
     s->decision = *history;
     s->cause = *story->failure;
     story->restart = history->restarts + 1;
     story->backoff_ms = spend_restart(core, story->failure, history);
     remember(core, story->failure);
+    pm_supervisor_was_first(core, story->failure);
+    story->blame = pm_supervisor_swap_blamed(core, blame, sizeof(blame));
     tell(core, story);
     (void)pm_supervisor_fire(core, PM_IN_WORLD);
 }

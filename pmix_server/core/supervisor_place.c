@@ -95,6 +95,8 @@ static void find_homeless(struct pm_core *core, struct pm_set *ret)
     struct pm_set out = {0};
     int rc = pm_set_copy(&out, &s->wanted.lost);
     if (rc == 0)
+        rc = pm_set_union(&out, &s->blamed);
+    if (rc == 0)
         rc = pm_set_union(&out, pm_dead_nodes(core));
     for (uint32_t node = pm_set_next(&out, 0); rc == 0 && node != UINT32_MAX;
          node = pm_set_next(&out, node + 1))
@@ -104,10 +106,16 @@ static void find_homeless(struct pm_core *core, struct pm_set *ret)
     pm_set_done(&out);
 }
 
+static bool nobody_is_out(const struct pm_core *core)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    return pm_set_empty(&s->wanted.lost) && pm_set_empty(&s->blamed) && pm_set_empty(pm_dead_nodes(core));
+}
+
 uint32_t pm_supervisor_homeless(struct pm_core *core, uint32_t node)
 {
     struct pm_set homeless = {0};
-    if (pm_set_empty(&core->supervisor->wanted.lost) && pm_set_empty(pm_dead_nodes(core)))
+    if (nobody_is_out(core))
         return node != UINT32_MAX && !pm_supervisor_is_idle(core, node);
     find_homeless(core, &homeless);
     if (node != UINT32_MAX && !pm_supervisor_is_idle(core, node))
@@ -256,12 +264,14 @@ static void tell_moves(struct pm_core *core, const struct pm_set *lost, const st
 {
     struct pm_supervisor *s = core->supervisor;
     char names[PM_TEXT_CAP], spares[PM_TEXT_CAP], shared[PM_TEXT_CAP / 2], why[PM_TEXT_CAP];
+    bool blamed = pm_set_intersects(&s->blamed, lost), both = blamed && !pm_set_covers(&s->blamed, lost);
     struct pm_set to = {0};
     uint32_t left = pm_supervisor_n_spares(core, UINT32_MAX) - n;
     for (uint32_t i = 0; i < n; i++)
         need(core, pm_set_add(&to, moves[i].to));
     shared_switch(core, lost, shared, sizeof(shared));
-    (void)snprintf(why, sizeof(why), "%u node%s lost%s", n, n == 1 ? "" : "s", shared);
+    (void)snprintf(why, sizeof(why), "%u node%s %s%s", n, n == 1 ? "" : "s",
+                   both ? "lost or blamed" : blamed ? "blamed" : "lost", shared);
     for (uint32_t i = 0; i < n; i++)
         log_move(core, &moves[i], why, left);
     if (n > 1 || moves[0].to != s->told_spare)
@@ -286,6 +296,8 @@ static enum pm_input move(struct pm_core *core, const struct pm_set *lost, const
     need(core, rc);
     if (rc == 0) {
         tell_moves(core, lost, moves, n);
+        for (uint32_t i = 0; i < n; i++)
+            pm_supervisor_retire_blamed(core, &moves[i]);
         input = adopt_map(core, &map, s->nranks);
     }
     if (core->world.node_of_rank[0] != first) // no port of its old node will do
@@ -309,8 +321,10 @@ enum pm_input pm_supervisor_rehouse(struct pm_core *core)
 {
     struct pm_set lost = {0}, spares = {0};
     enum pm_input input = PM_IN_NONE;
-    if (pm_set_empty(&core->supervisor->wanted.lost) && pm_set_empty(pm_dead_nodes(core)))
+    if (nobody_is_out(core))
         return PM_IN_NONE;
+    if (pm_supervisor_n_spares(core, UINT32_MAX) < pm_supervisor_homeless(core, UINT32_MAX))
+        (void)pm_supervisor_pardon(core);
     find_homeless(core, &lost);
     pm_supervisor_ask_spares(core);
     pm_supervisor_spares(core, &spares);

@@ -270,6 +270,7 @@ PARSE_WITH(join_window_ms, parse_duration)
 PARSE_WITH(fanout, parse_number)
 PARSE_WITH(fence_timeout_ms, parse_duration)
 PARSE_WITH(spares, parse_number)
+PARSE_WITH(blame, parse_number)
 PARSE_WITH(health_timeout_ms, parse_duration)
 
 #define PARSE_PATH_WITH(field, how)                                                                \
@@ -322,6 +323,9 @@ const struct pm_option_spec pm_option_specs[] = {
     {"max-node-losses", "N[/DURATION]|unlimited",
      "how many lost nodes may be replaced by spares, in all or in a sliding window", "unlimited", 0,
      65536, false, parse_max_node_losses},
+    {"blame", "K",
+     "a node whose ranks were first to fail K times is swapped for a spare in the next restart (0: off)", "0", 0,
+     1000000, false, parse_blame},
     {"health", "PATH",
      "an executable that each node must end with 0, once after it has joined and, if it waits as a spare, again before "
      "its use; else the node is not used",

@@ -49,6 +49,7 @@ struct pm_options {
     uint32_t spares;             // the last nodes of the step wait
     uint32_t max_node_losses;    // PM_UNLIMITED: as long as spares last
     uint64_t node_loss_window_ms;  // 0: the whole step
+    uint32_t blame;  // failures of a node's ranks after which it is swapped; 0: never
     char health[PM_SITE_PATH_CAP];  // absolute path, "" = none
     uint64_t health_timeout_ms;
     uint64_t node_timeout_ms;

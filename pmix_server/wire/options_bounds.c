@@ -31,6 +31,7 @@ static const struct pm_bound_value values[] = {
     {"grace", FIELD(grace_ms)},
     {"spares", FIELD(spares)},
     {"max-node-losses", FIELD(max_node_losses), offsetof(struct pm_options, node_loss_window_ms)},
+    {"blame", FIELD(blame)},
     {"health-timeout", FIELD(health_timeout_ms)},
     {"node-timeout", FIELD(node_timeout_ms)},
     {"orphan-timeout", FIELD(orphan_timeout_ms)},

@@ -87,6 +87,7 @@ int pm_options_encode(const struct pm_options *o, char *buf, size_t cap)
     if (o->max_node_losses != PM_UNLIMITED)
         line_add(&l, " max-node-losses=%" PRIu32 "/%" PRIu64 "ms", o->max_node_losses,
                  o->node_loss_window_ms);
+    line_add(&l, " blame=%" PRIu32, o->blame);
     line_add_path(&l, "health", o->health);
     line_add(&l, " health-timeout=%" PRIu64 "ms", o->health_timeout_ms);
     line_add(&l, " node-timeout=%" PRIu64 "ms", o->node_timeout_ms);

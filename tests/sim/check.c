@@ -220,6 +220,8 @@ static void check_log(struct sim *s, const struct pm_log *log)
         sim_check_again(s, log);
     else if (!strcmp(log->kind, "lost"))
         sim_check_lost(s, log);
+    else if (!strcmp(log->kind, "blamed"))
+        sim_check_blamed(s, log->node);
     else if (!strcmp(log->kind, "state") && log->to)
         check_state(s, log->to);
 }

@@ -38,6 +38,7 @@ struct sim_watch { // per slot
     uint64_t lease_set_ns;
     uint64_t lease_check_ns; // of the check that counts
     uint32_t n_cut;       // directions to and from the coordinator that are cut
+    uint32_t firsts;      // decisions to restart that began with a rank there
     uint32_t n_troubles;  // what disturbs it now
     uint32_t parent, attach; // who took it last, and at which of its attachments
     bool shim_paused;     // at any time: its rank could not be reaped then
@@ -111,6 +112,7 @@ uint64_t sim_disturbed_ns(const struct sim *s, uint32_t slot); // in all, so far
 void sim_check_decision(struct sim *s, const struct pm_log *log);
 void sim_check_again(struct sim *s, const struct pm_log *log);
 void sim_check_lost(struct sim *s, const struct pm_log *log);
+void sim_check_blamed(struct sim *s, uint32_t node);
 void sim_check_known(struct sim *s, uint32_t slot); // whom its core knows to be dead, after a step
 void sim_check_send(struct sim *s, uint32_t slot, const struct pm_action *a);
 void sim_check_done(struct sim *s, uint32_t node, const struct pm_action *a); // fence, modex

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tests/sim/check.h"
+#include "tests/sim/outcome.h"
 
 static bool is_loss(enum pm_cause cause)
 {
@@ -61,6 +62,16 @@ void sim_check_again(struct sim *s, const struct pm_log *log)
     must(pm_set_remove(&s->check->on_their_way, log->rank));
 }
 
+// A node of --pm-blame is out, and a spare is used up.
+void sim_check_blamed(struct sim *s, uint32_t node)
+{
+    uint32_t blame = s->p.options.blame, firsts = s->check->watch[node].firsts;
+    if (!blame || firsts < blame)
+        sim_violate(s, "3: node %u is swapped after its ranks were first to fail %u times, and --pm-blame is %u", node,
+                    firsts, blame);
+    sim_outcome_blamed(s, node);
+}
+
 void sim_check_decision(struct sim *s, const struct pm_log *log)
 {
     struct sim_check *c = s->check;
@@ -91,6 +102,7 @@ void sim_check_decision(struct sim *s, const struct pm_log *log)
         sim_violate(s, "1: a second decision about rank %u epoch %u incarnation %u: %s", log->rank,
                     log->epoch, log->incarnation, log->action);
     life->decided = true;
+    c->watch[log->node].firsts += strncmp(log->action, "restart", 7) == 0;
     check_cause(s, log, life);
 }
 

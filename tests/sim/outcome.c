@@ -32,6 +32,12 @@ void sim_outcome_lost(struct sim *s, uint32_t node)
     s->outcome->lost = true;
 }
 
+void sim_outcome_blamed(struct sim *s, uint32_t node)
+{
+    int rc = pm_set_add(&s->outcome->nodes_lost, node);
+    SIM_ASSERT(rc == 0);
+}
+
 void sim_outcome_orphan(struct sim *s)
 {
     s->outcome->orphan = true;

@@ -97,6 +97,13 @@ static void give_health(struct sim_params *p)
     p->weight[SIM_FAULT_HEALTH_FAILS] = 2;
 }
 
+// --pm-blame, in a sixteenth of the worlds with spares. The same.
+static void give_blame(struct sim_params *p)
+{
+    if (p->options.spares && p->seed % 16 == 7)
+        p->options.blame = 1 + (uint32_t)(p->seed / 16 % 2);
+}
+
 // Nodes that wait come on top, and now and then so many are lost that they are used up.
 static void draw_spares(struct sim_params *p)
 {
@@ -177,6 +184,7 @@ void sim_params_of_seed(struct sim_params *p, uint64_t seed)
     draw_spares(p);
     give_fence(p);
     give_health(p);
+    give_blame(p);
     p->fence_timeout_ms = sim_rng_one_in(&r, 3) ? (uint32_t)(2 * p->life_ms + 30000) : 0;
 }
 
@@ -197,6 +205,8 @@ void sim_params_print(const struct sim_params *p, FILE *f)
         fprintf(f, ", %u losses in %" PRIu64 " ms", o->max_node_losses, o->node_loss_window_ms);
     if (o->health[0])
         fprintf(f, ", health");
+    if (o->blame)
+        fprintf(f, ", blame %u", o->blame);
     if (p->fence_piece)
         fprintf(f, " in pieces of %u bytes", p->fence_piece);
     fprintf(f, ", hop %" PRIu64 " us, %u faults in %" PRIu64 " ms of:",

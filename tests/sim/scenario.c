@@ -342,6 +342,24 @@ const struct scenario scenarios[] = {
      .nodes = 3, .spares = 1, .health = true,
      .faults = {IN(RUNNING, 0, 900, FAULT(HEALTH_FAILS, .node = 2)),
                 IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
+    {"running-blamed", "a node whose rank was first to fail twice is swapped for a spare in the second restart",
+     .nodes = 4, .spares = 1, .blame = 2,
+     .faults = {IN(RUNNING, 0, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
+                IN(RUNNING, 1, 500, FAULT(RANK_EXITS, .node = 1, .arg = 3))}},
+    {"running-blamed-stays", "a node is to blame, but the spare is used: it stays, and the line says so",
+     .nodes = 4, .spares = 1, .blame = 1, .life_ms = 9000,
+     .faults = {IN(RUNNING, 0, 500, FAULT(AGENT_KILLED, .node = 0)),
+                IN(RUNNING, 1, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11))}},
+    {"halting-blamed-pardoned", "the spare that was to replace a blamed node is lost: the node stays",
+     .nodes = 4, .spares = 1, .blame = 1, .life_ms = 9000,
+     .faults = {IN(RUNNING, 0, 490, FAULT(RANK_HANGS, .node = 2)), IN(RUNNING, 0, 495, FAULT(RANK_STUBBORN, .node = 2)),
+                IN(RUNNING, 0, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
+                IN(HALTING, 0, 100, FAULT(AGENT_KILLED, .node = 3))}},
+    {"halting-loss-needs-the-spare", "a node is lost while another one is to be swapped: the lost one gets the spare",
+     .nodes = 4, .spares = 1, .blame = 1, .life_ms = 9000,
+     .faults = {IN(RUNNING, 0, 490, FAULT(RANK_HANGS, .node = 2)), IN(RUNNING, 0, 495, FAULT(RANK_STUBBORN, .node = 2)),
+                IN(RUNNING, 0, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
+                IN(HALTING, 0, 100, FAULT(AGENT_KILLED, .node = 0))}},
     {"running-move-to-spare", "RUNNING, a node is lost: its ranks move to a spare, none of the restarts is spent",
      .nodes = 4, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
     {"running-move-of-rank-0", "RUNNING, rank 0's node is lost: the spare offers a port of its own",
@@ -443,6 +461,7 @@ void scenario_params(const struct scenario *c, struct sim_params *p)
     p->options.max_restarts = or_default(c->restarts, 3);
     p->options.min_uptime_ms = c->min_uptime_ms;
     p->options.spares = c->spares;
+    p->options.blame = c->blame;
     if (c->health) {
         strcpy(p->options.health, "/user/health");
         p->options.health_timeout_ms = 4000;

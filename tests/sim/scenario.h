@@ -39,6 +39,7 @@ struct scenario {
     bool without_pmix;
     bool modex;
     bool health; // --pm-health
+    uint32_t blame;
     uint32_t fence_piece;
     uint32_t show; // bits of enum scenario_show
     struct scenario_fault faults[SCENARIO_FAULTS];

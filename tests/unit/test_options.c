@@ -51,6 +51,7 @@ Test(options, defaults_are_those_of_the_table)
     cr_expect(o.port_min == 0 && o.fanout == 32 && o.verbose == 0);
     cr_expect(o.log[0] == '\0' && o.log_nodes[0] == '\0');
     cr_expect(o.spares == 0 && o.max_node_losses == PM_UNLIMITED && o.node_loss_window_ms == 0);
+    cr_expect(o.blame == 0);
     cr_expect(o.health[0] == '\0' && o.health_timeout_ms == 30000);
     cr_expect(pm_options_check(&o, error) == 0, "%s", error);
 }
@@ -85,6 +86,7 @@ static const struct {
     {"grace", {"0", "1h", "5s"}, {"", "3601s"}},
     {"spares", {"0", "1", "65536"}, {"", "-1", "65537", "2/1h", "all"}},
     {"max-node-losses", {"0", "2", "65536", "3/1h", "unlimited"}, {"", "-1", "65537", "3/", "3/x", "Unlimited"}},
+    {"blame", {"0", "1", "1000000"}, {"", "-1", "1000001", "2/1h"}},
     {"health", {"", "/opt/site/health check"}, {"health", "./health", "/x\n"}},
     {"health-timeout", {"1s", "1h"}, {"0", "999ms", "2h", ""}},
     {"node-timeout", {"1s", "10m", "1000ms"}, {"0", "999ms", "601s"}},

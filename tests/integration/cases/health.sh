@@ -91,3 +91,25 @@ test_a_spare_that_has_become_unfit_is_skipped() {
     assert_log '.kind == "move" and .node == 1 and .spare == 3'
     [[ $(checked | grep -c ^use) == 2 ]] || fail "checked: $(checked)"
 }
+
+# --- --pm-blame ---
+
+test_a_node_that_is_first_to_fail_twice_is_swapped() {
+    supervise --pm-supervise --pm-spares=1 --pm-blame=2 --pm-max-restarts=5 --pm-min-uptime=0 -N4 --ntasks-per-node=2 \
+        sh -c 'echo "$RANK on $(hostname) epoch $PM_EPOCH"; [ "$(hostname) $LOCAL_RANK" != "node2 1" ] || { sleep 0.3; exit 3; }; sleep 2'
+    assert_status 0
+    assert_out_count 18 .
+    assert_out_count 2 '^[23] on node4 epoch 2$'
+    assert_err '\(restart 2 of 5\); node2 was first to fail 2 times: its ranks move to spare node4 \(0 spares left\)$'
+    assert_err '^pm-supervise: blamed in epoch 1: node2 at .* \(--pm-blame\): its ranks were first to fail 2 times; '
+    assert_log '.kind == "blamed" and .node == 1 and .spare == 3'
+    assert_log '.kind == "exit" and .epoch == 2 and .status.exit == 0'
+}
+
+test_a_blamed_node_stays_without_a_spare() {
+    supervise --pm-supervise --pm-blame=1 --pm-max-restarts=1 --pm-min-uptime=0 -N2 -n2 sh -c \
+        '[ "$(hostname) $PM_EPOCH" != "node2 0" ] || { sleep 0.3; exit 3; }; sleep 1; echo "$RANK on $(hostname)"'
+    assert_status 0
+    assert_out '^1 on node2$'
+    assert_err '\(restart 1 of 1\); node2 was first to fail 1 time, but no spare is left: it stays$'
+}
