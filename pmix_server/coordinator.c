@@ -256,6 +256,7 @@ static void stop(struct coordinator *c)
     if (c->srun)
         kill(c->srun, SIGKILL);
     pm_job_done(c);
+    pm_nodes_done(c);
     pm_output_done(c);
     pm_losses_done(c);
     pm_coordinator_bound_done(c);
@@ -285,7 +286,7 @@ static void occupy_stdio(void)
 
 int main(int argc, char **argv)
 {
-    static struct coordinator c = {.report_fd = -1, .answer_fd = -1};
+    static struct coordinator c = {.report_fd = -1};
     struct arguments a = {.libexec = PM_LIBEXEC_DIR};
     char error[PM_ERROR_CAP] = "";
     STAILQ_INIT(&c.early);

@@ -17,6 +17,7 @@
 
 #include "pmix_server/coordinator_argv.h"
 #include "pmix_server/core/core.h"
+#include "pmix_server/io/ask.h"
 #include "pmix_server/io/children.h"
 #include "pmix_server/io/event_log.h"
 #include "pmix_server/io/loop.h"
@@ -82,9 +83,10 @@ struct coordinator {
     struct event *report;
     struct event *kill_timer;
     // coordinator_job.c
-    pid_t asked;
-    int answer_fd;
-    struct event *answer;
+    struct pm_ask *job_question;  // NULL: none
+    // coordinator_nodes.c
+    struct pm_ask *nodes_question;
+    struct pm_set asked_nodes;
     // coordinator_log.c
     struct pm_event_log *log;
     bool log_failed;
@@ -129,6 +131,10 @@ void pm_environment_free(char **env);
 // coordinator_job.c: asks Slurm for the state of our job; answered by PM_EVENT_JOB_STATE.
 void pm_job_ask(struct coordinator *c);
 void pm_job_done(struct coordinator *c);
+
+// coordinator_nodes.c: asks Slurm which of these nodes it has drained, or shows as down; answered by PM_EVENT_NODE_STATES.
+void pm_nodes_ask(struct coordinator *c, const struct pm_action *a);
+void pm_nodes_done(struct coordinator *c);
 
 // coordinator_log.c
 // Before anything starts: can --pm-log be made? 0, or -EINVAL with a sentence (PM_ERROR_CAP).

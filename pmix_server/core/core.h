@@ -102,6 +102,8 @@ enum pm_event_type {
     PM_EVENT_SRUN_EXITED,  // wait_status
     PM_EVENT_JOB_STATE,  // job_state: answer to PM_ACTION_ASK_JOB_STATE
     PM_EVENT_FENCED_OFF,   // node, flag_failed, text (how long it took, or "ended with exit code 3"): answer to PM_ACTION_FENCE_OFF
+    PM_EVENT_NODE_STATES,  // set: of the nodes asked for, those that Slurm has drained or shows as down; flag_failed: it has
+                           // not said; answer to PM_ACTION_ASK_NODES
     PM_EVENT_OUTPUT_READ,  // srun has passed on what live nodes wrote: answer to PM_ACTION_AWAIT_OUTPUT, may never come
     // Agent
     PM_EVENT_BOUND,         // text: how this node's ranks are bound, for --pm-bind-report
@@ -184,6 +186,7 @@ enum pm_action_type {
     PM_ACTION_END_STEP,        // signal: end the srun child (SIGTERM first, SIGKILL after timeout_ms)
     PM_ACTION_FENCE_OFF,       // node, cause: run the site's fence program; always answered by FENCED_OFF
     PM_ACTION_AWAIT_OUTPUT,    // count (nodes that srun waits for in vain): answered by OUTPUT_READ
+    PM_ACTION_ASK_NODES,       // data (a set of nodes as pm_write_set() writes it): always answered by NODE_STATES
     PM_ACTION_ASK_JOB_STATE,   // answered by JOB_STATE
     PM_ACTION_EXIT,            // status: the step's verdict; nothing follows
     PM_ACTION_BOUND,           // text, data (a set of nodes as pm_write_set() writes it): coordinator: how the ranks of each are bound

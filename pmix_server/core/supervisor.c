@@ -107,6 +107,7 @@ struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s)
     pm_set_done(&s->movers);
     pm_set_done(&s->retired);
     pm_set_done(&s->blamed);
+    pm_set_done(&s->drained);
     free(s->firsts);
     pm_places_done(&s->places);
     free(s->map_frame);
@@ -130,7 +131,7 @@ static void clone_unshare(struct pm_supervisor *c)
 {
     c->wanted = (struct pm_wanted){0};
     c->seen = (struct pm_report){0};
-    c->bad_servers = c->condemned = c->deciding = c->movers = c->retired = c->blamed = c->fencing = (struct pm_set){0};
+    c->bad_servers = c->condemned = c->deciding = c->movers = c->retired = c->blamed = c->drained = c->fencing = (struct pm_set){0};
     c->places = (struct pm_places){0};
     c->loss_ns = NULL;
     c->firsts = NULL;
@@ -154,7 +155,8 @@ struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s)
     c->loss_ns = bytes_copy(s->loss_ns, s->n_losses * sizeof(*s->loss_ns));
     c->firsts = s->firsts ? bytes_copy(s->firsts, s->nnodes * sizeof(*s->firsts)) : NULL;
     bool ok = (c->map_frame || !s->map_frame) && c->restart_ns && c->pending && (c->nodelist || !s->nodelist) &&
-              c->loss_ns && (c->firsts || !s->firsts) && pm_set_copy(&c->blamed, &s->blamed) == 0 && pm_set_copy(&c->movers, &s->movers) == 0 &&
+              c->loss_ns && (c->firsts || !s->firsts) && pm_set_copy(&c->blamed, &s->blamed) == 0 &&
+              pm_set_copy(&c->drained, &s->drained) == 0 && pm_set_copy(&c->movers, &s->movers) == 0 &&
               pm_set_copy(&c->retired, &s->retired) == 0 &&
               pm_places_copy(&c->places, &s->places) == 0 &&
               pm_wanted_copy(&c->wanted, &s->wanted) == 0 &&
@@ -420,6 +422,9 @@ void pm_supervisor_event(struct pm_core *core, const struct pm_event *event)
         break;
     case PM_EVENT_FENCED_OFF:
         pm_supervisor_fenced_off(core, event);
+        break;
+    case PM_EVENT_NODE_STATES:
+        pm_supervisor_node_states(core, event);
         break;
     case PM_EVENT_OUTPUT_READ:
         pm_supervisor_output_read(core);

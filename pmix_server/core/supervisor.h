@@ -53,6 +53,13 @@ enum pm_input {
     PM_IN_MAX,
 };
 
+// Whether Slurm was asked about the spares, for the decision being carried out.
+enum pm_slurm_asked {
+    PM_SLURM_NOT_ASKED = 0,
+    PM_SLURM_ASKED,
+    PM_SLURM_ANSWERED, // or did not
+};
+
 // How far the end of the step is (FINISHING, STOPPING).
 enum pm_end_stage {
     PM_END_NONE = 0,
@@ -92,6 +99,8 @@ struct pm_supervisor {
     struct pm_set retired;  // nodes in wanted.lost that live: we took them out
     uint32_t *firsts;       // --pm-blame: how often ranks of a node were first to fail; NULL: never
     struct pm_set blamed;   // nodes of the world that are to be swapped in the restart being carried out
+    enum pm_slurm_asked slurm;
+    struct pm_set drained;  // spares that Slurm would not use, for this decision
     bool asked;             // the spares were, for the decision being carried out
     struct pm_set movers;   // spares that took over in the decision being carried out
     uint32_t told_spare;    // who the decision's line said would; UINT32_MAX: nobody
@@ -204,8 +213,9 @@ void pm_supervisor_spares(struct pm_core *core, struct pm_set *ret);
 bool pm_supervisor_awaits_health(struct pm_core *core);
 // The names of those nodes. Returns buf.
 char *pm_supervisor_unchecked(struct pm_core *core, char *buf, size_t cap);
-// A node with ranks is lost: the spares are asked how they are, once in a decision.
+// A node with ranks is lost: Slurm is asked about the spares, and they how they are, once in a decision.
 void pm_supervisor_ask_spares(struct pm_core *core);
+void pm_supervisor_node_states(struct pm_core *core, const struct pm_event *event);
 // How much longer a state may take for their answers, ms.
 uint64_t pm_supervisor_ask_ms(const struct pm_core *core);
 // Leaves in `spares` those that may take over now.

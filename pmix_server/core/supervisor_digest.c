@@ -68,12 +68,14 @@ void pm_supervisor_digest(const struct pm_core *core, uint64_t now_ns, struct pm
     pm_digest_set(d, &s->movers);
     pm_digest_set(d, &s->retired);
     pm_digest_set(d, &s->blamed);
+    pm_digest_set(d, &s->drained);
     for (uint32_t i = 0; s->firsts && i < s->nnodes; i++)
         pm_digest_u64(d, s->firsts[i] < core->config.options->blame ? s->firsts[i] : core->config.options->blame);
     pm_digest_set(d, &s->fencing);
     pm_places_digest(&s->places, d);
     const uint64_t plain[] = {s->isolated,
                               s->asked,
+                              s->slurm,
                               s->checking,
                               s->launched,
                               s->nnodes,

@@ -134,6 +134,8 @@ void pm_supervisor_spares(struct pm_core *core, struct pm_set *ret)
     if (rc == 0)
         rc = pm_set_subtract(ret, &s->wanted.lost);
     if (rc == 0)
+        rc = pm_set_subtract(ret, &s->drained);
+    if (rc == 0)
         rc = pm_set_subtract(ret, pm_dead_nodes(core));
     need(core, rc);
 }

@@ -123,6 +123,8 @@ static void epoch_begins(struct pm_core *core)
     pm_set_clear(&s->wanted.left);
     pm_set_clear(&s->bad_servers);
     pm_set_clear(&s->wanted.probe);
+    pm_set_clear(&s->drained);
+    s->slurm = PM_SLURM_NOT_ASKED;
     s->asked = false;
     s->wanted.n_notices = 0;
     pm_report_next_epoch(&s->seen, s->wanted.epoch);

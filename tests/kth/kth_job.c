@@ -41,7 +41,7 @@ static void nobody_is_left(uint64_t k)
 
 static bool try(const char *srun, uint64_t k)
 {
-    struct coordinator c = {.exe = srun, .job = 1, .answer_fd = -1};
+    struct coordinator c = {.exe = srun, .job = 1};
     int64_t live = kth_live_blocks();
     sigset_t none;
     sigemptyset(&none);

@@ -21,6 +21,7 @@ void sim_check_free(struct sim_check *c)
 {
     pm_set_done(&c->deciding);
     pm_set_done(&c->fencing);
+    pm_set_done(&c->drained);
     pm_set_done(&c->on_their_way);
     for (uint32_t i = 0; i < c->n; i++) {
         pm_set_done(&c->watch[i].dead);
@@ -220,10 +221,19 @@ static void check_log(struct sim *s, const struct pm_log *log)
         sim_check_again(s, log);
     else if (!strcmp(log->kind, "lost"))
         sim_check_lost(s, log);
+    else if (!strcmp(log->kind, "move") && pm_set_has(&s->check->drained, log->spare))
+        sim_violate(s, "12: node %u takes a place, and Slurm has said that it is drained", log->spare);
     else if (!strcmp(log->kind, "blamed"))
         sim_check_blamed(s, log->node);
     else if (!strcmp(log->kind, "state") && log->to)
         check_state(s, log->to);
+}
+
+void sim_check_drained(struct sim *s, const struct pm_set *drained)
+{
+    pm_set_clear(&s->check->drained);
+    if (drained && pm_set_copy(&s->check->drained, drained) < 0)
+        SIM_ASSERT(!"memory");
 }
 
 // What the site's program is for: until it has ended no rank starts elsewhere.

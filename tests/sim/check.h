@@ -62,6 +62,7 @@ struct sim_check {
     uint64_t rank_decision_ns; // on the coordinator's clock
     uint64_t world_decided_ns; // 0: no restart is under way
     uint32_t last_world_epoch; // that was decided to end, SIM_NONE: none
+    struct pm_set drained;     // as the coordinator was told last
     struct pm_set fencing;     // nodes that the site's program is at
     uint32_t fencing_epoch;    // of the coordinator, when it asked for the last of them
     bool job_suspended;
@@ -96,6 +97,8 @@ void sim_check_shim_paused(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_host_off(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_host_suspended(struct sim *s, uint32_t node);
 void sim_check_healthy(struct sim *s, uint32_t node); // health.c: a rank is about to start there
+// Slurm has told the coordinator which nodes it has drained; NULL: it did not answer.
+void sim_check_drained(struct sim *s, const struct pm_set *drained);
 void sim_check_first_world(struct sim *s);
 void sim_check_fencing(struct sim *s, uint32_t node, bool begins);
 // Something that a node is not to blame for begins or ends: paused, cut, slow.

@@ -7,7 +7,7 @@
 
 #define END_TIMEOUT_MS 5000
 
-enum due { DUE_LAUNCHED = 0, DUE_JOB_STATE, DUE_OUTPUT, DUE_FENCED_OFF }; // the last: plus the node
+enum due { DUE_LAUNCHED = 0, DUE_JOB_STATE, DUE_OUTPUT, DUE_NODES, DUE_FENCED_OFF }; // the last: plus the node
 
 static void launched(struct sim *s)
 {
@@ -29,6 +29,26 @@ static void fenced_off(struct sim *s, uint32_t node)
                                                     .flag_failed = failed, .text = failed ? "failed" : "1 s"});
 }
 
+#define SINFO_LIMIT_MS 2000
+
+// Worlds without --pm-health have the answer at once, so that they keep their numbers; see give_health().
+static void ask_nodes(struct sim *s)
+{
+    uint64_t ms = s->p.options.health[0] ? s->now_ns / 1000 % (SINFO_LIMIT_MS + 200) : 0;
+    s->sinfo_hangs = ms > SINFO_LIMIT_MS;
+    if (ms)
+        sim_push(s, s->now_ns + (s->sinfo_hangs ? SINFO_LIMIT_MS : ms) * SIM_MS, SIM_EVENT_COORD, DUE_NODES, 0, 0);
+    else
+        sim_proc_post(s, s->p.nnodes, (struct pm_event){.type = PM_EVENT_NODE_STATES});
+}
+
+static void answer_nodes(struct sim *s)
+{
+    sim_check_drained(s, s->sinfo_hangs ? NULL : &s->drained);
+    sim_proc_post(s, s->p.nnodes, (struct pm_event){.type = PM_EVENT_NODE_STATES, .flag_failed = s->sinfo_hangs,
+                                                    .set = s->sinfo_hangs ? NULL : &s->drained});
+}
+
 void sim_coord_due(struct sim *s, uint32_t what)
 {
     if (!sim_proc_runs(s, s->p.nnodes)) {
@@ -40,6 +60,8 @@ void sim_coord_due(struct sim *s, uint32_t what)
         launched(s);
     else if (what >= DUE_FENCED_OFF)
         fenced_off(s, what - DUE_FENCED_OFF);
+    else if (what == DUE_NODES)
+        answer_nodes(s);
     else if (what == DUE_OUTPUT)
         sim_proc_post(s, s->p.nnodes, (struct pm_event){.type = PM_EVENT_OUTPUT_READ});
     else
@@ -81,6 +103,9 @@ void sim_coord_act(struct sim *s, struct pm_action *a)
     case PM_ACTION_FENCE_OFF:
         sim_check_fencing(s, a->node, true);
         sim_push(s, s->now_ns + s->now_ns / 1000 % 3000 * SIM_MS, SIM_EVENT_COORD, DUE_FENCED_OFF + a->node, 0, 0);
+        break;
+    case PM_ACTION_ASK_NODES:
+        ask_nodes(s);
         break;
     case PM_ACTION_ASK_JOB_STATE:
         sim_push(s, s->now_ns + sim_rng_between(&s->local, 1, s->p.job_ask_ms) * SIM_MS,

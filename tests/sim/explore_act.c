@@ -355,6 +355,9 @@ static void coordinator_acts(struct x_world *w, const struct pm_action *a)
     case PM_ACTION_END_STEP:
         step_ends(w);
         break;
+    case PM_ACTION_ASK_NODES:
+        x_event(w, x_nnodes, X_LOCAL, (struct x_item){.type = PM_EVENT_NODE_STATES});
+        break;
     case PM_ACTION_ASK_JOB_STATE:
         x_event(w, x_nnodes, X_LOCAL,
                 (struct x_item){.type = PM_EVENT_JOB_STATE, .status = PM_JOB_RUNNING});

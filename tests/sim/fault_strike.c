@@ -404,6 +404,14 @@ static void local_twice(struct sim *s, const struct sim_fault *f)
     s->nodes[f->node].twice = f->arg;
 }
 
+// Of no use as a spare any more, as if it were gone.
+static void node_drained(struct sim *s, const struct sim_fault *f)
+{
+    int rc = pm_set_add(&s->drained, f->node);
+    SIM_ASSERT(rc == 0);
+    sim_outcome_blamed(s, f->node);
+}
+
 static void health_fails(struct sim *s, const struct sim_fault *f)
 {
     s->nodes[f->node].sick = true;
@@ -459,6 +467,7 @@ const struct sim_fault_row sim_fault_rows[SIM_FAULT_MAX] = {
     [SIM_FAULT_LOCAL_LATE] = {"local-late", local_late, NULL, 1, 3000, 100, 10000, true},
     [SIM_FAULT_LOCAL_TWICE] = {"local-twice", local_twice, NULL, 1, 8, 0, 0, true},
     [SIM_FAULT_QUEUE_FULL] = {"queue-full", queue_full, queue_free, 0, 6, 5, 5000, false},
+    [SIM_FAULT_NODE_DRAINED] = {"node-drained", node_drained, NULL, 0, 0, 0, 0, true},
     [SIM_FAULT_HEALTH_FAILS] = {"health-fails", health_fails, NULL, 0, 0, 0, 0, true},
 };
 

@@ -23,7 +23,7 @@ struct sim_outcome {
 struct sim_outcome *sim_outcome_new(struct sim *s);
 void sim_outcome_free(struct sim_outcome *o);
 void sim_outcome_lost(struct sim *s, uint32_t node);
-void sim_outcome_blamed(struct sim *s, uint32_t node); // it lives, but is out
+void sim_outcome_blamed(struct sim *s, uint32_t node); // it lives, but is out, or no spare any more
 void sim_outcome_orphan(struct sim *s);
 void sim_outcome_user_stops(struct sim *s, int32_t signal);
 void sim_outcome_slurm_kills(struct sim *s);

@@ -95,6 +95,7 @@ static void give_health(struct sim_params *p)
     strcpy(p->options.health, "/user/health");
     p->options.health_timeout_ms = 4000;
     p->weight[SIM_FAULT_HEALTH_FAILS] = 2;
+    p->weight[SIM_FAULT_NODE_DRAINED] = 1;
 }
 
 // --pm-blame, in a sixteenth of the worlds with spares. The same.

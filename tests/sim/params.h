@@ -60,6 +60,7 @@ enum sim_fault_kind {
     SIM_FAULT_LOCAL_TWICE,     // some of the events posted next come a second time
     SIM_FAULT_QUEUE_FULL,      // of the links of node
     SIM_FAULT_SWARM_LAST = SIM_FAULT_QUEUE_FULL, // what follows is not drawn with the others, so that seeds stay what they are
+    SIM_FAULT_NODE_DRAINED,    // node, in Slurm's view, from now on
     SIM_FAULT_HEALTH_FAILS,    // --pm-health fails on node from now on
     SIM_FAULT_MAX,
 };

@@ -178,6 +178,8 @@ struct sim {
     char *nodelist;
     uint32_t next_pid;
     enum pm_job_state job_state;
+    struct pm_set drained; // by Slurm
+    bool sinfo_hangs;      // the next question is not answered in time
     bool stepping; // a core is being stepped
     struct pm_event *posted; // behind it
     uint32_t n_posted, cap_posted;

@@ -161,6 +161,7 @@ void sim_free(struct sim *s)
     sim_faults_done(s);
     sim_check_free(s->check);
     sim_outcome_free(s->outcome);
+    pm_set_done(&s->drained);
     sim_heap_done(&s->heap);
     free(s->hosts);
     free(s->procs);

@@ -186,6 +186,9 @@ void harness_act(struct harness *h, uint32_t slot, const struct pm_action *a)
     case PM_ACTION_DIE:
         die(h, slot, a->text);
         break;
+    case PM_ACTION_ASK_NODES:
+        harness_post_simple(h, slot, PM_EVENT_NODE_STATES, 0, HARNESS_MS);
+        break;
     case PM_ACTION_SAY:
         if (!a->verbose || h->options.verbose)
             append(&h->said, &h->said_len, a->text ? a->text : "");

@@ -226,6 +226,7 @@ void stand_done(void)
     pm_actions_done(&stand.out);
     pm_set_done(&stand.dead);
     pm_set_done(&stand.suspect);
+    pm_set_done(&stand.drained);
     pm_set_done(&stand.lost_ranks);
 }
 
@@ -245,6 +246,20 @@ static void look_at(size_t from)
     assert(stand.out.error == 0);
 }
 
+// Slurm answers at once, also what was asked in a call that did not go through here.
+static void answer_questions(void)
+{
+    for (size_t i = 0; i < stand.out.n && !stand.slurm_is_slow; i++) {
+        if (stand.out.list[i].type != PM_ACTION_ASK_NODES || stand.out.list[i].last)
+            continue;
+        stand.out.list[i].last = true;
+        size_t from = stand.out.n;
+        const struct pm_event e = {.type = PM_EVENT_NODE_STATES, .now_ns = stand.core.now_ns, .set = &stand.drained};
+        pm_supervisor_event(&stand.core, &e);
+        look_at(from);
+    }
+}
+
 void stand_event(const struct pm_event *event)
 {
     size_t from = stand.out.n;
@@ -255,6 +270,7 @@ void stand_event(const struct pm_event *event)
     else
         pm_node_event(&stand.core, &e);
     look_at(from);
+    answer_questions();
 }
 
 static uint64_t deadline(void)
@@ -287,6 +303,7 @@ bool stand_frame(uint8_t type, const void *data, size_t len)
     else
         pm_node_frame(&stand.core, 1, 0, type, &r);
     look_at(from);
+    answer_questions();
     return r.error == 0;
 }
 

@@ -20,6 +20,8 @@ struct stand {
     uint32_t n_reports;
     bool no_parent;
     struct pm_set dead, suspect;
+    struct pm_set drained;   // what Slurm says when it is asked
+    bool slurm_is_slow;      // it does not say anything
     bool lease_not_over;
     bool membership_stopped;
     struct pm_set lost_ranks; // collective.c was told

@@ -113,3 +113,39 @@ test_a_blamed_node_stays_without_a_spare() {
     assert_out '^1 on node2$'
     assert_err '\(restart 1 of 1\); node2 was first to fail 1 time, but no spare is left: it stays$'
 }
+
+# --- Slurm's view ---
+
+test_a_spare_that_slurm_drains_is_not_used() {
+    skip_drain=yes
+    supervise_bg --pm-supervise --pm-spares=2 --pm-node-timeout=2s -N4 --ntasks-per-node=2 "$programs/fault" --run 4000
+    wait_until 15 "4 ranks" ranks_started 4
+    wait_running
+    cluster run scontrol update NodeName=node3 State=DRAIN Reason="to be looked at"
+    lose_agent_of node2
+    wait_step
+    cluster run scontrol update NodeName=node3 State=RESUME
+    assert_status 0
+    assert_err '^pm-supervise: Slurm shows node3 as drained or down: no use as a spare now, 1 is left$'
+    assert_err '^pm-supervise: 1 node lost \(node2\): its ranks move to node4 \(0 spares left\)$'
+    assert_log '.kind == "drained" and .node == 2'
+    assert_log '.kind == "move" and .node == 1 and .spare == 3'
+}
+
+test_slurm_that_does_not_answer_holds_nobody_up() {
+    printf '#!/bin/sh\nexec sleep 60\n' >sinfo
+    chmod 755 sinfo
+    trap 'cluster exec login umount /usr/bin/sinfo' EXIT
+    cluster exec login mount --bind "$case_dir/sinfo" /usr/bin/sinfo
+    supervise_bg --pm-supervise --pm-spares=1 --pm-node-timeout=2s -N3 --ntasks-per-node=2 "$programs/fault" --run 5000
+    wait_until 15 "4 ranks" ranks_started 4
+    wait_running
+    lose_agent_of node2
+    wait_step
+    cluster exec login umount /usr/bin/sinfo # the look at the cluster needs it
+    trap - EXIT
+    assert_status 0
+    assert_err '^pm-supervise: Slurm does not say whether it has drained a spare; they are taken as they come$'
+    assert_log '.kind == "move" and .node == 1 and .spare == 2'
+    assert_log '.kind == "state" and .to == "RUNNING" and .epoch == 1 and .place_ms >= 1900 and .place_ms < 3000'
+}
