@@ -167,6 +167,7 @@ static int core_open(struct agent *a)
 static void work(struct agent *a)
 {
     char error[PM_ERROR_CAP] = "";
+    a->memory_mib = a->config.options.spares ? pm_memory_limit_mib() : 0;  // nobody compares it without
     int r = pm_bind_open(a);
     if (r == 0)
         r = peers_open(a, error);

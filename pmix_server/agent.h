@@ -57,6 +57,8 @@ void pm_agent_config_done(struct pm_agent_config *c);
 // (PM_AGENT_PATH_CAP bytes, "" if there is none) for pm_oom_read() when the process is gone.
 void pm_oom_open(uint32_t pid, char *path, uint64_t *ret_count);
 uint64_t pm_oom_read(const char *path);
+// The least memory limit of our own cgroup and those above it; 0: there is none.
+uint64_t pm_memory_limit_mib(void);
 
 // What has to be removed if this agent dies; in memory that it shares with its janitor.
 struct pm_agent_legacy {
@@ -117,6 +119,7 @@ struct agent {
     struct pm_children *children;
     struct pm_signals *signals;
     struct pm_agent_config config;
+    uint64_t memory_mib;  // that the step may use here; 0: no limit
     char refusal[PM_ERROR_CAP];  // why this agent cannot work; "": it can
     bool dying;       // DIE was given: leave when the ranks are gone
     bool ending;      // END_AGENT was given
@@ -256,6 +259,10 @@ void pm_folder_done(struct agent *a);  // the step's folder, and what the last e
 // Splits this process: the parent stays behind to clean up, the child returns and is the agent. NULL:
 // no memory. To be called before anything else is set up.
 struct pm_agent_legacy *pm_janitor_fork(void);
+
+// --- agent_size.c: what the node offers --------------------------------------------------------------------
+// GPUs of all tasks that have joined, each once.
+uint32_t pm_size_gpus(const struct agent *a);
 
 // --- agent_health.c: --pm-health ---------------------------------------------------------------------------
 void pm_health_check(struct agent *a, uint64_t check);  // answered by PM_EVENT_HEALTH

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "pmix_server/agent.h"
 #include "pmix_server/io/util.h"
@@ -90,6 +91,9 @@ static bool mount_line(char *line, const struct hierarchy *h, char **ret_root, c
     return !h->controller;
 }
 
+static const struct hierarchy v1_limit = {"cgroup", "memory", "memory.limit_in_bytes"};
+static const struct hierarchy v2_limit = {"cgroup2", NULL, "memory.max"};
+
 static void join(const struct hierarchy *h, const char *cgroup, char *ret)
 {
     char line[LINE_CAP];
@@ -133,4 +137,42 @@ void pm_oom_open(uint32_t pid, char *path, uint64_t *ret_count)
     else if (cgroup_of(pid, &v2, cgroup, sizeof(cgroup)))
         join(&v2, cgroup, path);
     *ret_count = pm_oom_read(path);
+}
+
+// "max", and the largest number of pages there is, are no limit.
+static uint64_t limit_mib(const char *path)
+{
+    unsigned long long bytes = 0;
+    FILE *f = *path ? fopen(path, "re") : NULL;
+    if (f && fscanf(f, "%llu", &bytes) != 1)
+        bytes = 0;
+    if (f)
+        fclose(f);
+    return bytes >> 60 ? 0 : bytes >> 20;
+}
+
+// The least of the cgroup's own and those above it.
+static uint64_t least_limit_mib(const struct hierarchy *h, char *cgroup)
+{
+    char path[PM_AGENT_PATH_CAP];
+    uint64_t least = 0;
+    for (;;) {
+        path[0] = '\0';
+        join(h, cgroup, path);
+        uint64_t mib = limit_mib(path);
+        least = mib && (!least || mib < least) ? mib : least;
+        char *slash = strrchr(cgroup, '/');
+        if (!slash)
+            return least;
+        *slash = '\0';
+    }
+}
+
+uint64_t pm_memory_limit_mib(void)
+{
+    char cgroup[PM_AGENT_PATH_CAP];
+    uint32_t self = (uint32_t)getpid();
+    if (cgroup_of(self, &v1_limit, cgroup, sizeof(cgroup)))
+        return least_limit_mib(&v1_limit, cgroup);
+    return cgroup_of(self, &v2_limit, cgroup, sizeof(cgroup)) ? least_limit_mib(&v2_limit, cgroup) : 0;
 }

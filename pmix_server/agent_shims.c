@@ -360,7 +360,7 @@ static void caller_hello(struct caller *c, size_t len)
     struct shim *s = &a->shims[local];
     pm_bind_facts_read(s, &r);
     if (pm_reader_end(&r) == 0 && shim_adopt(s, c) == 0)
-        post(s, &(struct pm_event){.type = PM_EVENT_SHIM_JOINED, .pid = pid});
+        post(s, &(struct pm_event){.type = PM_EVENT_SHIM_JOINED, .pid = pid, .gpus = pm_size_gpus(a), .memory_mib = a->memory_mib});
 }
 
 static void on_caller(evutil_socket_t fd, short what, void *arg)

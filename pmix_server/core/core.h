@@ -76,7 +76,7 @@ enum pm_event_type {
     PM_EVENT_LINK_DOWN,  // link, node (if known, else PM_NODE_COORDINATOR-1), link_end, text
     PM_EVENT_FRAME,      // link, data, len
     // Agent: local facts
-    PM_EVENT_SHIM_JOINED,   // local, pid (of the shim)
+    PM_EVENT_SHIM_JOINED,   // local, pid (of the shim); gpus, memory_mib: what the tasks that have joined may use together
     PM_EVENT_SHIM_LOST,     // local
     PM_EVENT_RANK_STARTED,  // local, epoch, incarnation, pid
     PM_EVENT_RANK_EXITED,   // local, epoch, incarnation, pid, wait_status, flag_exec, flag_oom
@@ -133,6 +133,8 @@ struct pm_event {
     int32_t status;
     uint32_t nnodes;
     uint32_t ntasks;
+    uint32_t gpus;
+    uint64_t memory_mib;  // 0: no limit
     uint32_t job;
     uint32_t step;
     uint16_t port;

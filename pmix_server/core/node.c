@@ -177,6 +177,7 @@ void pm_node_digest(const struct pm_node *n, uint64_t now_ns, struct pm_digest *
     pm_digest_u64(d, n->port != 0);
     if (n->has_server_failure)
         pm_digest_failure(d, &n->server_failure);
+    pm_digest_u64(d, n->size.memory_mib << 16 | n->size.gpus);
     pm_digest_u64(d, (uint64_t)n->check << 33 | (uint64_t)n->checked << 1 | n->is_unfit);
     if (n->is_unfit)
         pm_digest_failure(d, &n->health_failure);

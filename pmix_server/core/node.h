@@ -8,6 +8,7 @@
 
 #include "pmix_server/core/bound.h"
 #include "pmix_server/core/record.h"
+#include "pmix_server/core/sizes.h"
 
 // FINALIZED comes from the server and the exit from the shim, so either may be first.
 #define PM_LINGER_NS        (250 * PM_MS)
@@ -107,6 +108,7 @@ struct pm_node {
     struct pm_set told_lost; // ranks of this epoch that collective.c knows to be lost
     uint16_t port;    // free here a moment ago; 0: not known yet
     uint32_t n_ports; // that were offered so far
+    struct pm_size size;   // what this node offers
     uint32_t check;        // number of the health check that runs; 0: none
     uint32_t checked;      // of the last that is over; the first is made when all shims have joined
     bool is_unfit;         // for good; health_failure says why

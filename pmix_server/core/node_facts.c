@@ -70,8 +70,10 @@ static struct pm_local *local_of_rank(struct pm_core *core, const struct pm_even
 static void on_shim_joined(struct pm_core *core, const struct pm_event *event)
 {
     struct pm_local *local = local_of(core, event);
-    if (local)
-        local->shim_joined = true;
+    if (!local)
+        return;
+    local->shim_joined = true;
+    core->node->size = (struct pm_size){.gpus = event->gpus, .memory_mib = event->memory_mib};
 }
 
 static void on_shim_lost(struct pm_core *core, const struct pm_event *event)

@@ -100,6 +100,9 @@ static void report_map(struct pm_core *core)
     const struct pm_set self = {.spans = &own, .n = 1};
     if (pm_places_add(&n->report.places, core->config.place, &self, &n->dirty) < 0)
         core->out->error = -ENOMEM;
+    if (core->config.options->spares &&
+        pm_sizes_add(&n->report.sizes, &n->size, core->config.node, &n->dirty) < 0)
+        core->out->error = -ENOMEM;
     const char *nodelist = core->config.nodelist;
     if (!nodelist || !nodelist[0] || n->report.nodelist)
         return;
@@ -171,8 +174,10 @@ static void report_forget_known(struct pm_core *core)
         core->out->error = -ENOMEM;
     if (n->wanted.map_version)
         pm_map_clear(&n->report.map);
-    if (n->wanted.map_version)
+    if (n->wanted.map_version) {
         pm_places_done(&n->report.places);
+        pm_places_done(&n->report.sizes);
+    }
     if (n->wanted.have_nodelist && n->report.nodelist) {
         free(n->report.nodelist);
         n->report.nodelist = NULL;

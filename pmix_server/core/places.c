@@ -112,7 +112,7 @@ void pm_read_places(struct pm_reader *r, struct pm_places *ret, uint32_t nnodes)
     }
 }
 
-static const char *path_of(const struct pm_places *places, uint32_t node)
+const char *pm_places_of(const struct pm_places *places, uint32_t node)
 {
     for (uint32_t i = 0; i < places->n; i++)
         if (pm_set_has(&places->list[i].nodes, node))
@@ -135,15 +135,15 @@ static void keep_common(char *path, const char *other)
 char *pm_places_shared(const struct pm_places *places, const struct pm_set *nodes, char *buf)
 {
     uint32_t node = pm_set_next(nodes, 0);
-    (void)snprintf(buf, PM_PLACE_CAP, "%s", node == UINT32_MAX ? "" : path_of(places, node));
+    (void)snprintf(buf, PM_PLACE_CAP, "%s", node == UINT32_MAX ? "" : pm_places_of(places, node));
     for (; node != UINT32_MAX && buf[0]; node = pm_set_next(nodes, node + 1))
-        keep_common(buf, path_of(places, node));
+        keep_common(buf, pm_places_of(places, node));
     return buf;
 }
 
 bool pm_places_under(const struct pm_places *places, const char *path, uint32_t node)
 {
-    const char *own = path_of(places, node);
+    const char *own = pm_places_of(places, node);
     size_t len = strlen(path);
     return len > 0 && strncmp(own, path, len) == 0 && (own[len] == '\0' || own[len] == '.');
 }

@@ -31,6 +31,8 @@ void pm_write_places(struct pm_writer *w, const struct pm_places *places);
 void pm_read_places(struct pm_reader *r, struct pm_places *ret, uint32_t nnodes);
 // The longest path that all of `nodes` stand below, in buf (PM_PLACE_CAP); "": there is none, or it is not known.
 char *pm_places_shared(const struct pm_places *places, const struct pm_set *nodes, char *buf);
+// The path of `node`; "": not known. Borrowed from `places`.
+const char *pm_places_of(const struct pm_places *places, uint32_t node);
 // Does `node` stand below `path`? Not if nothing is known of it.
 bool pm_places_under(const struct pm_places *places, const char *path, uint32_t node);
 void pm_places_digest(const struct pm_places *places, struct pm_digest *d);

@@ -60,7 +60,10 @@ static const char *why_no_place(const struct question *q)
 static bool place_is_lost(const struct question *q)
 {
     const struct pm_history *h = q->history;
-    bool fits = pm_cause_is_loss(q->failure->cause) && (!h->spares || h->spares < h->homeless);
+    bool too_few = !h->spares || h->spares < h->homeless;
+    bool fits = pm_cause_is_loss(q->failure->cause) && (too_few || h->no_house);
+    if (h->no_house && !too_few)
+        return because(q, fits, "no spare that is left has as many GPUs and as much memory");
     if (q->options->spares && h->homeless > 1)
         return because(q, fits, "%u nodes of the world are lost, and %u spare%s left", h->homeless,
                        h->spares, h->spares == 1 ? " is" : "s are");

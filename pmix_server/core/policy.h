@@ -32,6 +32,7 @@ struct pm_history {
     bool place_lost; // nodes were lost when their ranks had ended well, and spares are too few for a next world
     bool no_ranks;   // the lost node has no rank: it waited as a spare
     uint32_t spares; // that wait now and can take ranks
+    bool no_house;   // there is not a spare that is large enough for each of the homeless
     uint32_t homeless; // nodes of the world that are lost, this one included
     uint32_t node_losses; // replaced by spares, within the window if there is one; this one not included
 };

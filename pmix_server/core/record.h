@@ -133,6 +133,7 @@ struct pm_report {
     struct pm_set fit;    // nodes that passed it
     struct pm_map map;       // of Slurm's tasks; until the wanted state has a map version
     struct pm_places places; // likewise
+    struct pm_places sizes;  // likewise, with spares (sizes.h)
     char *nodelist;    // until the wanted state has it; owned
     struct pm_failures failures;
 };

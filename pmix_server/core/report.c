@@ -24,6 +24,7 @@ void pm_report_done(struct pm_report *report)
     pm_set_done(&report->fit);
     pm_map_done(&report->map);
     pm_places_done(&report->places);
+    pm_places_done(&report->sizes);
     free(report->nodelist);
     free(report->failures.list);
     pm_report_init(report);
@@ -76,6 +77,8 @@ static int union_of_forming(struct pm_report *into, const struct pm_report *from
     *changed |= map_changed;
     if (rc == 0)
         rc = pm_places_union(&into->places, &from->places, changed);
+    if (rc == 0)
+        rc = pm_places_union(&into->sizes, &from->sizes, changed);
     if (rc == 0 && from->nodelist && !into->nodelist) {
         into->nodelist = strdup(from->nodelist);
         *changed = true;
@@ -167,7 +170,8 @@ enum {
     HAS_ANY_ENDED = 8,
     HAS_PLACES = 16,
     HAS_CHECK = 32,
-    HAS_ALL = 63,
+    HAS_SIZES = 64,
+    HAS_ALL = 127,
 };
 
 static uint8_t report_flags(const struct pm_report *report)
@@ -175,7 +179,8 @@ static uint8_t report_flags(const struct pm_report *report)
     return (uint8_t)((report->map.n ? HAS_MAP : 0) | (report->nodelist ? HAS_NODELIST : 0) |
                      (report->cannot_node != UINT32_MAX ? HAS_CANNOT : 0) |
                      (report->any_ended ? HAS_ANY_ENDED : 0) |
-                     (report->places.n ? HAS_PLACES : 0) | (report->check ? HAS_CHECK : 0));
+                     (report->places.n ? HAS_PLACES : 0) | (report->check ? HAS_CHECK : 0) |
+                     (report->sizes.n ? HAS_SIZES : 0));
 }
 
 void pm_write_report(struct pm_writer *w, const struct pm_report *report)
@@ -205,6 +210,8 @@ void pm_write_report(struct pm_writer *w, const struct pm_report *report)
         pm_write_str(w, report->nodelist);
     if (flags & HAS_PLACES)
         pm_write_places(w, &report->places);
+    if (flags & HAS_SIZES)
+        pm_write_places(w, &report->sizes);
     pm_write_u8(w, (uint8_t)report->failures.n);
     for (uint32_t i = 0; i < report->failures.n; i++)
         pm_write_failure(w, &report->failures.list[i]);
@@ -229,6 +236,8 @@ static void read_forming(struct pm_reader *r, struct pm_report *ret, uint8_t fla
         ret->nodelist = pm_read_strdup(r, PM_NODELIST_MAX);
     if (flags & HAS_PLACES)
         pm_read_places(r, &ret->places, nnodes);
+    if (flags & HAS_SIZES)
+        pm_read_places(r, &ret->sizes, nnodes);
 }
 
 static void read_failures(struct pm_reader *r, struct pm_report *ret, uint32_t nnodes,
@@ -291,6 +300,7 @@ void pm_report_digest(const struct pm_report *report, struct pm_digest *d)
     for (uint32_t i = 0; i < report->map.n; i++)
         pm_digest_u64(d, (uint64_t)report->map.runs[i].rank << 32 | report->map.runs[i].node);
     pm_places_digest(&report->places, d);
+    pm_places_digest(&report->sizes, d);
     pm_failures_digest(&report->failures, d);
 }
 

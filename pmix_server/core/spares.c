@@ -55,31 +55,101 @@ int pm_spares_too_small(const struct pm_map *tasks, uint32_t first_spare, const 
     return ret->offers < ret->needs;
 }
 
-// Takes from `ready` who stands below `path`, or who does not, until everybody has one.
-static void choose(const struct pm_set *ready, const struct pm_places *places, const char *path,
-                   bool below, struct pm_move *moves, uint32_t *n, uint32_t wanted)
+int pm_spares_useless(const struct pm_places *sizes, uint32_t first_spare, const struct pm_set *spares,
+                      struct pm_move *ret)
 {
-    for (uint32_t node = pm_set_next(ready, 0); node != UINT32_MAX && *n < wanted;
-         node = pm_set_next(ready, node + 1))
-        if (pm_places_under(places, path, node) == below)
-            moves[(*n)++].to = node;
+    uint32_t smallest = 0;
+    for (uint32_t spare = pm_set_next(spares, 0); spare != UINT32_MAX && sizes->n;
+         spare = pm_set_next(spares, spare + 1)) {
+        const struct pm_size offer = pm_sizes_of(sizes, spare);
+        bool useful = false;
+        for (uint32_t node = 0; node < first_spare && !useful; node++) {
+            const struct pm_size need = pm_sizes_of(sizes, node), least = pm_sizes_of(sizes, smallest);
+            useful = pm_size_fits(&need, &offer);
+            smallest = pm_size_compare(&need, &least) < 0 ? node : smallest;
+        }
+        *ret = (struct pm_move){.from = smallest, .to = spare};
+        if (!useful)
+            return 1;
+    }
+    return 0;
 }
 
-int pm_spares_choose(const struct pm_set *lost, const struct pm_set *ready, const struct pm_places *places,
-                     struct pm_move **ret_moves, uint32_t *ret_n)
+// The best of `left` for a node of size `need`; UINT32_MAX: there is none.
+static uint32_t best_for(const struct pm_removal *r, const struct pm_set *left, const char *path,
+                         const struct pm_size *need)
+{
+    uint32_t best = UINT32_MAX;
+    struct pm_size best_size = {0};
+    bool best_below = false;
+    for (uint32_t node = pm_set_next(left, 0); node != UINT32_MAX; node = pm_set_next(left, node + 1)) {
+        const struct pm_size size = pm_sizes_of(r->sizes, node);
+        bool below = pm_places_under(r->places, path, node);
+        bool better = best == UINT32_MAX || (best_below && !below) ||
+                      (below == best_below && pm_size_compare(&size, &best_size) < 0);
+        if (!better || !pm_size_fits(need, &size))
+            continue;
+        best = node;
+        best_size = size;
+        best_below = below;
+    }
+    return best;
+}
+
+// The largest of `left`, the first of equals.
+static uint32_t largest(const struct pm_places *sizes, const struct pm_set *left)
+{
+    uint32_t found = pm_set_next(left, 0);
+    for (uint32_t node = found; sizes->n && node != UINT32_MAX; node = pm_set_next(left, node + 1)) {
+        const struct pm_size size = pm_sizes_of(sizes, node), most = pm_sizes_of(sizes, found);
+        found = pm_size_compare(&size, &most) > 0 ? node : found;
+    }
+    return found;
+}
+
+static void insert_move(struct pm_move *moves, uint32_t n, struct pm_move move)
+{
+    for (; n > 0 && moves[n - 1].from > move.from; n--)
+        moves[n] = moves[n - 1];
+    moves[n] = move;
+}
+
+static int choose(const struct pm_removal *r, struct pm_set *lost, struct pm_set *ready, struct pm_move *moves,
+                  uint32_t *ret_n)
 {
     char path[PM_PLACE_CAP];
-    uint32_t wanted = (uint32_t)pm_set_count(lost), n = 0, at = 0;
-    struct pm_move *moves = calloc(wanted + 1u, sizeof(*moves));
-    if (!moves)
+    int rc = 0;
+    (void)pm_places_shared(r->places, r->lost, path);
+    while (rc == 0 && !pm_set_empty(lost) && !pm_set_empty(ready)) {
+        uint32_t from = largest(r->sizes, lost);
+        const struct pm_size need = pm_sizes_of(r->sizes, from);
+        uint32_t to = best_for(r, ready, path, &need);
+        rc = pm_set_remove(lost, from);
+        if (to == UINT32_MAX || rc < 0)
+            continue;
+        rc = pm_set_remove(ready, to);
+        insert_move(moves, (*ret_n)++, (struct pm_move){.from = from, .to = to});
+    }
+    return rc;
+}
+
+int pm_spares_choose(const struct pm_removal *r, struct pm_move **ret_moves, uint32_t *ret_n)
+{
+    struct pm_set lost = {0}, ready = {0};
+    struct pm_move *moves = calloc((size_t)pm_set_count(r->lost) + 1u, sizeof(*moves));
+    int rc = moves ? pm_set_copy(&lost, r->lost) : -ENOMEM;
+    *ret_n = 0;
+    if (rc == 0)
+        rc = pm_set_copy(&ready, r->ready);
+    if (rc == 0)
+        rc = choose(r, &lost, &ready, moves, ret_n);
+    pm_set_done(&lost);
+    pm_set_done(&ready);
+    if (rc < 0) {
+        free(moves);
         return -ENOMEM;
-    (void)pm_places_shared(places, lost, path);
-    choose(ready, places, path, false, moves, &n, wanted);
-    choose(ready, places, path, true, moves, &n, wanted);
-    for (uint32_t node = pm_set_next(lost, 0); at < n; node = pm_set_next(lost, node + 1))
-        moves[at++].from = node;
+    }
     *ret_moves = moves;
-    *ret_n = n;
     return 0;
 }
 

@@ -5,12 +5,14 @@
 //
 // The last nodes of the step are spares. Slurm numbers tasks on all nodes; the world numbers ranks from 0 on
 // the others only, in the order of their tasks. A node's ranks move together, keep their numbers, and move to a
-// node that has no rank; so every spare must offer as many tasks as any other node.
+// node that has no rank; so every spare must offer as many tasks as any other node. GPUs and memory may differ: a spare
+// takes the place only of nodes that had no more of them.
 #ifndef PM_CORE_SPARES_H
 #define PM_CORE_SPARES_H
 
 #include "pmix_server/core/places.h"
 #include "pmix_server/core/placement.h"
+#include "pmix_server/core/sizes.h"
 
 struct pm_move {
     uint32_t from;
@@ -31,10 +33,22 @@ int pm_spares_world(const struct pm_map *tasks, uint32_t first_spare, struct pm_
 // -ENOMEM.
 int pm_spares_too_small(const struct pm_map *tasks, uint32_t first_spare, const struct pm_set *spares,
                         struct pm_small_spare *ret);
-// One of `ready` for each of `lost`, in order of ids; those that do not stand below the switch that all the lost
-// ones share come first. *ret_moves is malloc'd, with *ret_n <= count(lost) entries. 0 or -ENOMEM.
-int pm_spares_choose(const struct pm_set *lost, const struct pm_set *ready, const struct pm_places *places,
-                     struct pm_move **ret_moves, uint32_t *ret_n);
+// Who may move where.
+struct pm_removal {
+    const struct pm_set *lost;  // nodes whose ranks have to move
+    const struct pm_set *ready; // spares
+    const struct pm_places *places;
+    const struct pm_places *sizes;
+};
+// Is there a spare (of `spares`) that is too small for each node before first_spare? 1: *ret_spare says which, and *ret_node
+// the smallest of those nodes; 0: no.
+int pm_spares_useless(const struct pm_places *sizes, uint32_t first_spare, const struct pm_set *spares,
+                      struct pm_move *ret);
+// One of `ready` for each of `lost` that there is one for: the largest of the lost nodes first, for each the smallest
+// that is large enough; before that counts that it does not stand below the switch that all the lost ones share, after it
+// the id. (Where some have more GPUs and others more memory, there may be a better way.) *ret_moves is malloc'd,
+// in order of `from`, with *ret_n <= count(lost) entries. 0 or -ENOMEM.
+int pm_spares_choose(const struct pm_removal *r, struct pm_move **ret_moves, uint32_t *ret_n);
 // The world's map after the moves (in order of `from`), into a zeroed *ret_map. 0 or -ENOMEM.
 int pm_spares_map(const struct pm_world *world, const struct pm_move *moves, uint32_t n,
                   struct pm_map *ret_map);

@@ -110,6 +110,7 @@ struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s)
     pm_set_done(&s->drained);
     free(s->firsts);
     pm_places_done(&s->places);
+    pm_places_done(&s->sizes);
     free(s->map_frame);
     free(s->nodelist);
     free(s->loss_ns);
@@ -132,7 +133,7 @@ static void clone_unshare(struct pm_supervisor *c)
     c->wanted = (struct pm_wanted){0};
     c->seen = (struct pm_report){0};
     c->bad_servers = c->condemned = c->deciding = c->movers = c->retired = c->blamed = c->drained = c->fencing = (struct pm_set){0};
-    c->places = (struct pm_places){0};
+    c->places = c->sizes = (struct pm_places){0};
     c->loss_ns = NULL;
     c->firsts = NULL;
     c->map_frame = NULL;
@@ -159,6 +160,7 @@ struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s)
               pm_set_copy(&c->drained, &s->drained) == 0 && pm_set_copy(&c->movers, &s->movers) == 0 &&
               pm_set_copy(&c->retired, &s->retired) == 0 &&
               pm_places_copy(&c->places, &s->places) == 0 &&
+              pm_places_copy(&c->sizes, &s->sizes) == 0 &&
               pm_wanted_copy(&c->wanted, &s->wanted) == 0 &&
               pm_report_copy(&c->seen, &s->seen) == 0 &&
               pm_set_copy(&c->condemned, &s->condemned) == 0 &&

@@ -96,6 +96,7 @@ struct pm_supervisor {
     // Spares
     uint32_t first_spare;   // nnodes: there is none
     struct pm_places places;
+    struct pm_places sizes;
     struct pm_set retired;  // nodes in wanted.lost that live: we took them out
     uint32_t *firsts;       // --pm-blame: how often ranks of a node were first to fail; NULL: never
     struct pm_set blamed;   // nodes of the world that are to be swapped in the restart being carried out
@@ -198,6 +199,8 @@ enum pm_input pm_supervisor_build_world(struct pm_core *core);
 enum pm_input pm_supervisor_rehouse(struct pm_core *core);
 // How many nodes with ranks are lost, `node` (UINT32_MAX: none) as well.
 uint32_t pm_supervisor_homeless(struct pm_core *core, uint32_t node);
+// Is there a spare that is large enough for each node with ranks that is lost, `node` (UINT32_MAX: none) as well?
+bool pm_supervisor_can_house(struct pm_core *core, uint32_t node);
 // Spares that wait, other than `node`.
 uint32_t pm_supervisor_n_spares(struct pm_core *core, uint32_t node);
 // Whether it is a node without ranks.

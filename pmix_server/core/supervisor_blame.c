@@ -46,7 +46,7 @@ static void tell(struct pm_core *core, uint32_t node, char *buf, size_t cap)
     int n = snprintf(buf, cap, "%.100s was first to fail %u time%s", pm_supervisor_host(core, node, host),
                      s->firsts[node], s->firsts[node] == 1 ? "" : "s");
     if (!pm_set_has(&s->blamed, node))
-        (void)snprintf(buf + n, cap - (size_t)n, ", but no spare is left: it stays");
+        (void)snprintf(buf + n, cap - (size_t)n, ", but no spare is left that can take its place: it stays");
     else
         (void)snprintf(buf + n, cap - (size_t)n, ": its ranks move to %s%.60s (%u spare%s left)",
                        to == UINT32_MAX ? "a spare" : "spare ",
@@ -63,7 +63,7 @@ const char *pm_supervisor_swap_blamed(struct pm_core *core, char *buf, size_t ca
         if (!is_blamed(core, node))
             continue;
         last = node;
-        if (pm_supervisor_n_spares(core, UINT32_MAX) > pm_supervisor_homeless(core, UINT32_MAX))
+        if (pm_supervisor_can_house(core, node))
             need(core, pm_set_add(&s->blamed, node));
     }
     if (last != UINT32_MAX)

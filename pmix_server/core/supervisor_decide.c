@@ -130,11 +130,12 @@ static void look_at_places(struct pm_core *core, const struct pm_failure *failur
 {
     struct pm_supervisor *s = core->supervisor;
     uint32_t lost = pm_cause_is_loss(failure->cause) ? failure->node : UINT32_MAX;
-    if (pm_supervisor_n_spares(core, lost) < pm_supervisor_homeless(core, lost))
+    if (!pm_supervisor_can_house(core, lost))
         (void)pm_supervisor_pardon(core);
+    history->no_house = !pm_supervisor_can_house(core, lost);
     if (!pm_cause_is_loss(failure->cause)) {
         uint32_t homeless = pm_supervisor_homeless(core, UINT32_MAX);
-        history->place_lost = homeless > 0 && pm_supervisor_n_spares(core, UINT32_MAX) < homeless;
+        history->place_lost = homeless > 0 && history->no_house;
         return;
     }
     history->no_ranks = s->first_spare < s->nnodes && pm_supervisor_is_idle(core, failure->node);

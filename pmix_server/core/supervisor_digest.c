@@ -73,6 +73,7 @@ void pm_supervisor_digest(const struct pm_core *core, uint64_t now_ns, struct pm
         pm_digest_u64(d, s->firsts[i] < core->config.options->blame ? s->firsts[i] : core->config.options->blame);
     pm_digest_set(d, &s->fencing);
     pm_places_digest(&s->places, d);
+    pm_places_digest(&s->sizes, d);
     const uint64_t plain[] = {s->isolated,
                               s->asked,
                               s->slurm,

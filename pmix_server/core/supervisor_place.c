@@ -149,16 +149,46 @@ uint32_t pm_supervisor_n_spares(struct pm_core *core, uint32_t node)
     return n;
 }
 
+// Who of `ready` takes whose place.
+static void choose(struct pm_core *core, const struct pm_set *lost, const struct pm_set *ready,
+                   struct pm_move **ret_moves, uint32_t *ret_n)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    const struct pm_removal removal = {.lost = lost, .ready = ready, .places = &s->places, .sizes = &s->sizes};
+    *ret_moves = NULL;
+    *ret_n = 0;
+    need(core, pm_spares_choose(&removal, ret_moves, ret_n));
+}
+
+bool pm_supervisor_can_house(struct pm_core *core, uint32_t node)
+{
+    struct pm_set lost = {0}, spares = {0};
+    struct pm_move *moves;
+    uint32_t n;
+    find_homeless(core, &lost);
+    if (node != UINT32_MAX && !pm_supervisor_is_idle(core, node))
+        need(core, pm_set_add(&lost, node));
+    pm_supervisor_spares(core, &spares);
+    if (node != UINT32_MAX)
+        need(core, pm_set_remove(&spares, node));
+    choose(core, &lost, &spares, &moves, &n);
+    bool can = n == pm_set_count(&lost);
+    free(moves);
+    pm_set_done(&lost);
+    pm_set_done(&spares);
+    return can;
+}
+
 uint32_t pm_supervisor_likely_spare(struct pm_core *core, uint32_t node)
 {
     struct pm_set lost = {0}, spares = {0};
-    struct pm_move *moves = NULL;
-    uint32_t n = 0, to = UINT32_MAX;
+    struct pm_move *moves;
+    uint32_t n, to = UINT32_MAX;
     find_homeless(core, &lost);
     need(core, pm_set_add(&lost, node));
     pm_supervisor_spares(core, &spares);
     need(core, pm_set_subtract(&spares, pm_suspect_nodes(core)));
-    need(core, pm_spares_choose(&lost, &spares, &core->supervisor->places, &moves, &n));
+    choose(core, &lost, &spares, &moves, &n);
     for (uint32_t i = 0; i < n; i++)
         if (moves[i].from == node)
             to = moves[i].to;
@@ -181,6 +211,19 @@ static enum pm_input refuse_spare(struct pm_core *core, const struct pm_small_sp
         pm_supervisor_host(core, small->node, node), small->needs);
 }
 
+static enum pm_input refuse_useless(struct pm_core *core, const struct pm_move *move)
+{
+    const struct pm_places *sizes = &core->supervisor->seen.sizes;
+    const struct pm_size offer = pm_sizes_of(sizes, move->to), needed = pm_sizes_of(sizes, move->from);
+    char spare[PM_TEXT_CAP], node[PM_TEXT_CAP], a[64], b[64];
+    return pm_supervisor_refuse(
+        core, PM_EXIT_CANNOT_SUPERVISE,
+        "pm-supervise: spare %.100s can take nobody's place: it offers %s, and the smallest of the other nodes, %.100s, has "
+        "%s: ask for the same on each node (--gpus-per-node, --mem); ending the step",
+        pm_supervisor_host(core, move->to, spare), pm_size_format(&offer, a, sizeof(a)),
+        pm_supervisor_host(core, move->from, node), pm_size_format(&needed, b, sizeof(b)));
+}
+
 // What tasks a spare had that was lost before it joined nobody knows, and nobody needs.
 static bool is_hole_of_lost_spare(const struct pm_core *core, const struct pm_map_fault *fault)
 {
@@ -193,6 +236,7 @@ static enum pm_input build_with_spares(struct pm_core *core)
     const struct pm_map *tasks = &s->seen.map;
     const struct pm_map_fault fault = pm_map_check(tasks, s->nnodes, s->ntasks);
     struct pm_small_spare small;
+    struct pm_move useless;
     struct pm_set spares = {0};
     struct pm_map map = {0};
     uint32_t nranks = 0;
@@ -206,6 +250,8 @@ static enum pm_input build_with_spares(struct pm_core *core)
     need(core, rc);
     if (rc > 0)
         input = refuse_spare(core, &small);
+    else if (pm_spares_useless(&s->seen.sizes, s->first_spare, &spares, &useless))
+        input = refuse_useless(core, &useless);
     else if (!core->out->error)
         input = adopt_map(core, &map, nranks);
     pm_map_done(&map);
@@ -226,7 +272,8 @@ enum pm_input pm_supervisor_build_world(struct pm_core *core)
     if (!core->world_known)
         return input;
     s->places = s->seen.places;
-    s->seen.places = (struct pm_places){0};
+    s->sizes = s->seen.sizes;
+    s->seen.places = s->seen.sizes = (struct pm_places){0};
     pm_map_clear(&s->seen.map);
     return input;
 }
@@ -288,15 +335,15 @@ static void tell_moves(struct pm_core *core, const struct pm_set *lost, const st
 static enum pm_input move(struct pm_core *core, const struct pm_set *lost, const struct pm_set *ready)
 {
     struct pm_supervisor *s = core->supervisor;
-    struct pm_move *moves = NULL;
+    struct pm_move *moves;
     struct pm_map map = {0};
-    uint32_t n = 0, first = core->world.node_of_rank[0];
+    uint32_t n, first = core->world.node_of_rank[0];
     enum pm_input input = PM_IN_NONE;
-    int rc = pm_spares_choose(lost, ready, &s->places, &moves, &n);
-    if (rc == 0)
-        rc = pm_spares_map(&core->world, moves, n, &map);
+    choose(core, lost, ready, &moves, &n);
+    bool all = n == pm_set_count(lost); // else one that is large enough has yet to answer
+    int rc = all ? pm_spares_map(&core->world, moves, n, &map) : 0;
     need(core, rc);
-    if (rc == 0) {
+    if (rc == 0 && all) {
         tell_moves(core, lost, moves, n);
         for (uint32_t i = 0; i < n; i++)
             pm_supervisor_retire_blamed(core, &moves[i]);
@@ -325,13 +372,13 @@ enum pm_input pm_supervisor_rehouse(struct pm_core *core)
     enum pm_input input = PM_IN_NONE;
     if (nobody_is_out(core))
         return PM_IN_NONE;
-    if (pm_supervisor_n_spares(core, UINT32_MAX) < pm_supervisor_homeless(core, UINT32_MAX))
+    if (!pm_supervisor_can_house(core, UINT32_MAX))
         (void)pm_supervisor_pardon(core);
     find_homeless(core, &lost);
     pm_supervisor_ask_spares(core);
     pm_supervisor_spares(core, &spares);
     uint64_t needed = pm_set_count(&lost);
-    bool enough = pm_set_count(&spares) >= needed;
+    bool enough = pm_supervisor_can_house(core, UINT32_MAX);
     pm_supervisor_keep_ready(core, &spares);
     if (needed && !enough)
         input = no_place(core, &lost);

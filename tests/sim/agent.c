@@ -340,7 +340,8 @@ static void hear_hello(struct sim *s, uint32_t node, uint32_t local, const struc
     }
     shim->heard = shim->was_there = true;
     s->nodes[node].n_connected++;
-    post(s, node, (struct pm_event){.type = PM_EVENT_SHIM_JOINED, .local = local, .pid = msg->pid});
+    post(s, node, (struct pm_event){.type = PM_EVENT_SHIM_JOINED, .local = local, .pid = msg->pid,
+                                    .gpus = sim_gpus_of(s, node)});
 }
 
 static void hear_started(struct sim *s, uint32_t node, uint32_t local, const struct sim_msg *msg)

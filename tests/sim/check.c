@@ -221,8 +221,8 @@ static void check_log(struct sim *s, const struct pm_log *log)
         sim_check_again(s, log);
     else if (!strcmp(log->kind, "lost"))
         sim_check_lost(s, log);
-    else if (!strcmp(log->kind, "move") && pm_set_has(&s->check->drained, log->spare))
-        sim_violate(s, "12: node %u takes a place, and Slurm has said that it is drained", log->spare);
+    else if (!strcmp(log->kind, "move"))
+        sim_check_move(s, log->node, log->spare);
     else if (!strcmp(log->kind, "blamed"))
         sim_check_blamed(s, log->node);
     else if (!strcmp(log->kind, "state") && log->to)

@@ -99,6 +99,7 @@ void sim_check_host_suspended(struct sim *s, uint32_t node);
 void sim_check_healthy(struct sim *s, uint32_t node); // health.c: a rank is about to start there
 // Slurm has told the coordinator which nodes it has drained; NULL: it did not answer.
 void sim_check_drained(struct sim *s, const struct pm_set *drained);
+void sim_check_move(struct sim *s, uint32_t from, uint32_t to); // health.c
 void sim_check_first_world(struct sim *s);
 void sim_check_fencing(struct sim *s, uint32_t node, bool begins);
 // Something that a node is not to blame for begins or ends: paused, cut, slow.

@@ -43,6 +43,20 @@ void sim_health_due(struct sim *s, uint32_t node, uint64_t life)
                                              .text = failed ? "--pm-health ended with exit code 1" : ""});
 }
 
+uint32_t sim_gpus_of(const struct sim *s, uint32_t node)
+{
+    return !s->p.sized ? 0 : (s->p.seed / 16 + 5 * node) % 3 ? 4 : 8;
+}
+
+void sim_check_move(struct sim *s, uint32_t from, uint32_t to)
+{
+    if (pm_set_has(&s->check->drained, to))
+        sim_violate(s, "12: node %u takes a place, and Slurm has said that it is drained", to);
+    if (sim_gpus_of(s, to) < sim_gpus_of(s, from))
+        sim_violate(s, "13: node %u with %u GPUs takes the place of node %u, which has %u", to, sim_gpus_of(s, to),
+                    from, sim_gpus_of(s, from));
+}
+
 void sim_check_first_world(struct sim *s)
 {
     const struct pm_world *world = pm_core_world(s->procs[s->p.nnodes].core);

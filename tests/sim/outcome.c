@@ -98,7 +98,7 @@ static bool loss_counts(const struct sim *s)
 {
     const struct pm_options *o = &s->p.options;
     uint32_t n = nodes_gone(s);
-    return s->outcome->lost && (n > o->spares || n > o->max_node_losses || !s->check->world_started ||
+    return s->outcome->lost && (s->p.sized || n > o->spares || n > o->max_node_losses || !s->check->world_started ||
                                 s->outcome->unfenced);
 }
 
@@ -168,6 +168,8 @@ static void allow_all(struct sim *s, uint32_t epoch)
         allow(s, 1);
     if ((loss_counts(s) || troubled(s) || servers_failed(s) || s->stats.faults[SIM_FAULT_LOCAL_LATE] ||
          s->stats.faults[SIM_FAULT_START_FAILS]) && epoch == 0)
+        allow(s, CANNOT_SUPERVISE);
+    if (s->p.sized && epoch == 0) // a spare that is of use to nobody is refused
         allow(s, CANNOT_SUPERVISE);
     // Shims that never started a rank end so when their agent does, and the coordinator may sleep so long
     // that its first news is srun's end.

@@ -92,6 +92,7 @@ static void give_health(struct sim_params *p)
 {
     if (p->seed % 8 != 3 || (p->options.spares == 0 && p->seed % 64 != 35))
         return;
+    p->sized = p->seed % 16 == 11;
     strcpy(p->options.health, "/user/health");
     p->options.health_timeout_ms = 4000;
     p->weight[SIM_FAULT_HEALTH_FAILS] = 2;
@@ -205,7 +206,7 @@ void sim_params_print(const struct sim_params *p, FILE *f)
     if (o->spares && o->max_node_losses != PM_UNLIMITED)
         fprintf(f, ", %u losses in %" PRIu64 " ms", o->max_node_losses, o->node_loss_window_ms);
     if (o->health[0])
-        fprintf(f, ", health");
+        fprintf(f, ", health%s", p->sized ? ", unlike nodes" : "");
     if (o->blame)
         fprintf(f, ", blame %u", o->blame);
     if (p->fence_piece)

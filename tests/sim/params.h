@@ -98,6 +98,7 @@ struct sim_params {
     uint64_t seed;
     uint32_t nnodes; // options.spares of them wait
     uint32_t per_node;
+    bool sized;    // nodes have 4 or 8 GPUs
     bool uneven;   // some nodes have fewer ranks
     bool cipher;   // every frame through wire/secure.c
     bool skewed;   // clocks run at different rates

@@ -338,6 +338,12 @@ const struct scenario scenarios[] = {
      .nodes = 5, .spares = 2, .health = true,
      .faults = {IN(RUNNING, 0, 900, FAULT(HEALTH_FAILS, .node = 3)),
                 IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
+    {"running-move-to-one-as-large", "of two spares the one that has as many GPUs takes the place",
+     .nodes = 4, .spares = 2, .sized = true, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 0))}},
+    {"running-no-spare-as-large", "no spare has as many GPUs as the lost node: STOPPING",
+     .nodes = 3, .spares = 1, .sized = true, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 0))}},
+    {"forming-spare-useless", "a spare has fewer GPUs than each of the other nodes: refused before the start",
+     .nodes = 2, .spares = 1, .sized = true},
     {"placing-spare-drained", "Slurm has drained a spare, and takes its time to say so: another takes over",
      .nodes = 5, .spares = 2, .health = true,
      .faults = {IN(RUNNING, 0, 900, FAULT(NODE_DRAINED, .node = 4)),
@@ -466,6 +472,7 @@ void scenario_params(const struct scenario *c, struct sim_params *p)
     p->options.min_uptime_ms = c->min_uptime_ms;
     p->options.spares = c->spares;
     p->options.blame = c->blame;
+    p->sized = c->sized;
     if (c->health) {
         strcpy(p->options.health, "/user/health");
         p->options.health_timeout_ms = 4000;

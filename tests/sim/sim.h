@@ -296,6 +296,9 @@ void sim_agent_double(struct sim *s, uint32_t node, const struct pm_event *event
 void sim_coord_act(struct sim *s, struct pm_action *a);
 void sim_coord_due(struct sim *s, uint32_t what);
 
+// What Slurm granted there; 0 where all nodes are alike.
+uint32_t sim_gpus_of(const struct sim *s, uint32_t node);
+
 // --- health.c ---------------------------------------------------------------------------------------
 void sim_health_begin(struct sim *s, uint32_t node, uint64_t check);
 void sim_health_due(struct sim *s, uint32_t node, uint64_t life);

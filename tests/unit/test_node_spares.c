@@ -83,6 +83,31 @@ Test(node_spares, a_spare_reports_its_tasks_and_reaches_every_mark_without_a_ran
     cr_assert_eq(pm_node_rank_of(stand.core.node, 0), PM_RANK_NONE);
 }
 
+Test(node_spares, it_tells_what_it_offers_until_the_map_is_there)
+{
+    stand_agent_with_spares(3, 4, 2, 1);
+    for (uint32_t local = 0; local < 2; local++)
+        happens((struct pm_event){.type = PM_EVENT_SHIM_JOINED, .local = local, .pid = 100 + local, .gpus = 1 + local,
+                                  .memory_mib = 2048});
+    stand_run_ms(20);
+    cr_assert_eq(pm_sizes_of(&stand.report.sizes, 3).gpus, 2); // of both
+    cr_assert_eq(pm_sizes_of(&stand.report.sizes, 3).memory_mib, 2048);
+    wanted.launch = stand.core.config.launch;
+    map(1, 0, 1, 2);
+    want(PM_PHASE_START);
+    stand_run_ms(20);
+    cr_assert_eq(stand.report.sizes.n, 0);
+}
+
+Test(node_spares, without_spares_nobody_asks)
+{
+    stand_agent(3, 4, 1);
+    happens((struct pm_event){.type = PM_EVENT_SHIM_JOINED, .pid = 100, .gpus = 2, .memory_mib = 2048});
+    stand_run_ms(20);
+    cr_assert(pm_set_has(&stand.report.joined, 3));
+    cr_assert_eq(stand.report.sizes.n, 0);
+}
+
 Test(node_spares, tasks_that_waited_end_with_0)
 {
     const struct pm_action *end;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "pmix_server/core/record.h"
+#include "pmix_server/core/sizes.h"
 
 TestSuite(record, .timeout = 30);
 
@@ -54,6 +55,10 @@ static struct pm_report random_report(void)
     report.check = (uint32_t)rand() % 3;
     if (report.check)
         random_set(&report.fit, NODES);
+    bool changed = false;
+    for (uint32_t i = 0; i < NODES; i++)
+        if (rand() % 4 == 0)
+            cr_assert_eq(pm_sizes_add(&report.sizes, &(struct pm_size){(uint32_t)rand() % 3, 64}, i, &changed), 0);
     if (rand() % 2)
         report.nodelist = strdup("node[0-63]");
     return report;

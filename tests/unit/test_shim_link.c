@@ -46,6 +46,7 @@ void pm_server_rank_ended(struct agent *a, uint32_t epoch, uint32_t rank) {}
 void pm_server_rank_started(struct agent *a) {}
 void pm_servers_drain(struct agent *a) {}
 void pm_tree_kill(const struct shim *s) {}
+uint32_t pm_size_gpus(const struct agent *a) { return 0; }
 void pm_bind_facts_read(struct shim *s, struct pm_reader *r) {}
 void pm_bind_facts_done(struct shim *s) {}
 void pm_bind_on_unbound(struct shim *s, struct pm_reader *r) {}

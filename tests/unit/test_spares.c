@@ -230,7 +230,9 @@ static void expect_choice(struct pm_set lost, struct pm_set ready, uint32_t n, c
     struct pm_places places = racks();
     struct pm_move *moves;
     uint32_t got;
-    cr_assert_eq(pm_spares_choose(&lost, &ready, &places, &moves, &got), 0);
+    const struct pm_places none = {0};
+    const struct pm_removal removal = {.lost = &lost, .ready = &ready, .places = &places, .sizes = &none};
+    cr_assert_eq(pm_spares_choose(&removal, &moves, &got), 0);
     cr_expect_eq(got, n);
     for (uint32_t i = 0; i < got && i < n; i++)
         cr_expect(moves[i].from == wanted[i].from && moves[i].to == wanted[i].to, "%u to %u", moves[i].from,
@@ -249,4 +251,104 @@ Test(spares, those_under_another_switch_come_first)
     expect_choice(SET(4, 8), SET(6, 7), 2, (const struct pm_move[]){{4, 6}, {8, 7}}); // they share none
     expect_choice(SET(4, 5), SET(9), 1, (const struct pm_move[]){{4, 9}});
     expect_choice(SET(4), (struct pm_set){0}, 0, NULL);
+}
+
+// --- sizes -------------------------------------------------------------------------------------
+
+static void size(struct pm_places *sizes, uint32_t node, uint32_t gpus, uint64_t memory_mib)
+{
+    bool changed = false;
+    cr_assert_eq(pm_sizes_add(sizes, &(struct pm_size){gpus, memory_mib}, node, &changed), 0);
+}
+
+static void expect_moves(const struct pm_places *sizes, struct pm_set lost, struct pm_set ready, uint32_t n,
+                         const struct pm_move *wanted)
+{
+    const struct pm_places none = {0};
+    const struct pm_removal removal = {.lost = &lost, .ready = &ready, .places = &none, .sizes = sizes};
+    struct pm_move *moves;
+    uint32_t got;
+    cr_assert_eq(pm_spares_choose(&removal, &moves, &got), 0);
+    cr_expect_eq(got, n);
+    for (uint32_t i = 0; i < got && i < n; i++)
+        cr_expect(moves[i].from == wanted[i].from && moves[i].to == wanted[i].to, "%u to %u", moves[i].from,
+                  moves[i].to);
+    free(moves);
+    pm_set_done(&lost);
+    pm_set_done(&ready);
+}
+
+Test(spares, a_size_is_what_was_said_of_the_node)
+{
+    struct pm_places sizes = {0};
+    size(&sizes, 3, 4, 2048);
+    size(&sizes, 5, 4, 2048);
+    size(&sizes, 6, 0, 0);
+    size(&sizes, 7, 8, 0);
+    cr_assert_eq(sizes.n, 2); // equal ones are one line, and nothing is none
+    cr_assert_eq(pm_sizes_of(&sizes, 5).gpus, 4);
+    cr_assert_eq(pm_sizes_of(&sizes, 5).memory_mib, 2048);
+    cr_assert_eq(pm_sizes_of(&sizes, 6).gpus, 0);
+    cr_assert_eq(pm_sizes_of(&sizes, 7).memory_mib, 0);
+    pm_places_done(&sizes);
+    bool changed;
+    struct pm_set nonsense = SET(1);
+    cr_assert_eq(pm_places_add(&sizes, "many GPUs", &nonsense, &changed), 0);
+    cr_assert_eq(pm_sizes_of(&sizes, 1).gpus, 0);
+    pm_places_done(&sizes);
+    pm_set_done(&nonsense);
+}
+
+Test(spares, one_fits_that_has_no_less)
+{
+    static const struct {
+        struct pm_size need, offer;
+        bool fits;
+    } cases[] = {
+        {{4, 1000}, {4, 1000}, true}, {{4, 1000}, {3, 2000}, false}, {{4, 1000}, {8, 999}, false},
+        {{0, 0}, {0, 0}, true},       {{0, 1000}, {0, 0}, true},     {{0, 0}, {0, 1}, true},
+        {{1, 0}, {0, 0}, false},
+    };
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+        cr_expect_eq(pm_size_fits(&cases[i].need, &cases[i].offer), cases[i].fits, "case %zu", i);
+}
+
+// 0: 8 GPUs, 1: 4, 2: 4 and much memory; 10: 4, 11: 8, 12: 8 and much memory, 13: none.
+static struct pm_places unlike(void)
+{
+    struct pm_places sizes = {0};
+    size(&sizes, 0, 8, 1000);
+    size(&sizes, 1, 4, 1000);
+    size(&sizes, 2, 4, 9000);
+    size(&sizes, 10, 4, 1000);
+    size(&sizes, 11, 8, 1000);
+    size(&sizes, 12, 8, 9000);
+    return sizes;
+}
+
+Test(spares, the_smallest_that_is_large_enough_takes_over)
+{
+    struct pm_places sizes = unlike();
+    expect_moves(&sizes, SET(1), SET(10, 11, 12, 13), 1, (const struct pm_move[]){{1, 10}});
+    expect_moves(&sizes, SET(0), SET(10, 11, 12, 13), 1, (const struct pm_move[]){{0, 11}});
+    expect_moves(&sizes, SET(2), SET(10, 11, 12, 13), 1, (const struct pm_move[]){{2, 12}});
+    expect_moves(&sizes, SET(0), SET(10, 13), 0, NULL);
+    expect_moves(&sizes, SET(0, 1, 2), SET(10, 11, 12), 3, (const struct pm_move[]){{0, 11}, {1, 10}, {2, 12}});
+    expect_moves(&sizes, SET(0, 1), SET(11, 13), 1, (const struct pm_move[]){{0, 11}});
+    pm_places_done(&sizes);
+}
+
+Test(spares, one_that_can_replace_nobody_is_named)
+{
+    struct pm_places sizes = unlike();
+    struct pm_move useless;
+    struct pm_set useful = SET(10, 11), all = SET(10, 11, 13);
+    cr_assert_eq(pm_spares_useless(&sizes, 3, &useful, &useless), 0);
+    cr_assert_eq(pm_spares_useless(&sizes, 3, &all, &useless), 1);
+    cr_assert_eq(useless.to, 13);
+    cr_assert_eq(useless.from, 1);
+    cr_assert_eq(pm_spares_useless(&(struct pm_places){0}, 3, &all, &useless), 0);
+    pm_places_done(&sizes);
+    pm_set_done(&useful);
+    pm_set_done(&all);
 }

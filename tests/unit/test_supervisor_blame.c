@@ -98,7 +98,7 @@ Test(supervisor_blame, without_a_spare_it_stays_and_the_line_says_so)
 {
     runs(1, 0);
     fail_rank(2, PM_CAUSE_SIGNAL, KILLED);
-    expect_said("(restart 1 of 100); node1 was first to fail 1 time, but no spare is left: it stays");
+    expect_said("(restart 1 of 100); node1 was first to fail 1 time, but no spare is left that can take its place: it stays");
     restarts();
     cr_assert_eq(node_of(2), 1);
     cr_assert_null(blamed());
@@ -113,7 +113,7 @@ Test(supervisor_blame, the_last_spare_is_for_one_node)
     struct pm_failure failure = stand_failure(2, PM_CAUSE_SIGNAL, KILLED);
     failure.node = 4;
     stand_fail(&failure);
-    expect_said("node4 was first to fail 1 time, but no spare is left: it stays");
+    expect_said("node4 was first to fail 1 time, but no spare is left that can take its place: it stays");
     restarts();
 }
 

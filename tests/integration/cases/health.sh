@@ -111,7 +111,7 @@ test_a_blamed_node_stays_without_a_spare() {
         '[ "$(hostname) $PM_EPOCH" != "node2 0" ] || { sleep 0.3; exit 3; }; sleep 1; echo "$RANK on $(hostname)"'
     assert_status 0
     assert_out '^1 on node2$'
-    assert_err '\(restart 1 of 1\); node2 was first to fail 1 time, but no spare is left: it stays$'
+    assert_err '\(restart 1 of 1\); node2 was first to fail 1 time, but no spare is left that can take its place: it stays$'
 }
 
 # --- Slurm's view ---
