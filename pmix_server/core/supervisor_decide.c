@@ -133,11 +133,9 @@ static void look_at_places(struct pm_core *core, const struct pm_failure *failur
     if (!pm_supervisor_can_house(core, lost))
         (void)pm_supervisor_pardon(core);
     history->no_house = !pm_supervisor_can_house(core, lost);
-    if (!pm_cause_is_loss(failure->cause)) {
-        uint32_t homeless = pm_supervisor_homeless(core, UINT32_MAX);
-        history->place_lost = homeless > 0 && history->no_house;
+    history->place_lost = lost == UINT32_MAX && history->no_house;
+    if (lost == UINT32_MAX)
         return;
-    }
     history->no_ranks = s->first_spare < s->nnodes && pm_supervisor_is_idle(core, failure->node);
     history->spares = pm_supervisor_n_spares(core, failure->node);
     history->homeless = pm_supervisor_homeless(core, failure->node);
