@@ -147,6 +147,7 @@ int pm_spares_choose(const struct pm_removal *r, struct pm_move **ret_moves, uin
     pm_set_done(&ready);
     if (rc < 0) {
         free(moves);
+        *ret_n = 0;
         return -ENOMEM;
     }
     *ret_moves = moves;

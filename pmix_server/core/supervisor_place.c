@@ -340,7 +340,7 @@ static enum pm_input move(struct pm_core *core, const struct pm_set *lost, const
     uint32_t n, first = core->world.node_of_rank[0];
     enum pm_input input = PM_IN_NONE;
     choose(core, lost, ready, &moves, &n);
-    bool all = n == pm_set_count(lost); // else one that is large enough has yet to answer
+    bool all = n > 0 && n == pm_set_count(lost); // else one that is large enough has yet to answer
     int rc = all ? pm_spares_map(&core->world, moves, n, &map) : 0;
     need(core, rc);
     if (rc == 0 && all) {
