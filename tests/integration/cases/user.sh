@@ -14,6 +14,7 @@ test_stdin_unread_by_a_dead_rank_is_read_by_the_next() {
     timeout "$step_timeout" "$dc" --dir "$pm_cluster" run srun "${log_options[@]}" --pm-supervise -N1 -n1 \
         "$programs/fault" --echo --after-lines 100 --exit 7 <in >out 2>err || status=$?
     assert_status 0
+    assert_decided restart-world exit 'rank 0 .* exited with code 7.*; restarting 1 rank on 1 node \(restart 1 of 3\)$'
     # Every line exactly once and in order: fault never reads past a line.
     sed -n 's/^fault: echo.*text=//p' out >lines
     cmp in lines || fail "stdin was not carried over"
@@ -21,6 +22,7 @@ test_stdin_unread_by_a_dead_rank_is_read_by_the_next() {
 test_output_is_complete_and_in_order_over_a_restart() {
     supervise --pm-supervise -N4 -n8 "$programs/fault" --lines 2000 --line-us 100 --rank 3 --after-lines 1500 --exit 7
     assert_status 0
+    assert_decided restart-world exit 'rank 3 .* exited with code 7.*; restarting 8 ranks on 4 nodes \(restart 1 of 3\)$'
     # The last life of every rank printed all its lines in order.
     for rank in 0 1 2 3 4 5 6 7; do
         grep "^fault: line rank=$rank incarnation=1 " out | sed 's/.* n=\([0-9]*\).*/\1/' >lines || true
@@ -30,22 +32,27 @@ test_output_is_complete_and_in_order_over_a_restart() {
 test_label_prefixes_every_line_of_both_lives() {
     supervise --pm-supervise -l -N2 -n2 "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
     assert_status 0
+    assert_decided restart-world exit 'rank 1 .* exited with code 7.*; restarting 2 ranks on 2 nodes \(restart 1 of 3\)$'
     assert_out_count 2 '^0: fault: start'
     assert_out_count 2 '^1: fault: start'
 }
 test_output_files_per_task() {
     supervise --pm-supervise -N2 -n2 -o "$case_dir/o.%t" -e "$case_dir/e.%t" "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
     assert_status 0
+    assert_decided restart-world exit 'rank 1 .* exited with code 7.*; restarting 2 ranks on 2 nodes \(restart 1 of 3\)$'
     [[ $(grep -c '^fault: start' o.1) == 2 ]] || fail "o.1 does not hold both lives"
 }
 test_our_lines_never_go_into_the_programs_output() {
     supervise --pm-supervise -N2 -n2 "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
+    assert_status 0
+    assert_decided restart-world exit 'rank 1 .* exited with code 7.*; restarting 2 ranks on 2 nodes \(restart 1 of 3\)$'
     ! grep -q pm-supervise out || fail "our lines are on stdout"
 }
 test_multi_prog() {
     printf '0 %s --run 300\n1-3 %s --rank 2 --after 50 --exit 7 --run 300\n' "$programs/fault" "$programs/fault" >conf
     supervise --pm-supervise -N2 -n4 --multi-prog "$case_dir/conf"
     assert_status 0
+    assert_decided restart-world exit 'rank 2 .* exited with code 7.*; restarting 4 ranks on 2 nodes \(restart 1 of 3\)$'
     assert_out_count 8 '^fault: start'
 }
 test_pty() {
@@ -55,6 +62,7 @@ test_pty() {
         >out 2>err </dev/null || status=$?
     assert_status 0
     grep -q $'pm-supervise: rank 0 .*\r$' out || fail "our line does not end in CR LF on a terminal"
+    assert_log '.kind == "decision" and .action == "restart-world" and .cause == "exit" and .rank == 0'
 }
 test_pty_without_a_terminal_is_disregarded_as_by_srun() {
     supervise --pm-supervise --pty -N1 -n1 "$programs/fault" --exit 7 --run 100
@@ -121,6 +129,7 @@ test_ctrl_c_twice_stops_for_good() {
         "$dc" --dir "$pm_cluster" run srun "${log_options[@]}" --pm-supervise -N4 -n8 "$programs/fault" --run 60000 >out 2>err || status=$?
     assert_status 130
     assert_out 'pm-supervise: the step is being stopped \(signal 2\); no more restarts'
+    assert_log ".kind == \"decision\" and .action == \"stop\" and .reason == \"user's stop, signal 2\""
     assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
 }
 # kill(1) means the srun that the user knows; a keyboard's signals reach the real one by themselves.
@@ -170,6 +179,7 @@ test_user_who_is_not_root() {
     timeout "$step_timeout" "$dc" --dir "$pm_cluster" run --user alice srun "${log_options[@]}" --pm-supervise -N4 -n8 \
         "$programs/fault" --rank 3 --after 100 --exit 7 --run 300 >out 2>err </dev/null || status=$?
     assert_status 0
+    assert_decided restart-world exit 'rank 3 .* exited with code 7.*; restarting 8 ranks on 4 nodes \(restart 1 of 3\)$'
     assert_out_count 16 '^fault: start'
 }
 test_batch_job_with_two_supervised_steps_at_once() {
@@ -184,8 +194,9 @@ JOB
     run sbatch --wait --pm-supervise -N2 -n2 --overcommit -o "$case_dir/batch" job
     [[ $(cat statuses) == "0 0" ]] || fail "the steps ended with $(cat statuses)"
     for i in 1 2; do
-        grep -q 'restarting 2 ranks' err.$i || fail "step $i was not supervised"
+        grep -qE '^pm-supervise: rank 1 .* exited with code 7.*; restarting 2 ranks on 2 nodes \(restart 1 of 3\)$' err.$i || fail "step $i was not supervised"
     done
+    assert_log_count 2 '.kind == "decision" and .action == "restart-world" and .cause == "exit" and .rank == 1'
     [[ $(compgen -G 'log.*.json' | wc -l) == 2 ]] || fail "the steps share a log"
 }
 test_salloc_hands_the_option_on_to_the_sruns_inside() {
@@ -210,6 +221,7 @@ test_queueing_is_not_limited_by_the_start_timeout() {
 test_environment_variable_turns_it_on() {
     run env SLURM_PM_SUPERVISE=world srun -N2 -n2 "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
     assert_status 0
+    assert_err '^pm-supervise: rank 1 .* exited with code 7.*; restarting 2 ranks on 2 nodes \(restart 1 of 3\)$'
     assert_out_count 4 '^fault: start'
 }
 test_typing_error_in_the_environment_never_runs_a_step_unsupervised() {
@@ -227,6 +239,7 @@ test_typing_error_in_the_environment_never_runs_a_step_unsupervised() {
 test_export_none() {
     supervise --pm-supervise --export=NONE -N2 -n2 "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
     assert_status 0
+    assert_decided restart-world exit 'rank 1 .* exited with code 7.*; restarting 2 ranks on 2 nodes \(restart 1 of 3\)$'
     assert_out_count 4 '^fault: start'
 }
 
@@ -334,6 +347,7 @@ test_options_about_bad_exits_are_the_policys_affair() {
             run env "$how" srun "${log_options[@]}" --pm-supervise -N2 -n2 "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
         fi
         assert_status 0
+        assert_decided restart-world exit 'rank 1 .* exited with code 7.*; restarting 2 ranks on 2 nodes \(restart 1 of 3\)$'
         assert_out_count 4 '^fault: start'
         assert_invariants
         rm -rf log.* nodes
