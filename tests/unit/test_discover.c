@@ -267,7 +267,7 @@ static void is_sound(const char *what)
 
 Test(discover, this_host_is_found, .fini = finish)
 {
-    cr_assert_eq(pm_discover_host("", &m, error), 0, "%s", error);
+    cr_assert_eq(pm_discover_host("", true, &m, error), 0, "%s", error);
     is_sound("this host");
 }
 
