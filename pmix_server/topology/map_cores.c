@@ -241,8 +241,10 @@ static int add_scope(struct dealing *dealing, enum scope scope, uint32_t *rivals
     if (reach >= fair)
         return 0;
     int rc = add_candidate(dealing, (struct candidate){ANYWHERE, reach, reach, NULL, 0});
+    rc = rc < 0 ? rc
+                : add_candidate(dealing, (struct candidate){ANYWHERE, reach, reach + 1, NULL, 0});
     return rc < 0 ? rc
-                  : add_candidate(dealing, (struct candidate){ANYWHERE, reach, reach + 1, NULL, 0});
+                  : add_candidate(dealing, (struct candidate){scope, reach, reach + 1, NULL, 0});
 }
 
 // Teams one after the other to the group (L3s, NUMA nodes) that has the most room for one more.

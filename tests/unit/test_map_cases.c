@@ -194,6 +194,27 @@ Test(map_cases, row07_not_a_multiple)
     }
 }
 
+// Three cores for some and four for others, all of them near: no reason to lend a far one, or to leave a near one
+// idle.
+Test(map_cases, row07_near_cores_are_used_up_before_sizes_are_the_same)
+{
+    static const struct made_shape big = {
+        .packages = 2, .numas = 4, .l3s = 2, .cores = 8, .threads = 1};
+    uint32_t cores = 0;
+    stand_start(&s, big);
+    stand_gpu(&s, numa(1));
+    stand_gpu(&s, numa(2));
+    stand_gpu(&s, numa(6));
+    stand_gpu(&s, numa(7));
+    stand_map(&s, 19);
+    sizes_differ_by_one_at_most();
+    for (uint32_t r = 0; r < 19; r++) {
+        cores += s.binding.ranks[r].n_cores;
+        cr_assert_eq(s.binding.ranks[r].why.notes[0].reason, PM_WHY_NEAR, "rank %u", r);
+    }
+    cr_assert_eq(cores, 64);
+}
+
 Test(map_cases, row08_fragments_over_sockets)
 {
     stand_start(&s, two_sockets);
