@@ -172,6 +172,27 @@ static int say_rank(const struct pm_plan *plan, struct pm_bind_rank *rank,
 
 // ---- of the node ----
 
+static bool is_kind_used(const struct pm_plan *plan, const struct pm_set *used, uint32_t kind)
+{
+    for (uint32_t i = 0; i < plan->n_units; i++)
+        if (plan->machine->cores[plan->units[i].core].kind == kind &&
+            pm_set_has(used, plan->pus[plan->units[i].first]))
+            return true;
+    return false;
+}
+
+// Why they are, and what to say to have them used; `kind`: all of a kind of cores are idle.
+static const char *why_idle(const struct pm_plan *plan, bool kind)
+{
+    const struct pm_bind_options *options = &plan->request->options;
+    if (options->cpus || options->reach == PM_REACH_STRICT)
+        return "";
+    if (kind)
+        return ", so that no rank has cores of two kinds (--pm-bind=mixed-kinds uses them all)";
+    return plan->has_gpus ? ", so that shares are equal and near the GPUs (--pm-bind=fill uses them all)"
+                          : ", so that shares are equal (--pm-bind=fill uses them all)";
+}
+
 static int say_cores(const struct pm_plan *plan, struct pm_binding *binding)
 {
     struct pm_set used = {0};
@@ -179,16 +200,18 @@ static int say_cores(const struct pm_plan *plan, struct pm_binding *binding)
     for (uint32_t r = 0; r < binding->n_ranks && rc == 0; r++)
         rc = pm_set_union(&used, &binding->ranks[r].pus);
     uint32_t idle = 0;
-    for (uint32_t i = 0; i < plan->n_units; i++)
-        idle += !pm_set_has(&used, plan->pus[plan->units[i].first]);
+    bool kind = false;
+    for (uint32_t i = 0; i < plan->n_units && rc == 0; i++)
+        if (!pm_set_has(&used, plan->pus[plan->units[i].first])) {
+            idle++;
+            kind |= !is_kind_used(plan, &used, plan->machine->cores[plan->units[i].core].kind);
+        }
     pm_set_done(&used);
     if (rc < 0 || idle == 0 || (plan->request->given && plan->request->given[0].pus))
         return rc;
-    bool asked = plan->request->options.cpus || plan->request->options.reach == PM_REACH_STRICT;
-    return pm_bind_say(
-        &binding->notes, PM_WHY_IDLE_CORES, "%" PRIu32 " of %" PRIu32 " granted cores stay idle%s",
-        idle, plan->n_units,
-        asked ? "" : ", so that shares are equal and near (--pm-bind=fill uses them all)");
+    return pm_bind_say(&binding->notes, PM_WHY_IDLE_CORES,
+                       "%" PRIu32 " of %" PRIu32 " granted cores stay idle%s", idle, plan->n_units,
+                       why_idle(plan, kind));
 }
 
 static int say_gpus(const struct pm_plan *plan, struct pm_binding *binding, const uint32_t *users)
