@@ -317,6 +317,16 @@ Test(agent_bind, tokens_that_fit_no_gpu_are_a_line_and_change_nothing)
     cr_assert_str_eq(said, "ranks are not bound: CUDA_VISIBLE_DEVICES: '9' is none of the 3 NVIDIA GPUs that this step can open");
 }
 
+Test(agent_bind, cpus_that_the_topology_does_not_show_are_a_line_and_change_nothing)
+{
+    node("auto", "0-3,90-99");
+    give_all("0-3", plain);
+    cpus_are(0, NULL);
+    cpus_are(2, NULL);
+    cr_assert_str_eq(said, "ranks are not bound: CPUs 0-3,90-99 were granted, but the topology shows 0-15: is it of "
+                           "another machine?");
+}
+
 Test(agent_bind, openmp_of_the_user_stays_and_that_of_an_outer_step_does_not)
 {
     node("auto", "0-15");

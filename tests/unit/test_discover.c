@@ -79,7 +79,7 @@ Test(discover, cores_know_their_l3_node_and_package, .fini = finish)
 }
 
 // Case 34 of the pinning table: VGA of a management controller, QAT, NVSwitch, audio.
-Test(discover, only_what_computes_is_a_gpu, .fini = finish)
+Test(discover, row34_only_what_computes_is_a_gpu, .fini = finish)
 {
     read_fixture("gpu-node");
     cr_assert_eq(m.n_gpus, 3);

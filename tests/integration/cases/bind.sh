@@ -164,7 +164,7 @@ test_a_place_that_is_gone_is_a_mismatch_in_the_log() {
     jq -es 'any(.[]; .kind == "bind-mismatch" and .rank == 1 and .epoch == 1)' nodes/* >/dev/null || fail "no bind-mismatch in the node's log"
 }
 # A discovery that hangs or fails costs its time limit, and the ranks run as Slurm has bound them.
-test_a_node_that_cannot_be_looked_at_is_left_as_it_is() {
+test_row38_a_node_that_cannot_be_looked_at_is_left_as_it_is() {
     printf '#!/bin/sh\necho $$ >%s/hangs\nexec sleep 100\n' "$case_dir" >discover
     chmod 755 discover
     trap 'cluster exec node1 umount "$pm_prefix/libexec/pm-supervise/pm-discover"' EXIT
