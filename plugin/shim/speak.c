@@ -8,7 +8,6 @@
 #include "plugin/shim/internal.h"
 #include "plugin/shim/link.h"
 
-
 static void send_or_end(struct shim *s)
 {
     if (s->link < 0)

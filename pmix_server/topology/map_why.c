@@ -127,7 +127,7 @@ static struct facts gather(const struct pm_plan *plan, const struct pm_bind_rank
 static int say_place(const struct pm_bind_request *request, struct pm_bind_rank *rank,
                      const struct facts *facts)
 {
-    if (request->given && request->given[0].pus)
+    if (pm_cpus_given(request))
         return pm_bind_say(&rank->why, PM_WHY_GIVEN, "its CPUs were given by --cpu-bind");
     if (rank->n_gpus == 0 || request->options.mode == PM_BIND_CORES)
         return pm_bind_say(&rank->why, PM_WHY_EQUAL, "an equal share of the cores");
@@ -149,7 +149,7 @@ static int say_rank(const struct pm_plan *plan, struct pm_bind_rank *rank,
     const struct pm_bind_request *request = plan->request;
     struct pm_bind_notes *why = &rank->why;
     int rc = say_place(request, rank, facts);
-    if (rc == 0 && request->given && request->given[0].gpus)
+    if (rc == 0 && pm_gpus_given(request))
         rc = pm_bind_say(why, PM_WHY_GIVEN, "its GPUs were chosen by Slurm");
     if (rc == 0 && facts->sharers)
         rc = pm_bind_say(why, PM_WHY_GPU_SHARED, "%" PRIu32 " other ranks use its GPU",
@@ -207,7 +207,7 @@ static int say_cores(const struct pm_plan *plan, struct pm_binding *binding)
             kind |= !is_kind_used(plan, &used, plan->machine->cores[plan->units[i].core].kind);
         }
     pm_set_done(&used);
-    if (rc < 0 || idle == 0 || (plan->request->given && plan->request->given[0].pus))
+    if (rc < 0 || idle == 0 || pm_cpus_given(plan->request))
         return rc;
     return pm_bind_say(&binding->notes, PM_WHY_IDLE_CORES,
                        "%" PRIu32 " of %" PRIu32 " granted cores stay idle%s", idle, plan->n_units,
