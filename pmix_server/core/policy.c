@@ -50,7 +50,12 @@ static bool spare_is_lost(const struct question *q)
                    "it waited as a spare, %u %s left", left, left == 1 ? "is" : "are");
 }
 
-static bool place_is_lost(const struct question *q)
+bool pm_policy_may_shrink(const struct pm_options *options, uint32_t nodes_left)
+{
+    return options->shrink && nodes_left > 0 && nodes_left >= options->min_nodes;
+}
+
+static bool spares_are_too_few(const struct question *q)
 {
     const struct pm_history *h = q->history;
     bool fits = pm_cause_is_loss(q->failure->cause) && (!h->spares || h->spares < h->homeless);
@@ -59,6 +64,17 @@ static bool place_is_lost(const struct question *q)
                        h->spares, h->spares == 1 ? " is" : "s are");
     return because(q, fits, "%s", q->options->spares ? "no spare is left"
                                                       : "its place in the step cannot come back");
+}
+
+static bool place_is_lost(const struct question *q)
+{
+    const struct pm_options *o = q->options;
+    uint32_t left = q->history->nodes_left;
+    bool too_few = spares_are_too_few(q) && !pm_policy_may_shrink(o, left);
+    if (!too_few || !o->shrink || !left)
+        return too_few;
+    return because(q, true, "%u node%s would be left, and --pm-min-nodes=%u", left, left == 1 ? "" : "s",
+                   o->min_nodes);
 }
 
 static bool losses_are_used(const struct question *q)
@@ -180,6 +196,7 @@ static const struct rule {
     {world_is_over, PM_VERDICT_IGNORE, false},
     {place_is_lost, PM_VERDICT_STOP, false},
     {losses_are_used, PM_VERDICT_STOP, false},
+    {spares_are_too_few, PM_VERDICT_SHRINK, false},
     {node_is_lost, PM_VERDICT_MOVE_TO_SPARE, false},
     {exec_failed, PM_VERDICT_STOP, false},
     {is_fatal, PM_VERDICT_STOP, false},
@@ -217,6 +234,7 @@ const char *pm_verdict_name(enum pm_verdict_action action)
         [PM_VERDICT_RESTART_RANK] = "restart-rank",
         [PM_VERDICT_RESTART_WORLD] = "restart-world",
         [PM_VERDICT_MOVE_TO_SPARE] = "move-to-spare",
+        [PM_VERDICT_SHRINK] = "shrink",
         [PM_VERDICT_RELAUNCH] = "relaunch",
         [PM_VERDICT_STOP] = "stop",
     };

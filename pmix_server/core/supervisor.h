@@ -90,7 +90,8 @@ struct pm_supervisor {
     struct pm_places places;
     struct pm_set movers;   // spares that took over in the decision being carried out
     uint32_t told_spare;    // who the decision's line said would; UINT32_MAX: nobody
-    uint64_t *loss_ns;      // of the nodes that spares replaced, oldest first
+    uint32_t told_nodes;    // how many the next world has, as the decision's line said; 0: it did not
+    uint64_t *loss_ns;      // of the nodes that were replaced or done without, oldest first
     uint32_t n_losses;
     // Forming
     uint64_t first_join_ns; // 0: none yet
@@ -183,6 +184,9 @@ enum pm_input pm_supervisor_build_world(struct pm_core *core);
 enum pm_input pm_supervisor_rehouse(struct pm_core *core);
 // How many nodes with ranks are lost, `node` (UINT32_MAX: none) as well.
 uint32_t pm_supervisor_homeless(struct pm_core *core, uint32_t node);
+// How many nodes the next world would have with `node` (UINT32_MAX: none) lost as well. As many lost ones as there
+// are spares are replaced; of those that cannot be, *ret_ranks (may be NULL) counts the ranks.
+uint32_t pm_supervisor_nodes_left(struct pm_core *core, uint32_t node, uint32_t *ret_ranks);
 // Spares that wait, other than `node`.
 uint32_t pm_supervisor_n_spares(struct pm_core *core, uint32_t node);
 // Whether it is a node without ranks.

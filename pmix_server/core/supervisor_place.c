@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who runs where: the first map of the world, and the one after nodes were lost, whose ranks move to spares.
+// Who runs where: the first map of the world, and the one after nodes were lost, whose ranks move to spares, or are
+// no more where those are too few and the user allows it.
 //
 // A node is lost for good when it was declared dead, or its agent or one of its shims was lost: the
 // world never comes back to it. A spare takes over when it has answered since the decision and nobody
@@ -158,20 +159,49 @@ static void keep_ready(struct pm_core *core, struct pm_set *spares)
     pm_set_done(&late);
 }
 
+// How many ranks the nodes of `lost` have beyond the first n; none while the world is not known.
+static uint32_t ranks_beyond(const struct pm_core *core, const struct pm_set *lost, uint32_t n)
+{
+    uint32_t ranks = 0;
+    for (uint32_t node = pm_set_next(lost, 0); core->world_known && node != UINT32_MAX;
+         node = pm_set_next(lost, node + 1))
+        if (n > 0)
+            n--;
+        else
+            ranks += (uint32_t)pm_set_count(&core->world.ranks_of_node[node]);
+    return ranks;
+}
+
+uint32_t pm_supervisor_nodes_left(struct pm_core *core, uint32_t node, uint32_t *ret_ranks)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    uint32_t hosts = core->world_known ? (uint32_t)pm_set_count(&core->world.hosts) : s->first_spare;
+    uint32_t spares = pm_supervisor_n_spares(core, node);
+    struct pm_set lost = {0};
+    find_homeless(core, &lost);
+    if (node != UINT32_MAX && !pm_supervisor_is_idle(core, node))
+        need(core, pm_set_add(&lost, node));
+    uint32_t homeless = (uint32_t)pm_set_count(&lost);
+    if (ret_ranks)
+        *ret_ranks = ranks_beyond(core, &lost, spares);
+    pm_set_done(&lost);
+    return hosts - (homeless > spares ? homeless - spares : 0);
+}
+
 uint32_t pm_supervisor_likely_spare(struct pm_core *core, uint32_t node)
 {
     struct pm_set lost = {0}, spares = {0};
-    struct pm_move *moves = NULL;
-    uint32_t n = 0, to = UINT32_MAX;
+    struct pm_moves moves = {0};
+    uint32_t to = UINT32_MAX;
     find_homeless(core, &lost);
     need(core, pm_set_add(&lost, node));
     find_spares(core, &spares);
     need(core, pm_set_subtract(&spares, pm_suspect_nodes(core)));
-    need(core, pm_spares_choose(&lost, &spares, &core->supervisor->places, &moves, &n));
-    for (uint32_t i = 0; i < n; i++)
-        if (moves[i].from == node)
-            to = moves[i].to;
-    free(moves);
+    need(core, pm_spares_choose(&lost, &spares, &core->supervisor->places, &moves));
+    for (uint32_t i = 0; i < moves.n; i++)
+        if (moves.list[i].from == node)
+            to = moves.list[i].to;
+    pm_moves_done(&moves);
     pm_set_done(&lost);
     pm_set_done(&spares);
     return to;
@@ -201,6 +231,8 @@ static enum pm_input build_with_spares(struct pm_core *core)
     struct pm_supervisor *s = core->supervisor;
     const struct pm_map *tasks = &s->seen.map;
     const struct pm_map_fault fault = pm_map_check(tasks, s->nnodes, s->ntasks);
+    struct pm_span last = {s->first_spare, s->nnodes - 1};
+    const struct pm_set all_spares = {.spans = &last, .n = 1};
     struct pm_small_spare small;
     struct pm_set spares = {0};
     struct pm_map map = {0};
@@ -211,7 +243,7 @@ static enum pm_input build_with_spares(struct pm_core *core)
     find_spares(core, &spares);
     int rc = pm_spares_too_small(tasks, s->first_spare, &spares, &small);
     if (rc == 0)
-        need(core, pm_spares_world(tasks, s->first_spare, &map, &nranks));
+        need(core, pm_spares_without(tasks, &all_spares, &map, &nranks));
     need(core, rc);
     if (rc > 0)
         input = refuse_spare(core, &small);
@@ -225,11 +257,17 @@ static enum pm_input build_with_spares(struct pm_core *core)
 enum pm_input pm_supervisor_build_world(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
-    if (core->config.options->spares >= s->nnodes)
+    const struct pm_options *o = core->config.options;
+    if (o->spares >= s->nnodes)
         return pm_supervisor_refuse(
             core, PM_EXIT_CANNOT_SUPERVISE,
             "pm-supervise: --pm-spares=%u leaves no node for the ranks: the step has %u; ending the step",
-            core->config.options->spares, s->nnodes);
+            o->spares, s->nnodes);
+    if (o->shrink && o->min_nodes > s->first_spare)
+        return pm_supervisor_refuse(
+            core, PM_EXIT_CANNOT_SUPERVISE,
+            "pm-supervise: --pm-min-nodes=%u is more than the %u nodes that the ranks have; ending the step",
+            o->min_nodes, s->first_spare);
     enum pm_input input = s->first_spare < s->nnodes ? build_with_spares(core)
                                                      : adopt_map(core, &s->seen.map, s->nranks);
     if (!core->world_known)
@@ -269,48 +307,82 @@ static void log_move(struct pm_core *core, const struct pm_move *move, const cha
     pm_text_copy(log->reason, sizeof(log->reason), why);
 }
 
+// "2 nodes lost, all under switch s12".
+static char *say_lost(struct pm_core *core, const struct pm_set *lost, char *buf)
+{
+    char shared[PM_TEXT_CAP / 2];
+    uint32_t n = (uint32_t)pm_set_count(lost);
+    shared_switch(core, lost, shared, sizeof(shared));
+    (void)snprintf(buf, PM_TEXT_CAP, "%u node%s lost%s", n, n == 1 ? "" : "s", shared);
+    return buf;
+}
+
 // What the decision's line did not say already.
-static void tell_moves(struct pm_core *core, const struct pm_set *lost, const struct pm_move *moves,
-                       uint32_t n)
+static void tell_moves(struct pm_core *core, const struct pm_moves *m)
 {
     struct pm_supervisor *s = core->supervisor;
-    char names[PM_TEXT_CAP], spares[PM_TEXT_CAP], shared[PM_TEXT_CAP / 2], why[PM_TEXT_CAP];
-    struct pm_set to = {0};
-    uint32_t left = pm_supervisor_n_spares(core, UINT32_MAX) - n;
-    for (uint32_t i = 0; i < n; i++)
-        need(core, pm_set_add(&to, moves[i].to));
-    shared_switch(core, lost, shared, sizeof(shared));
-    (void)snprintf(why, sizeof(why), "%u node%s lost%s", n, n == 1 ? "" : "s", shared);
-    for (uint32_t i = 0; i < n; i++)
-        log_move(core, &moves[i], why, left);
-    if (n > 1 || moves[0].to != s->told_spare)
+    char names[PM_TEXT_CAP], spares[PM_TEXT_CAP], why[PM_TEXT_CAP];
+    uint32_t left = pm_supervisor_n_spares(core, UINT32_MAX) - m->n;
+    if (!m->n)
+        return;
+    (void)say_lost(core, &m->from, why);
+    for (uint32_t i = 0; i < m->n; i++)
+        log_move(core, &m->list[i], why, left);
+    if (m->n > 1 || m->list[0].to != s->told_spare)
         pm_say(core, "pm-supervise: %s (%s): %s ranks move to %s (%u spare%s left)", why,
-               pm_supervisor_names(core, lost, names, sizeof(names)), n == 1 ? "its" : "their",
-               pm_supervisor_names(core, &to, spares, sizeof(spares)), left, left == 1 ? "" : "s");
-    need(core, pm_set_union(&s->movers, &to));
+               pm_supervisor_names(core, &m->from, names, sizeof(names)), m->n == 1 ? "its" : "their",
+               pm_supervisor_names(core, &m->to, spares, sizeof(spares)), left, left == 1 ? "" : "s");
+    need(core, pm_set_union(&s->movers, &m->to));
     s->told_spare = UINT32_MAX;
-    pm_set_done(&to);
+}
+
+// The same of the nodes that nobody replaces, when the world that was `old` is without them.
+static void tell_shrink(struct pm_core *core, const struct pm_set *out, const struct pm_world *old)
+{
+    struct pm_supervisor *s = core->supervisor;
+    char names[PM_TEXT_CAP], why[PM_TEXT_CAP], size[64];
+    uint32_t now = (uint32_t)pm_set_count(&core->world.hosts), was = (uint32_t)pm_set_count(&old->hosts);
+    (void)snprintf(size, sizeof(size), "%u rank%s on %u node%s (was %u on %u)", s->nranks,
+                   s->nranks == 1 ? "" : "s", now, now == 1 ? "" : "s", old->nranks, was);
+    (void)say_lost(core, out, why);
+    for (uint32_t node = pm_set_next(out, 0); node != UINT32_MAX; node = pm_set_next(out, node + 1)) {
+        struct pm_log *log = pm_log_record(core, "shrink");
+        log->epoch = s->wanted.epoch;
+        log->node = node;
+        log->rank = pm_set_next(&old->ranks_of_node[node], 0);
+        log->action = pm_verdict_name(PM_VERDICT_SHRINK);
+        (void)snprintf(log->reason, sizeof(log->reason), "%.160s: %s", why, size);
+    }
+    if (s->told_nodes != now)
+        pm_say(core, "pm-supervise: %s (%s): going on with %s", why,
+               pm_supervisor_names(core, out, names, sizeof(names)), size);
+    s->told_nodes = 0;
 }
 
 static enum pm_input move(struct pm_core *core, const struct pm_set *lost, const struct pm_set *ready)
 {
     struct pm_supervisor *s = core->supervisor;
-    struct pm_move *moves = NULL;
+    struct pm_moves moves = {0};
+    struct pm_world old;
     struct pm_map map = {0};
-    uint32_t n = 0, first = core->world.node_of_rank[0];
+    uint32_t nranks = 0;
     enum pm_input input = PM_IN_NONE;
-    int rc = pm_spares_choose(lost, ready, &s->places, &moves, &n);
+    int rc = pm_spares_choose(lost, ready, &s->places, &moves);
+    pm_world_acquire(&old, &core->world);
     if (rc == 0)
-        rc = pm_spares_map(&core->world, moves, n, &map);
+        rc = pm_spares_map(&old, &moves, &map, &nranks);
     need(core, rc);
     if (rc == 0) {
-        tell_moves(core, lost, moves, n);
-        input = adopt_map(core, &map, s->nranks);
+        tell_moves(core, &moves);
+        input = adopt_map(core, &map, nranks);
     }
-    if (core->world.node_of_rank[0] != first) // no port of its old node will do
+    if (!core->out->error && !pm_set_empty(&moves.out))
+        tell_shrink(core, &moves.out, &old);
+    if (core->world.node_of_rank[0] != old.node_of_rank[0]) // no port of its old node will do
         s->last_port_serial = (uint64_t)core->world.map_version << 32;
-    free(moves);
+    pm_world_release(&old);
     pm_map_done(&map);
+    pm_moves_done(&moves);
     return input;
 }
 
@@ -332,12 +404,14 @@ enum pm_input pm_supervisor_rehouse(struct pm_core *core)
         return PM_IN_NONE;
     find_homeless(core, &lost);
     find_spares(core, &spares);
-    uint64_t needed = pm_set_count(&lost);
-    bool enough = pm_set_count(&spares) >= needed;
+    uint64_t needed = pm_set_count(&lost), waiting = pm_set_count(&spares);
+    bool shrinks = waiting < needed &&
+                   pm_policy_may_shrink(core->config.options, pm_supervisor_nodes_left(core, UINT32_MAX, NULL));
+    uint64_t taken = shrinks ? waiting : needed;
     keep_ready(core, &spares);
-    if (needed && !enough)
+    if (needed && waiting < taken)
         input = no_place(core, &lost);
-    else if (needed && pm_set_count(&spares) >= needed)
+    else if (needed && pm_set_count(&spares) >= taken)
         input = move(core, &lost, &spares);
     pm_set_done(&lost);
     pm_set_done(&spares);
