@@ -102,6 +102,8 @@ static void add_own(struct list *l, const struct coordinator *c, int report_fd)
     add(l, STEP_PREFIX "CONF", conf);
     add(l, STEP_PREFIX "LIBEXEC", c->libexec);
     add_number(l, STEP_PREFIX "REPORT_FD", report_fd);
+    if (c->argv.command)
+        add(l, STEP_PREFIX "COMMAND", c->argv.command);
     for (size_t i = 0; i < sizeof(replaced) / sizeof(*replaced); i++)
         add(l, replaced[i].name,
             pm_options_ranks_move(&c->options) ? replaced[i].where_ranks_move : replaced[i].value);

@@ -150,6 +150,18 @@ test_keys_are_what_slurm_placed() {
     placed_keys block
     placed_keys cyclic
 }
+# Open MPI 5 shows it in MPI_INFO_ENV. With --multi-prog there is no one command.
+test_command_of_the_ranks_is_told() {
+    probe --pm-supervise init keys finalize
+    assert_status 0
+    assert_out_count 8 " name=pmix.app.argv rc=0 type=string value=$programs/pmix_probe init keys finalize\$"
+    assert_invariants
+    rm -rf log.* nodes
+    printf '0-3 %s init keys finalize\n4-7 %s init keys finalize\n' "$programs/pmix_probe" "$programs/pmix_probe" >conf
+    supervise --pm-supervise -N4 -n8 --multi-prog "$case_dir/conf"
+    assert_status 0
+    assert_out_count 8 ' name=pmix.app.argv rc=-46 '
+}
 test_reincarnation_counts_the_starts_of_a_rank() {
     probe --pm-supervise init @1~1/exit:3 keys fence:expect=any finalize
     assert_status 0

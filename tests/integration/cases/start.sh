@@ -46,6 +46,21 @@ test_missing_libexec_folder_is_one_clear_line() {
     ended_within 25
 }
 
+# The folder is empty where srun runs: nobody else notices.
+test_missing_coordinator_is_said_before_anything_is_allocated() {
+    trap 'cluster exec login umount "$(libexec_dir)"' EXIT
+    cluster exec login mount -t tmpfs none "$(libexec_dir)"
+    supervise --pm-supervise "${three[@]}" -n6 "$programs/fault" --run 60000
+    cannot_start
+    assert_err '^pm-supervise: cannot start .*/libexec/pm-supervise/pm-coordinator: No such file or directory; is pm-supervise installed on this host, or libexec= missing in plugstack.conf\?$'
+    [[ $(wc -l <err) == 1 ]] || fail "said in more than one line"
+    [[ -z $(cluster run squeue -h) ]] || fail "something was allocated"
+    run srun "${three[@]}" -n3 echo ran
+    assert_status 0
+    assert_out_count 3 '^ran$'
+    [[ ! -s err ]] || fail "plain srun is told of it"
+}
+
 readonly version=$(sed -n 's/^#define PM_VERSION "\(.*\)"$/\1/p' "$pm_build/pm_config.h")
 readonly other_version=$(tr 0-9 9876543210 <<<"$version")
 # A copy of a file of ours that says it is of another version.

@@ -169,6 +169,10 @@ test_wait_ends_the_step_after_the_first_rank_ended() {
     # From the state RUNNING to the decision: the second life of rank 0 and the wait.
     log_select '.epoch == 1 and (.to == "RUNNING" or .action == "stop")' |
         jq -se '(.[1].t_ns - .[0].t_ns) / 1e9 | . >= 2 and . < 4' >/dev/null || fail "the wait was not 1 s"
+    # The variable means the same.
+    run env SLURM_WAIT=1 srun --pm-supervise -N2 -n2 sh -c '[ $SLURM_PROCID = 0 ] || exec sleep 60'
+    assert_status "$wanted"
+    assert_err '^pm-supervise: ranks on node2 still run 1 s after the first rank ended \(--wait\); stopping$'
 }
 
 # --- who and where --------------------------------------------------------------------------------
@@ -289,12 +293,19 @@ test_site_defaults_yield_to_the_environment_and_that_to_the_command_line() {
     grep -q -- '--pm-max-restarts=[^(]*(default 1) .*--pm-grace=[^(]*(default 7s)' help || fail "--help does not show the site's defaults"
 }
 test_bad_site_defaults_are_named_and_harm_nobody_else() {
-    with_site_defaults grace=tomorrow
-    refused 'plugstack.conf: grace=tomorrow: takes a duration'
-    run srun -N1 -n1 echo ran
-    assert_status 0
-    assert_out '^ran$'
-    refute_err pm-supervise
+    local words said
+    for words in 'grace=tomorrow|grace=tomorrow: takes a duration' 'max-restrats=5|max-restrats: there is no option max-restrats$' \
+        'on-node-loss|on-node-loss: needs a value: PATH$'; do
+        said=${words#*|} words=${words%%|*}
+        with_site_defaults "$words"
+        refused "plugstack.conf: $said"
+        run srun -N1 -n1 echo ran
+        assert_status 0
+        assert_out '^ran$'
+        refute_err pm-supervise
+        cluster exec login umount /etc/slurm/plugstack.conf
+    done
+    trap - EXIT
 }
 test_a_sites_bounds_hold_for_every_way_to_ask() {
     with_site_defaults max-restarts:max=2 node-timeout:min=2s grace:max=1m
