@@ -70,7 +70,7 @@ test_log_that_is_there_already_is_refused_before_anything_is_allocated() {
 test_log_says_how_long_each_part_of_a_restart_took() {
     supervise --pm-supervise --pm-min-uptime=0 --pm-backoff=900ms --pm-grace=200ms -N2 -n4 sh -c '
         trap "" TERM; [ $PM_EPOCH != 2 ] || exec '"$programs"'/pmix_probe init fence finalize
-        [ $SLURM_PROCID != 3 ] || { sleep 0.1; exit 7; }; while :; do sleep 0.05; done'
+        [ $SLURM_PROCID != 3 ] || { sleep 1; exit 7; }; while :; do sleep 0.05; done'
     assert_status 0
     assert_log '.kind == "state" and .to == "RUNNING" and .epoch == 0 and .start_ms >= 1 and .halt_ms == null'
     assert_log '.kind == "state" and .to == "PLACING" and .epoch == 1 and .halt_ms >= 200 and .halt_ms < 3000'
