@@ -225,7 +225,6 @@ static int improve_candidates(struct dealing *dealing)
         if (dealing->worth >= pm_plan_worth_of_all(dealing->plan) - 1e-6)
             break;
         dealing->candidate = dealing->candidates[i];
-        dealing->plan->near_only = dealing->candidate.scope == NEAR_ONLY;
         rc = deal(dealing);
         rc = rc < 0 ? rc : pm_plan_improve(dealing->plan, dealing->worth);
         if (rc == 0)
@@ -332,7 +331,8 @@ static int add_candidates(struct dealing *dealing, uint32_t *rivals)
     int rc = 0;
     if (reach == PM_REACH_STRICT && plan->has_gpus)
         rc = add_candidate(dealing, (struct candidate){.scope = NEAR_ONLY, .least = 1, .most = plan->n_units});
-    if (dealing->n_candidates && dealing->candidates[0].worth > 0) // nobody would have nothing
+    plan->near_only = dealing->n_candidates && dealing->candidates[0].worth > 0;
+    if (plan->near_only) // nobody would have nothing
         return rc;
     dealing->n_candidates = 0;
     rc = rc < 0 ? rc : add_candidate(dealing, (struct candidate){0});

@@ -172,6 +172,7 @@ int pm_bind_cores_and_gpus(const struct pm_plan *plan, struct pm_binding *bindin
 // The rest of a rank, from its PUs, cores and GPUs.
 int pm_bind_nics(const struct pm_plan *plan, struct pm_binding *binding);
 int pm_bind_memory(const struct pm_plan *plan, struct pm_binding *binding);
+bool pm_has_usable_nic(const struct pm_machine *machine);  // one that MPI should use
 int pm_bind_why(const struct pm_plan *plan, struct pm_binding *binding);
 // 0, or -EPROTO with a sentence.
 int pm_bind_check(const struct pm_plan *plan, struct pm_binding *binding);

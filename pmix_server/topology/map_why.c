@@ -164,7 +164,7 @@ static int say_rank(const struct pm_plan *plan, struct pm_bind_rank *rank,
     if (rc == 0 && facts->no_memory)
         rc = pm_bind_say(why, PM_WHY_MEMORY_FROM,
                          "a NUMA node of its cores has no memory: the nearest one is used");
-    if (rc == 0 && plan->machine->n_nics && rank->n_gpus &&
+    if (rc == 0 && rank->n_gpus && pm_has_usable_nic(plan->machine) &&
         (!rank->n_nics || rank->nics[0].rail >= PM_RAIL_PACKAGE))
         rc = pm_bind_say(why, PM_WHY_NIC_FAR, "no NIC is near its GPUs");
     return rc;
