@@ -220,7 +220,7 @@ missed() {
 }
 had_state_or_end() { had_state "$@" || ! kill -0 "$step_pid" 2>/dev/null; }
 # The state at that time.
-state_at() { log_select '.kind == "state"' | jq -rs --argjson at "$1" '[.[] | select(.t_ns / 1e9 <= $at)] | last.to'; }
+state_at() { log_select '.kind == "state"' | jq -rs --argjson at "$1" '[.[] | select(.t_ns / 1e9 <= $at)] | last.to // "FORMING"'; }
 state_now() { log_select '.kind == "state"' | jq -rs 'last.to'; }
 victim_halting() {
     hold=yes grace_s=3
