@@ -264,7 +264,7 @@ victim_leaf_meanwhile() {
     wait_until 20 "slurmctld to answer" cluster run sinfo
 }
 victim_link() {
-    orphan_s=20
+    orphan_s=20 outcome='went on'
     begin
     wait_up 0
     wait_state 0 RUNNING
