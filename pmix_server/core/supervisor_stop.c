@@ -247,5 +247,7 @@ void pm_supervisor_enter_done(struct pm_core *core, enum pm_state from)
     log->wait_status = s->status << 8;
     log->has_status = true;
     log->restarts = s->restarts;
+    log->silent_ms = pm_longest_silence_ms(core);
+    log->late_ms = pm_longest_late_ms(core);
     pm_emit(core, PM_ACTION_EXIT)->status = s->status;
 }
