@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // --no-kill: without it Slurm ends or requeues a job when it notices a lost node, minutes after a spare has taken
-// that node's place. Who asks for spares is told so in one line: by sbatch and salloc when they submit, and by srun
-// before it starts the step. Nobody else is.
+// that node's place, or the world has done without it. Who asks for spares or --pm-shrink is told so in one line: by
+// sbatch and salloc when they submit, and by srun before it starts the step. Nobody else is.
 //
 // Slurm does not tell a job how it was submitted, so sbatch and salloc leave a word in its environment if it was with
 // --no-kill. They are asked through slurm_option_get(), which Slurm's own cli_filter plugins use; where that is
@@ -38,17 +38,17 @@ void pm_no_kill_at_submission(const struct pm_options *o, bool asked)
         (void)setenv(MARK, "1", 1);
     else
         (void)unsetenv(MARK);
-    if (answer == NOT_GIVEN && asked && o->spares > 0)
+    if (answer == NOT_GIVEN && asked && pm_options_ranks_move(o))
         slurm_spank_log("pm-supervise: without --no-kill Slurm ends or requeues the job when it notices a lost "
-                        "node, although a spare has taken its place: add --no-kill");
+                        "node, although the step has gone on without it: add --no-kill");
 }
 
 void pm_no_kill_at_start(const struct pm_options *o)
 {
     const char *job = getenv("SLURM_JOB_ID"), *mark = getenv(MARK);
     // A job that srun itself allocates is with --no-kill: the coordinator sees to that.
-    if (o->spares == 0 || !job || (mark && strcmp(mark, "1") == 0))
+    if (!pm_options_ranks_move(o) || !job || (mark && strcmp(mark, "1") == 0))
         return;
     dprintf(STDERR_FILENO, "pm-supervise: job %.16s does not seem to be submitted with --no-kill: then Slurm ends or "
-            "requeues it when it notices a lost node, although a spare has taken its place\n", job);
+            "requeues it when it notices a lost node, although the step has gone on without it\n", job);
 }

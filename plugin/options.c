@@ -7,6 +7,7 @@
 // own SLURM_SPANK_* variables and count as command line there; srun's own come later and win.
 #include <ctype.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -179,6 +180,20 @@ static int clamp(struct pm_options *o, char *error)
     return rc;
 }
 
+// Not in pm_options_check(): a site may well set or bound what only users of --pm-shrink need.
+static int check_min_nodes(const struct pm_options *o, char *error)
+{
+    const char *text = getenv("SLURM_PM_MIN_NODES");
+    bool said = text && *text;
+    for (int i = 0; i < MAX_OPTIONS && pm_option_specs[i].name; i++)
+        said |= entries[i].given && strcmp(pm_option_specs[i].name, "min-nodes") == 0;
+    if (!said || o->shrink)
+        return 0;
+    snprintf(error, PM_ERROR_CAP, "--pm-min-nodes=%" PRIu32 " without --pm-shrink: the world never gets smaller "
+             "there; add --pm-shrink, or leave it out", o->min_nodes);
+    return -EINVAL;
+}
+
 int pm_plugin_options_resolve(struct pm_options *ret, int ac, char **av, char *error)
 {
     char further[PM_ERROR_CAP] = "";
@@ -200,7 +215,8 @@ int pm_plugin_options_resolve(struct pm_options *ret, int ac, char **av, char *e
         bad = entries[i].given ? set_from_command_line(ret, i, rc ? further : error) : 0;
         rc = rc ? rc : bad;
     }
-    return rc ? rc : pm_options_check(ret, error);
+    rc = rc ? rc : pm_options_check(ret, error);
+    return rc ? rc : check_min_nodes(ret, error);
 }
 
 bool pm_plugin_options_given(void)

@@ -59,6 +59,7 @@ struct pm_step {
     char *launch;
     char *version;
     char *conf;
+    char *command;  // what PMIx clients are told that they are; "": not known
     char *libexec;
     int listener;      // -1: closed
     char socket[108];  // abstract address of the listener, without its leading NUL

@@ -67,17 +67,20 @@ static struct pm_step *copy_step(char *const *env, const char *libexec)
         .launch = copy_of(env, PREFIX "LAUNCH"),
         .version = copy_of(env, PREFIX "VERSION"),
         .conf = copy_of(env, PREFIX "CONF"),
+        .command = copy_of(env, PREFIX "COMMAND"),
         .libexec = strdup(libexec),
         .listener = -1,
         .oom_fd = -1,
     };
-    if (step->key && step->address && step->launch && step->version && step->conf && step->libexec)
+    if (step->key && step->address && step->launch && step->version && step->conf && step->command &&
+        step->libexec)
         return step;
     free(step->key);
     free(step->address);
     free(step->launch);
     free(step->version);
     free(step->conf);
+    free(step->command);
     free(step->libexec);
     free(step);
     return NULL;

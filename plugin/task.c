@@ -125,6 +125,7 @@ static void add_agent_env(const struct task *t, struct list *l, const char *opti
     add(t, l, "%sPM_AGENT_ADDR=%s", option, t->step->address);
     add(t, l, "%sPM_AGENT_LAUNCH=%s", option, t->step->launch);
     add(t, l, "%sPM_AGENT_CONF=%s", option, t->step->conf);
+    add(t, l, "%sPM_AGENT_COMMAND=%s", option, t->step->command);
     add(t, l, "%sPM_AGENT_JOB=%u", option, item(t, S_JOB_ID));
     add(t, l, "%sPM_AGENT_STEP=%u", option, item(t, S_JOB_STEPID));
     add(t, l, "%sPM_AGENT_NODE=%u", option, item(t, S_JOB_NODEID));

@@ -34,6 +34,7 @@ struct pm_agent_config {
     char *node_name;
     char *libexec;
     char *tmpdir;
+    char *command;  // of the ranks, with its arguments; "": not known, or not one for all
     char *place;  // switches above this node, "spine.leaf"; "": not known
     struct pm_options options;
     uint32_t launch;

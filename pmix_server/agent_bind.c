@@ -202,6 +202,17 @@ static enum pm_bind_memory memory_of(const struct pm_agent_bind *b)
     return idle || b->options.keep_memory ? PM_MEMORY_DEFAULT : b->options.memory;
 }
 
+// What --pm-bind says, else --cpus-per-task. A batch job exports its own, which a smaller step cannot give each rank
+// (srun ignores it from 22.05 on): then equal shares are the most that there is.
+static uint32_t cpus_per_rank(const struct agent *a, const struct pm_bind_case *c)
+{
+    const char *text = pm_facts_find(facts_of(a, c, 0), "SLURM_CPUS_PER_TASK");
+    uint64_t most = pm_set_count(&c->allowed) / c->n, cpus = text ? strtoul(text, NULL, 10) : 0;
+    if (a->bind->options.cpus)
+        return a->bind->options.cpus;
+    return cpus <= most ? (uint32_t)cpus : 0;
+}
+
 static int map(struct agent *a, struct pm_bind_case *c)
 {
     struct pm_agent_bind *b = a->bind;
@@ -213,6 +224,7 @@ static int map(struct agent *a, struct pm_bind_case *c)
     c->request = (struct pm_bind_request){.allowed = &c->allowed, .gpus = c->gpus, .n_gpus = c->granted.n,
                                           .n_ranks = c->n, .given = given ? c->given : NULL, .options = b->options};
     c->request.options.memory = memory_of(b);
+    c->request.options.cpus = cpus_per_rank(a, c);
     int rc = pm_bind_ranks(&b->picture.machine, &c->request, &c->binding);
     if (rc < 0)
         (void)refuse(b, c->binding.sentence);

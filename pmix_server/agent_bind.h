@@ -75,8 +75,6 @@ void pm_bind_picture_done(struct agent *a);
 int pm_bound_rank_make(const struct pm_agent_bind *b, const struct pm_bind_case *c, const struct pm_facts *facts,
                        uint32_t k, struct pm_bound_rank *ret);
 void pm_bound_rank_done(struct pm_bound_rank *r);
-// "0-3,8": malloc'd, NULL without memory.
-char *pm_bind_cpus_text(const struct pm_set *cpus);
 
 // For --pm-bind-report. `c` is NULL if nothing is changed.
 void pm_bind_report(struct agent *a, const struct pm_bind_case *c);

@@ -2,7 +2,7 @@
 //
 // pm-discover beside the forming of the step. It is started first of all and needed last, for the namespace
 // of the first epoch; it has a process group and a time limit of its own, because a driver's file may hang. One that
-// cannot be killed is left behind. A step without GPUs wakes none.
+// cannot be killed is left behind. For a step without GPUs it does not look for any.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -83,7 +83,7 @@ __attribute__((noreturn)) static void become(const struct agent *a, int fd)
     sigprocmask(SIG_SETMASK, pm_signals_old_mask(a->signals), NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != 1 && dup2(fd, STDOUT_FILENO) == STDOUT_FILENO)
-        execl(path, "pm-discover", a->config.has_gpus ? NULL : "--untouched", (char *)NULL);
+        execl(path, "pm-discover", a->config.has_gpus ? NULL : "--no-gpus", (char *)NULL);
     _exit(127);
 }
 

@@ -5,7 +5,6 @@
 // OMP_PLACES and OMP_PROC_BIND are not among them: a runtime that finds one of them pins the program's first thread
 // to one core, and all threads that others start from it (data loaders, MPI's progress, NCCL's proxies) share that.
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -42,22 +41,6 @@ static int put_place(const struct pm_agent_bind *b, const struct pm_bind_rank *r
         rc = put_mask(ret->nodes, sizeof(ret->nodes), &rank->memory_nodes, &ret->node_bytes);
     }
     return rc;
-}
-
-char *pm_bind_cpus_text(const struct pm_set *cpus)
-{
-    char *text = NULL;
-    size_t len;
-    FILE *out = open_memstream(&text, &len);
-    for (uint32_t i = 0; out && i < cpus->n; i++) {
-        fprintf(out, "%s%u", i ? "," : "", cpus->spans[i].first);
-        if (cpus->spans[i].last > cpus->spans[i].first)
-            fprintf(out, "-%u", cpus->spans[i].last);
-    }
-    if (out && fclose(out) == 0)
-        return text;
-    free(text);
-    return NULL;
 }
 
 // --- variables -------------------------------------------------------------------------------------------
@@ -191,7 +174,7 @@ int pm_bound_rank_make(const struct pm_agent_bind *b, const struct pm_bind_case 
     const struct pm_bind_rank *rank = &c->binding.ranks[k];
     ret->env = calloc(ENV_MAX, sizeof(*ret->env));
     if (!b->options.keep_cpus)
-        ret->cpus = pm_bind_cpus_text(&rank->pus);
+        ret->cpus = pm_set_text(&rank->pus);
     if (!ret->env || (!b->options.keep_cpus && !ret->cpus))
         return -ENOMEM;
     ret->package_rank = package_rank_of(&b->picture.machine, c, k);

@@ -123,6 +123,7 @@ static int read_all(struct pm_agent_config *c, char *error)
         {"PM_AGENT_NODENAME", &c->node_name, NULL, NULL},
         {"PM_AGENT_LIBEXEC", &c->libexec, NULL, PM_LIBEXEC_DIR},
         {"PM_AGENT_TMPDIR", &c->tmpdir, NULL, "/tmp"},
+        {"PM_AGENT_COMMAND", &c->command, NULL, ""},
         {"PM_AGENT_PLACE", &c->place, NULL, ""},
         {"PM_AGENT_LAUNCH", NULL, &c->launch, NULL},
         {"PM_AGENT_JOB", NULL, &c->job, NULL},
@@ -158,7 +159,7 @@ int pm_agent_config_read(struct pm_agent_config *c, char *error)
 void pm_agent_config_done(struct pm_agent_config *c)
 {
     char *texts[] = {c->version, c->coordinator, c->nodelist, c->node_name,
-                     c->libexec, c->tmpdir,      c->place};
+                     c->libexec, c->tmpdir,      c->command,  c->place};
     for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
         free(texts[i]);
     free(c->local_ranks);

@@ -75,7 +75,8 @@ void pm_server_send_nspace(struct server *s)
     const struct pm_world *world = pm_core_world(s->agent->core);
     PM_CLEANUP_FREE char *wdir = getcwd(NULL, 0);
     struct pm_nspace_info info = {.job = c->job, .step = c->step, .epoch = s->epoch,
-                                  .node = c->node, .nodelist = c->nodelist, .wdir = wdir};
+                                  .node = c->node, .nodelist = c->nodelist, .wdir = wdir,
+                                  .command = c->command};
     if (!world) {
         pm_server_lose(s, "the map of ranks is not known");
         return;

@@ -28,7 +28,7 @@ static struct server *serving(struct agent *a)
 static bool wanted(const struct agent *a)
 {
     const struct pm_options *o = &a->config.options;
-    return (o->max_restarts > 0 || o->spares > 0) && o->mode != PM_MODE_NOTIFY && !a->ending &&
+    return (o->max_restarts > 0 || pm_options_ranks_move(o)) && o->mode != PM_MODE_NOTIFY && !a->ending &&
            a->standby_failures < STANDBY_TRIES;
 }
 

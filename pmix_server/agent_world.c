@@ -111,7 +111,7 @@ static bool make(struct agent *a, const struct pm_world *world)
 const struct pm_agent_world *pm_agent_world(struct agent *a)
 {
     const struct pm_world *world = pm_core_world(a->core);
-    if (!a->config.options.spares || !world->map_version)
+    if (!pm_options_ranks_move(&a->config.options) || !world->map_version)
         return NULL;
     if (a->world.map_version == world->map_version)
         return &a->world;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The world as its ranks see it where some nodes of the step wait as spares: only the nodes that have
-// ranks, in the order of their lowest rank. So a spare that takes a node's place takes its index, too, and what
+// The world as its ranks see it where some nodes of the step may have none (spares, or lost ones): only those that
+// have, in the order of their lowest rank. So a spare that takes a node's place takes its index, too, and what
 // programs compute from index and size stays true.
 #ifndef PM_AGENT_WORLD_H
 #define PM_AGENT_WORLD_H
@@ -22,7 +22,7 @@ struct pm_agent_world {
     char *gtids;          // this node's ranks, "24,25,26,27"
 };
 
-// Of the world that the core knows now; NULL: it knows none, the step has no spares (then it is the whole step),
+// Of the world that the core knows now; NULL: it knows none, ranks never move (then it is the whole step),
 // or there is no memory. Borrowed until the next map.
 const struct pm_agent_world *pm_agent_world(struct agent *a);
 void pm_agent_world_done(struct agent *a);

@@ -113,18 +113,24 @@ static void raise_nofile(const struct coordinator *c)
         setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-// Spares are nodes of the step: one at least has to be left for the ranks.
-static int check_spares(const struct coordinator *c, char *error)
+// Spares are nodes of the step: as many as the world may shrink to, one at least, have to be left for the ranks.
+static int check_nodes(const struct coordinator *c, char *error)
 {
-    const char *given = getenv("SLURM_NNODES");
+    const char *given = getenv("SLURM_NNODES"), *from = c->argv.nodes ? "--nodes" : "SLURM_NNODES";
     uint32_t nodes = c->argv.nodes ? c->argv.nodes : given ? pm_srun_nodes_parse(given) : 0;
-    if (!c->options.spares || !nodes || c->options.spares < nodes)
+    uint32_t spares = c->options.spares, least = c->options.shrink ? c->options.min_nodes : 1;
+    if (!nodes || (!spares && least <= nodes) || (spares < nodes && least <= nodes - spares))
         return 0;
-    snprintf(error, PM_ERROR_CAP,
-             "--pm-spares=%u leaves no node for the ranks: the step has %u node%s (%s), and the last %u of them "
-             "would wait; ask for more nodes or for fewer spares",
-             c->options.spares, nodes, nodes == 1 ? "" : "s", c->argv.nodes ? "--nodes" : "SLURM_NNODES",
-             c->options.spares);
+    if (spares >= nodes)
+        snprintf(error, PM_ERROR_CAP,
+                 "--pm-spares=%u leaves no node for the ranks: the step has %u node%s (%s), and the last %u of them "
+                 "would wait; ask for more nodes or for fewer spares",
+                 spares, nodes, nodes == 1 ? "" : "s", from, spares);
+    else
+        snprintf(error, PM_ERROR_CAP,
+                 "--pm-min-nodes=%u is more than the ranks have from the start: the step has %u node%s (%s), of which "
+                 "%u wait as spares; ask for more nodes or for a smaller minimum",
+                 least, nodes, nodes == 1 ? "" : "s", from, spares);
     return -EINVAL;
 }
 
@@ -167,7 +173,7 @@ static int read_input(struct coordinator *c, const struct arguments *a, char *er
         c->argv.wait_s = 0;  // srun ignores it, too
     r = keep_what_was_bound(c, error);
     if (r == 0)
-        r = check_spares(c, error);
+        r = check_nodes(c, error);
     if (r == 0)
         r = pm_fence_check(c, error);
     if (r == 0)

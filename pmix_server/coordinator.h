@@ -17,6 +17,7 @@
 
 #include "pmix_server/coordinator_argv.h"
 #include "pmix_server/core/core.h"
+#include "pmix_server/core/output.h"
 #include "pmix_server/io/ask.h"
 #include "pmix_server/io/children.h"
 #include "pmix_server/io/event_log.h"
@@ -37,15 +38,6 @@ struct early_log {
 struct inherited {
     struct sigaction actions[PM_SIGNALS];
     struct rlimit nofile;
-};
-
-// What srun is doing, as seen from outside.
-struct pm_output_look {
-    uint64_t traffic;      // bytes read and written so far
-    uint32_t connections;
-    bool unread;           // one of them has bytes
-    bool stuck;            // whoever reads stdout or stderr does not
-    bool unknown;          // /proc does not say
 };
 
 struct loss;
@@ -94,9 +86,7 @@ struct coordinator {
     unsigned n_early;
     // coordinator_output.c
     struct event *output;  // NULL: nobody asked
-    uint32_t output_lost;
-    struct pm_output_look output_look;  // the last one
-    uint64_t output_since_ns;           // when something was last seen to happen
+    struct pm_output_watch output_watch;
     // coordinator_losses.c
     STAILQ_HEAD(, loss) losses;
     unsigned programs;  // on-node-loss, that run now

@@ -37,6 +37,12 @@ static int treat_pty(struct walk *w, const char *value)
     return 0;
 }
 
+static int treat_multi_prog(struct walk *w, const char *value)
+{
+    w->out->multi_prog = true;
+    return 0;
+}
+
 static int treat_cpu_bind(struct walk *w, const char *value)
 {
     w->out->cpu_bind = true;
@@ -117,6 +123,7 @@ static const struct {
     {"mpi", 0, treat_mpi},        {"kill-on-bad-exit", 'K', treat_drop},
     {"no-kill", 'k', treat_drop}, {"wait", 'W', treat_wait},
     {"pty", 0, treat_pty},        {"het-group", 0, treat_het},
+    {"multi-prog", 0, treat_multi_prog},
     {"pack-group", 0, treat_het}, {"nodes", 'N', treat_nodes},
     {"cpu-bind", 0, treat_cpu_bind}, {"cpu_bind", 0, treat_cpu_bind},
     {"mem-bind", 0, treat_mem_bind}, {"mem_bind", 0, treat_mem_bind},
@@ -215,6 +222,22 @@ static int refuse_components(struct walk *w, int argc)
     return 0;
 }
 
+// The words from `program` on.
+static int note_command(struct pm_srun_argv *out, char *const *program)
+{
+    size_t len = 0;
+    for (char *const *word = program; *word && len <= PM_SRUN_COMMAND_MAX; word++)
+        len += strlen(*word) + 1;
+    if (!len || len > PM_SRUN_COMMAND_MAX || out->multi_prog)
+        return 0;
+    char *at = out->command = malloc(len);
+    if (!at)
+        return -ENOMEM;
+    for (char *const *word = program; *word; word++)
+        at += sprintf(at, "%s%s", word == program ? "" : " ", *word);
+    return 0;
+}
+
 int pm_srun_argv_rewrite(char *const *argv, int program, struct pm_srun_argv *ret, char *error)
 {
     int argc = 0;
@@ -232,6 +255,8 @@ int pm_srun_argv_rewrite(char *const *argv, int program, struct pm_srun_argv *re
         r = walk_options(&w);
     for (; r == 0 && w.at < argc; w.at++)
         r = keep(&w, argv[w.at]);
+    if (r == 0)
+        r = note_command(&out, argv + w.end);
     if (r < 0) {
         pm_srun_argv_done(&out);
         return r;
@@ -245,5 +270,6 @@ void pm_srun_argv_done(struct pm_srun_argv *a)
     for (int i = 0; i < a->argc; i++)
         free(a->argv[i]);
     free(a->argv);
+    free(a->command);
     *a = (struct pm_srun_argv){0};
 }

@@ -9,6 +9,7 @@
 //   -W, --wait=N              taken over.
 //   -N, --nodes=N             noted: spares need more than one.
 //   --cpu-bind, --mem-bind    noted: ours leaves that part alone.
+//   --multi-prog              noted: there is no one command that all ranks run.
 //   --het-group, a lone ":"   refused: heterogeneous steps are not supported.
 // Everything else, our own --pm-* options included, stays where it is.
 #ifndef PM_COORDINATOR_ARGV_H
@@ -19,6 +20,8 @@
 #include <stdint.h>
 
 #include "pmix_server/wire/options.h"
+
+#define PM_SRUN_COMMAND_MAX 4096u  // it travels in the environment
 
 enum pm_srun_arg { PM_SRUN_ARG_NONE = 0, PM_SRUN_ARG_REQUIRED, PM_SRUN_ARG_OPTIONAL };
 
@@ -41,6 +44,10 @@ struct pm_srun_argv {
     bool wait_given;
     uint32_t wait_s;   // of --wait, 0: never
     uint32_t nodes;    // the most that --nodes allows, 0: it was not given as a number
+    bool multi_prog;
+    // The program and its arguments, joined by blanks, owned; NULL: none, not the same for all ranks, or
+    // longer than PM_SRUN_COMMAND_MAX.
+    char *command;
 };
 
 // `program` is the index in argv where the user's program starts, 0: there is none. 0, -ENOMEM, or

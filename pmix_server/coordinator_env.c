@@ -20,12 +20,12 @@ struct list {
 };
 
 // The shims never end before they are told to: a task that exits earlier means that our own machinery
-// failed, and srun then ends the step by itself after SLURM_WAIT seconds. Not where there are spares: the step
+// failed, and srun then ends the step by itself after SLURM_WAIT seconds. Not where ranks move: the step
 // goes on without a node's tasks, which may end one by one.
 static const struct {
     const char *name;
     const char *value;
-    const char *with_spares;
+    const char *where_ranks_move;
 } replaced[] = {
     {"SLURM_MPI_TYPE", "none", "none"},
     {"SLURM_NO_KILL", "set", "set"},
@@ -102,9 +102,11 @@ static void add_own(struct list *l, const struct coordinator *c, int report_fd)
     add(l, STEP_PREFIX "CONF", conf);
     add(l, STEP_PREFIX "LIBEXEC", c->libexec);
     add_number(l, STEP_PREFIX "REPORT_FD", report_fd);
+    if (c->argv.command)
+        add(l, STEP_PREFIX "COMMAND", c->argv.command);
     for (size_t i = 0; i < sizeof(replaced) / sizeof(*replaced); i++)
         add(l, replaced[i].name,
-            c->options.spares ? replaced[i].with_spares : replaced[i].value);
+            pm_options_ranks_move(&c->options) ? replaced[i].where_ranks_move : replaced[i].value);
     sodium_memzero(hex, sizeof(hex));
 }
 

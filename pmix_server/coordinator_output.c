@@ -3,10 +3,8 @@
 // Has srun passed on all that the live nodes have written? Asked when nodes are lost: srun waits for them, in
 // vain until slurmctld notices, so we end it, but not before it has done its work for the others.
 //
-// srun does not tell, so it is watched from outside, in /proc: it has done its work when for a while it has read
-// and written nothing, no connection of its has unread bytes, and our stdout and stderr, which are its, take more.
-// The while is short when no more connections are left than nodes are lost (srun closes the one of a node
-// that has sent all), and longer otherwise. The bound is the core's, which ends srun anyway.
+// srun does not tell, so it is looked at from outside, in /proc; core/output.h says what follows from it. The bound
+// is the supervisor's, which ends srun anyway.
 #include <dirent.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -19,8 +17,6 @@
 #include "pmix_server/io/util.h"
 
 #define LOOK_MS 50
-#define QUIET_MS 1200       // what is left are the lost nodes' connections; a live slurmstepd may sleep for 1 s as it ends
-#define QUIET_OPEN_MS 2000  // or it is not clear what is left
 #define TCP_ESTABLISHED 1u
 #define TCP_CLOSE_WAIT 8u
 
@@ -128,12 +124,6 @@ static struct pm_output_look look_at(pid_t srun)
     return look;
 }
 
-static bool is_quiet(const struct pm_output_look *look, const struct pm_output_look *before)
-{
-    return !look->unknown && !look->unread && !look->stuck && look->traffic == before->traffic &&
-           look->connections == before->connections;
-}
-
 static void on_look(evutil_socket_t fd, short what, void *arg)
 {
     struct coordinator *c = arg;
@@ -141,12 +131,7 @@ static void on_look(evutil_socket_t fd, short what, void *arg)
     if (!c->srun)
         return;
     struct pm_output_look look = look_at(c->srun);
-    uint64_t now_ns = pm_clock_ns();
-    if (!is_quiet(&look, &c->output_look))
-        c->output_since_ns = now_ns;
-    c->output_look = look;
-    uint64_t quiet_ms = (now_ns - c->output_since_ns) / 1000000;
-    if (quiet_ms >= (look.connections > c->output_lost ? QUIET_OPEN_MS : QUIET_MS))
+    if (pm_output_watch_look(&c->output_watch, &look, pm_clock_ns()))
         pm_loop_post(c->loop, &(struct pm_event){.type = PM_EVENT_OUTPUT_READ});
     else
         evtimer_add(c->output, &tv);  // without memory the core's bound counts
@@ -157,9 +142,8 @@ void pm_output_await(struct coordinator *c, uint32_t lost)
     if (c->output || !c->srun)
         return;
     c->output = evtimer_new(c->base, on_look, c);
-    c->output_lost = lost;
-    c->output_look = look_at(c->srun);
-    c->output_since_ns = pm_clock_ns();
+    struct pm_output_look first = look_at(c->srun);
+    pm_output_watch_begin(&c->output_watch, lost, &first, pm_clock_ns());
     if (c->output)
         on_look(-1, EV_TIMEOUT, c);
 }

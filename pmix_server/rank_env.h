@@ -3,7 +3,7 @@
 // The environment that one incarnation of a rank gets on top of its task's: what PMIx needs, what
 // PyTorch, JAX and friends look for, and ours. Pure: numbers in, "NAME=value" out.
 //
-// SLURM_PROCID and the like are written only where some nodes wait as spares; else every rank is its task, and they
+// SLURM_PROCID and the like are written only where ranks move (spares, --pm-shrink); else every rank is its task, and they
 // are right as slurmstepd set them.
 #ifndef PM_RANK_ENV_H
 #define PM_RANK_ENV_H

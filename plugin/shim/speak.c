@@ -8,7 +8,6 @@
 #include "plugin/shim/internal.h"
 #include "plugin/shim/link.h"
 
-
 static void send_or_end(struct shim *s)
 {
     if (s->link < 0)
@@ -19,7 +18,7 @@ static void send_or_end(struct shim *s)
 
 // Beginnings of the entries that the agent is told.
 static const char *const told[] = {"CUDA_VISIBLE_DEVICES=", "ROCR_VISIBLE_DEVICES=", "ZE_AFFINITY_MASK=",
-                                   "SLURM_STEP_GPUS=", "SLURM_CPUS_ON_NODE=", "OMP_", "GOMP_", "KMP_",
+                                   "SLURM_STEP_GPUS=", "SLURM_CPUS_ON_NODE=", "SLURM_CPUS_PER_TASK=", "OMP_", "GOMP_", "KMP_",
                                    "UCX_NET_DEVICES=", "NCCL_IB_HCA=", "PM_EPOCH="};
 
 static bool is_told(const char *entry)

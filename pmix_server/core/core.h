@@ -215,7 +215,8 @@ struct pm_log {
     uint32_t spare;      // "move": who takes the node's place; UINT32_MAX: none
     uint32_t spares_left;  // of those that wait, then
     uint64_t lease_end_ns;           // "pause": which lease had ended
-    uint64_t silent_ms, timeout_ms;  // "lost" for silence: how long, and the limit
+    uint64_t silent_ms, timeout_ms;  // "lost" for silence: how long, and the limit; "exit": the longest of who was heard again
+    uint64_t late_ms;                // "exit": the longest that the coordinator's own clock was late
     uint64_t lost_ms;                // "ledger": from the last that was heard of the node until the step ran again, or ended
     bool has_fence;                  // "fence" (a node's): `fence` names it, `digest` hashes its result
     uint64_t fence, digest;

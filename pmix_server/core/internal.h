@@ -114,6 +114,10 @@ const struct pm_set *pm_subtree(const struct pm_core *core, uint32_t child);
 bool pm_lease_over(const struct pm_core *core, uint32_t node);
 // Coordinator: how long a declared dead node had been silent, ms; 0 if that was not the reason.
 uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node);
+// How close it was, for figures: the longest silence, ms, of a child of ours that was then heard again,
+// and the longest that our own clock was late. They decide nothing.
+uint64_t pm_longest_silence_ms(const struct pm_core *core);
+uint64_t pm_longest_late_ms(const struct pm_core *core);
 // Coordinator: what proved that the agent of a declared dead node is gone or stuck; "": its silence, or nothing did.
 const char *pm_death_proof(const struct pm_core *core, uint32_t node);
 // Agent: when the lease it has, or had last, ends; CLOCK_BOOTTIME ns, 0 before the first.

@@ -32,6 +32,16 @@ bool pm_judge_is_suspect(const struct pm_core *core, uint32_t node)
     return pm_set_has(pm_suspect_nodes(core), node);
 }
 
+uint64_t pm_longest_silence_ms(const struct pm_core *core)
+{
+    return core->membership->longest_silence_ns / PM_MS;
+}
+
+uint64_t pm_longest_late_ms(const struct pm_core *core)
+{
+    return core->membership->longest_late_ns / PM_MS;
+}
+
 uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)
 {
     const struct pm_dead *dead = find(core, node);

@@ -88,6 +88,7 @@ bool pm_membership_hear(struct pm_core *core, uint32_t id, uint32_t *ret_node)
     if (link->role == PM_ROLE_CHILD) {
         struct pm_child *c = pm_child_find(m, link->node);
         assert(c && c->link == id);
+        m->longest_silence_ns = pm_max_ns(m->longest_silence_ns, core->now_ns - c->heard_ns);
         c->heard_ns = core->now_ns;
         if (c->reported != PM_REPORT_FINE) {
             m->judge.heard = true;
@@ -210,6 +211,8 @@ static void woke_up(struct pm_core *core)
 void pm_membership_clock(struct pm_core *core)
 {
     struct pm_membership *m = core->membership;
+    if (m->tick_ns != UINT64_MAX && core->now_ns > m->tick_ns)
+        m->longest_late_ns = pm_max_ns(m->longest_late_ns, core->now_ns - m->tick_ns);
     if (pm_clock_slept_ns(m, core->now_ns) > 0)
         woke_up(core);
     if (!core->coordinator && !m->outcast)

@@ -211,6 +211,10 @@ struct pm_membership {
     uint64_t lease_ns; // L
     uint64_t orphan_ns;
     uint64_t tick_ns;     // next T/8 tick, UINT64_MAX: none
+    // Statistics, which decide nothing and are no part of the digest: the longest that a child had been silent when it
+    // was heard again, and that our own tick was late.
+    uint64_t longest_silence_ns;
+    uint64_t longest_late_ns;
     uint32_t last_dial;   // link id of the newest DIAL
     uint32_t parent_link; // 0: none
     uint32_t parent;

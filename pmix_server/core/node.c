@@ -24,8 +24,9 @@ int pm_node_new(struct pm_core *core)
     n->locals = calloc(n->n_local + 1u, sizeof(*n->locals));
     if (!n->locals)
         return -ENOMEM;
-    for (uint32_t i = 0; i < n->n_local; i++) // with spares the map tells
-        n->locals[i].rank = core->config.options->spares ? PM_RANK_NONE : core->config.local_ranks[i];
+    bool map_tells = pm_options_ranks_move(core->config.options);
+    for (uint32_t i = 0; i < n->n_local; i++)
+        n->locals[i].rank = map_tells ? PM_RANK_NONE : core->config.local_ranks[i];
     n->dirty = true;
     return 0;
 }
@@ -288,7 +289,7 @@ static void frame_map(struct pm_core *core, struct pm_reader *r)
     shape.nnodes = pm_read_u32(r);
     shape.nranks = pm_read_u32(r);
     bool whole = shape.nranks == core->config.ntasks;
-    bool part = core->config.options->spares && shape.nranks && shape.nranks < core->config.ntasks;
+    bool part = pm_options_ranks_move(core->config.options) && shape.nranks && shape.nranks < core->config.ntasks;
     if (shape.nnodes != core->config.nnodes || (!whole && !part))
         r->error = -EBADMSG;
     if (r->error || (core->world_known && shape.map_version <= core->world.map_version))

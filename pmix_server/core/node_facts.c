@@ -250,8 +250,8 @@ static void on_abort(struct pm_core *core, const struct pm_event *event)
     }
 }
 
-// Where nodes have spares the map's version comes first in the serial: when rank 0 has moved, no port of its old
-// node counts any more.
+// Where ranks move the map's version comes first in the serial: when rank 0 has moved, no port of its old node
+// counts any more.
 void pm_node_offer_port(struct pm_core *core)
 {
     struct pm_node *n = core->node;
@@ -261,7 +261,7 @@ void pm_node_offer_port(struct pm_core *core)
     if (!rank_0 || !n->port)
         return;
     n->report.port = n->port;
-    uint64_t version = core->config.options->spares ? core->world.map_version : 0;
+    uint64_t version = pm_options_ranks_move(core->config.options) ? core->world.map_version : 0;
     n->report.port_serial = version << 32 | n->n_ports;
     n->dirty = true;
 }

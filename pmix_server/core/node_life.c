@@ -399,18 +399,31 @@ static uint32_t order_of(const struct pm_core *core, uint32_t local)
     return order;
 }
 
+// What a local has run is history under its old rank's number; that its place is lost stays true.
+static void take_rank(struct pm_local *local, uint32_t rank)
+{
+    if (local->rank == rank)
+        return;
+    struct pm_local fresh = {.rank = rank, .shim_joined = local->shim_joined, .shim_lost = local->shim_lost};
+    if (local->has_failure && pm_cause_is_loss(local->failure.cause)) {
+        fresh.has_failure = true;
+        fresh.failure = local->failure;
+    }
+    *local = fresh;
+}
+
 // No rank of the world before runs: the coordinator makes a new map only when all have halted.
 void pm_node_take_ranks(struct pm_core *core)
 {
     struct pm_node *n = core->node;
     const struct pm_set *ranks = &core->world.ranks_of_node[core->config.node];
-    if (!core->config.options->spares)
+    if (!pm_options_ranks_move(core->config.options))
         return; // ranks are tasks
     for (uint32_t i = 0; i < n->n_local; i++) {
         uint32_t rank = pm_set_next(ranks, 0);
         for (uint32_t k = order_of(core, i); k > 0 && rank != PM_RANK_NONE; k--)
             rank = pm_set_next(ranks, rank + 1);
-        n->locals[i].rank = rank;
+        take_rank(&n->locals[i], rank);
     }
     pm_node_offer_port(core);
 }

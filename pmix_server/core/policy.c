@@ -50,6 +50,11 @@ static bool spare_is_lost(const struct question *q)
                    "it waited as a spare, %u %s left", left, left == 1 ? "is" : "are");
 }
 
+bool pm_policy_may_shrink(const struct pm_options *options, uint32_t nodes_left)
+{
+    return options->shrink && nodes_left > 0 && nodes_left >= options->min_nodes;
+}
+
 // Without any spares.
 static const char *why_no_place(const struct question *q)
 {
@@ -57,7 +62,7 @@ static const char *why_no_place(const struct question *q)
                                                    : "its place in the step cannot come back";
 }
 
-static bool place_is_lost(const struct question *q)
+static bool spares_are_too_few(const struct question *q)
 {
     const struct pm_history *h = q->history;
     bool too_few = !h->spares || h->spares < h->homeless;
@@ -68,6 +73,17 @@ static bool place_is_lost(const struct question *q)
         return because(q, fits, "%u nodes of the world are lost, and %u spare%s left", h->homeless,
                        h->spares, h->spares == 1 ? " is" : "s are");
     return because(q, fits, "%s", q->options->spares ? "no spare is left" : why_no_place(q));
+}
+
+static bool place_is_lost(const struct question *q)
+{
+    const struct pm_options *o = q->options;
+    uint32_t left = q->history->nodes_left;
+    bool too_few = spares_are_too_few(q) && !pm_policy_may_shrink(o, left);
+    if (!too_few || !o->shrink || !left)
+        return too_few;
+    return because(q, true, "%u node%s would be left, and --pm-min-nodes=%u", left, left == 1 ? "" : "s",
+                   o->min_nodes);
 }
 
 static bool losses_are_used(const struct question *q)
@@ -190,6 +206,7 @@ static const struct rule {
     {world_is_over, PM_VERDICT_IGNORE, false},
     {place_is_lost, PM_VERDICT_STOP, false},
     {losses_are_used, PM_VERDICT_STOP, false},
+    {spares_are_too_few, PM_VERDICT_SHRINK, false},
     {node_is_lost, PM_VERDICT_MOVE_TO_SPARE, false},
     {exec_failed, PM_VERDICT_STOP, false},
     {is_fatal, PM_VERDICT_STOP, false},
@@ -227,6 +244,7 @@ const char *pm_verdict_name(enum pm_verdict_action action)
         [PM_VERDICT_RESTART_RANK] = "restart-rank",
         [PM_VERDICT_RESTART_WORLD] = "restart-world",
         [PM_VERDICT_MOVE_TO_SPARE] = "move-to-spare",
+        [PM_VERDICT_SHRINK] = "shrink",
         [PM_VERDICT_RELAUNCH] = "relaunch",
         [PM_VERDICT_STOP] = "stop",
     };

@@ -14,6 +14,7 @@ enum pm_verdict_action {
     PM_VERDICT_RESTART_RANK,
     PM_VERDICT_RESTART_WORLD,
     PM_VERDICT_MOVE_TO_SPARE, // the world, with this node's ranks on a spare
+    PM_VERDICT_SHRINK,        // the world, without this node's ranks
     PM_VERDICT_RELAUNCH,      // no rule leads here until it is built
     PM_VERDICT_STOP,
     PM_VERDICT_MAX,
@@ -29,12 +30,13 @@ struct pm_history {
     uint32_t start_failures; // in a row, this one included
     bool user_stop;
     bool world_over; // all ranks of the world had ended well
-    bool place_lost; // nodes were lost when their ranks had ended well, and spares are too few for a next world
+    bool place_lost; // nodes were lost when their ranks had ended well, and there is no next world without them
     bool no_ranks;   // the lost node has no rank: it waited as a spare
     uint32_t spares; // that wait now and can take ranks
     bool no_house;   // there is not a spare that is large enough for each of the homeless
     uint32_t homeless; // nodes of the world that are lost, this one included
-    uint32_t node_losses; // replaced by spares, within the window if there is one; this one not included
+    uint32_t nodes_left; // that the next world would have: spares take the places of as many as they can
+    uint32_t node_losses; // replaced or done without, within the window if there is one; this one not included
 };
 
 struct pm_verdict {
@@ -45,6 +47,8 @@ struct pm_verdict {
 
 struct pm_verdict pm_policy(const struct pm_failure *failure, const struct pm_history *history,
                             const struct pm_options *options);
+// May the world go on with so many nodes, where it had more?
+bool pm_policy_may_shrink(const struct pm_options *options, uint32_t nodes_left);
 // How long to wait before the n-th consecutive restart (n counts from 1), ms.
 uint64_t pm_policy_backoff_ms(const struct pm_options *options, uint32_t n);
 // What plain srun would exit with for this failure; 1 where our own machinery was lost.
@@ -65,6 +69,7 @@ struct pm_story {
     uint32_t n_moving;    // ranks of the lost node; 0: none has started yet
     uint32_t spares_left; // then
     const char *blame;    // whom --pm-blame has swapped, or would have; NULL: nobody
+    uint32_t gone_ranks, gone_nodes; // that the next world has no more; no ranks: none has started yet
 };
 // "rank 17 (node042, pid 8123) killed by signal 9 after 12m04s". Returns buf.
 char *pm_sentence_failure(const struct pm_story *story, char *buf, size_t cap);

@@ -173,6 +173,19 @@ static void put_move(struct line *line, const struct pm_story *story)
         plural(story->nnodes));
 }
 
+static void put_shrink(struct line *line, const struct pm_story *story, const struct pm_options *options)
+{
+    uint32_t ranks = story->nranks - story->gone_ranks, nodes = story->nnodes - story->gone_nodes;
+    if (options->spares)
+        put(line, "%s: ", story->verdict->why);
+    if (!story->gone_ranks) {
+        put(line, "going on with %u node%s", nodes, plural(nodes));
+        return;
+    }
+    put(line, "restarting %u rank%s on %u node%s (was %u on %u)", ranks, plural(ranks), nodes, plural(nodes),
+        story->nranks, story->nnodes);
+}
+
 static void put_what(struct line *line, const struct pm_story *story,
                      const struct pm_options *options)
 {
@@ -189,6 +202,9 @@ static void put_what(struct line *line, const struct pm_story *story,
         break;
     case PM_VERDICT_MOVE_TO_SPARE:
         put_move(line, story);
+        break;
+    case PM_VERDICT_SHRINK:
+        put_shrink(line, story, options);
         break;
     case PM_VERDICT_RESTART_RANK:
         put(line, "restarting this rank");

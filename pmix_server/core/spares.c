@@ -6,14 +6,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
-int pm_spares_world(const struct pm_map *tasks, uint32_t first_spare, struct pm_map *ret_map,
-                    uint32_t *ret_nranks)
+int pm_spares_without(const struct pm_map *map, const struct pm_set *out, struct pm_map *ret_map,
+                      uint32_t *ret_nranks)
 {
     uint32_t next = 0;
     int rc = 0;
-    for (uint32_t i = 0; rc == 0 && i < tasks->n; i++) {
-        const struct pm_run *run = &tasks->runs[i];
-        if (run->node >= first_spare)
+    for (uint32_t i = 0; rc == 0 && i < map->n; i++) {
+        const struct pm_run *run = &map->runs[i];
+        if (pm_set_has(out, run->node))
             continue;
         rc = pm_map_add(ret_map, next, run->n, run->node);
         next += run->n;
@@ -114,68 +114,77 @@ static void insert_move(struct pm_move *moves, uint32_t n, struct pm_move move)
     moves[n] = move;
 }
 
-static int choose(const struct pm_removal *r, struct pm_set *lost, struct pm_set *ready, struct pm_move *moves,
-                  uint32_t *ret_n)
+void pm_moves_done(struct pm_moves *moves)
+{
+    free(moves->list);
+    pm_set_done(&moves->from);
+    pm_set_done(&moves->to);
+    pm_set_done(&moves->out);
+    *moves = (struct pm_moves){0};
+}
+
+static int choose(const struct pm_removal *r, struct pm_set *lost, struct pm_set *ready, struct pm_moves *ret)
 {
     char path[PM_PLACE_CAP];
     int rc = 0;
     (void)pm_places_shared(r->places, r->lost, path);
-    while (rc == 0 && !pm_set_empty(lost) && !pm_set_empty(ready)) {
+    while (rc == 0 && !pm_set_empty(lost)) {
         uint32_t from = largest(r->sizes, lost);
         const struct pm_size need = pm_sizes_of(r->sizes, from);
         uint32_t to = best_for(r, ready, path, &need);
         rc = pm_set_remove(lost, from);
+        if (rc == 0)
+            rc = pm_set_add(to == UINT32_MAX ? &ret->out : &ret->from, from);
         if (to == UINT32_MAX || rc < 0)
             continue;
         rc = pm_set_remove(ready, to);
-        insert_move(moves, (*ret_n)++, (struct pm_move){.from = from, .to = to});
+        if (rc == 0)
+            rc = pm_set_add(&ret->to, to);
+        insert_move(ret->list, ret->n++, (struct pm_move){.from = from, .to = to});
     }
     return rc;
 }
 
-int pm_spares_choose(const struct pm_removal *r, struct pm_move **ret_moves, uint32_t *ret_n)
+int pm_spares_choose(const struct pm_removal *r, struct pm_moves *ret)
 {
     struct pm_set lost = {0}, ready = {0};
-    struct pm_move *moves = calloc((size_t)pm_set_count(r->lost) + 1u, sizeof(*moves));
-    int rc = moves ? pm_set_copy(&lost, r->lost) : -ENOMEM;
-    *ret_n = 0;
+    ret->list = calloc((size_t)pm_set_count(r->lost) + 1u, sizeof(*ret->list));
+    int rc = ret->list ? pm_set_copy(&lost, r->lost) : -ENOMEM;
     if (rc == 0)
         rc = pm_set_copy(&ready, r->ready);
     if (rc == 0)
-        rc = choose(r, &lost, &ready, moves, ret_n);
+        rc = choose(r, &lost, &ready, ret);
     pm_set_done(&lost);
     pm_set_done(&ready);
-    if (rc < 0) {
-        free(moves);
-        *ret_n = 0;
-        return -ENOMEM;
-    }
-    *ret_moves = moves;
-    return 0;
+    return rc < 0 ? -ENOMEM : 0;
 }
 
-static uint32_t place_of(uint32_t node, const struct pm_move *moves, uint32_t n)
+static uint32_t place_of(uint32_t node, const struct pm_moves *moves)
 {
-    uint32_t low = 0, high = n;
+    uint32_t low = 0, high = moves->n;
     while (low < high) {
         uint32_t mid = low + (high - low) / 2;
-        if (moves[mid].from < node)
+        if (moves->list[mid].from < node)
             low = mid + 1;
         else
             high = mid;
     }
-    return low < n && moves[low].from == node ? moves[low].to : node;
+    return low < moves->n && moves->list[low].from == node ? moves->list[low].to : node;
 }
 
-int pm_spares_map(const struct pm_world *world, const struct pm_move *moves, uint32_t n,
-                  struct pm_map *ret_map)
+int pm_spares_map(const struct pm_world *world, const struct pm_moves *moves, struct pm_map *ret_map,
+                  uint32_t *ret_nranks)
 {
+    struct pm_map moved = {0};
     int rc = 0;
     for (uint32_t rank = 0; rc == 0 && rank < world->nranks;) {
         uint32_t node = world->node_of_rank[rank], first = rank;
         while (rank < world->nranks && world->node_of_rank[rank] == node)
             rank++;
-        rc = pm_map_add(ret_map, first, rank - first, place_of(node, moves, n));
+        rc = pm_map_add(&moved, first, rank - first, place_of(node, moves));
     }
+    if (rc == 0)
+        rc = pm_spares_without(&moved, &moves->out, ret_map, ret_nranks);
+    pm_map_done(&moved);
     return rc;
 }

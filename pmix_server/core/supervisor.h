@@ -105,7 +105,8 @@ struct pm_supervisor {
     bool asked;             // the spares were, for the decision being carried out
     struct pm_set movers;   // spares that took over in the decision being carried out
     uint32_t told_spare;    // who the decision's line said would; UINT32_MAX: nobody
-    uint64_t *loss_ns;      // of the nodes that spares replaced, oldest first
+    uint32_t told_nodes;    // how many the next world has, as the decision's line said; 0: it did not
+    uint64_t *loss_ns;      // of the nodes that were replaced or done without, oldest first
     uint32_t n_losses;
     // Forming
     uint64_t first_join_ns; // 0: none yet
@@ -201,6 +202,9 @@ enum pm_input pm_supervisor_rehouse(struct pm_core *core);
 uint32_t pm_supervisor_homeless(struct pm_core *core, uint32_t node);
 // Is there a spare that is large enough for each node with ranks that is lost, `node` (UINT32_MAX: none) as well?
 bool pm_supervisor_can_house(struct pm_core *core, uint32_t node);
+// How many nodes the next world would have with `node` (UINT32_MAX: none) lost as well. Lost ones are replaced as far
+// as there are spares that are large enough; of those that cannot be, *ret_ranks (may be NULL) counts the ranks.
+uint32_t pm_supervisor_nodes_left(struct pm_core *core, uint32_t node, uint32_t *ret_ranks);
 // Spares that wait, other than `node`.
 uint32_t pm_supervisor_n_spares(struct pm_core *core, uint32_t node);
 // Whether it is a node without ranks.

@@ -139,7 +139,8 @@ void pm_supervisor_ask_spares(struct pm_core *core)
     const struct pm_supervisor *s = core->supervisor;
     bool use = s->state == PM_STATE_HALTING || s->state == PM_STATE_PLACING; // before, the first check does
     bool health = use && !s->asked && has_health(core);
-    if ((!health && s->slurm != PM_SLURM_NOT_ASKED) || !pm_supervisor_homeless(core, UINT32_MAX))
+    bool asked = !health && s->slurm != PM_SLURM_NOT_ASKED;
+    if (s->first_spare == s->nnodes || asked || !pm_supervisor_homeless(core, UINT32_MAX))
         return;
     if (s->slurm == PM_SLURM_NOT_ASKED)
         ask_slurm(core);

@@ -44,11 +44,11 @@ static bool was_mover(const struct pm_supervisor *s, uint32_t node)
     return pm_set_has(&s->movers, node);
 }
 
-// A node of the world that a spare is to replace. Its loss is paid for from a budget of its own.
+// A node of the world that is to be replaced or done without. Its loss is paid for from a budget of its own.
 static void count_loss(struct pm_core *core, uint32_t node)
 {
     struct pm_supervisor *s = core->supervisor;
-    if (s->first_spare == s->nnodes || pm_supervisor_is_idle(core, node) || was_mover(s, node) ||
+    if (!pm_options_ranks_move(core->config.options) || pm_supervisor_is_idle(core, node) || was_mover(s, node) ||
         pm_set_has(&s->retired, node))
         return;
     uint64_t *times = realloc(s->loss_ns, (s->n_losses + 1u) * sizeof(*times));
@@ -73,9 +73,9 @@ static void remember_loss(struct pm_core *core, const struct pm_failure *failure
     need(core, pm_set_remove(&s->blamed, failure->node));
     if (failure->cause == PM_CAUSE_NODE_LOST && !pm_set_has(pm_dead_nodes(core), failure->node))
         need(core, pm_set_add(&s->condemned, failure->node));
-    if (failure->rank != PM_RANK_NONE)
+    if (failure->rank != PM_RANK_NONE && failure->epoch == s->wanted.epoch)
         need(core, pm_set_add(&s->wanted.dead, failure->rank));
-    else if (core->world_known)
+    else if (core->world_known) // also where ranks had other numbers when it failed
         need(core, pm_set_union(&s->wanted.dead, &core->world.ranks_of_node[failure->node]));
 }
 
@@ -133,7 +133,9 @@ static void look_at_places(struct pm_core *core, const struct pm_failure *failur
     if (!pm_supervisor_can_house(core, lost))
         (void)pm_supervisor_pardon(core);
     history->no_house = !pm_supervisor_can_house(core, lost);
-    history->place_lost = lost == UINT32_MAX && history->no_house;
+    history->nodes_left = pm_supervisor_nodes_left(core, lost, NULL);
+    history->place_lost = lost == UINT32_MAX && history->no_house &&
+                          !pm_policy_may_shrink(core->config.options, history->nodes_left);
     if (lost == UINT32_MAX)
         return;
     history->no_ranks = s->first_spare < s->nnodes && pm_supervisor_is_idle(core, failure->node);
@@ -141,8 +143,9 @@ static void look_at_places(struct pm_core *core, const struct pm_failure *failur
     history->homeless = pm_supervisor_homeless(core, failure->node);
     history->node_losses = was_mover(s, failure->node) ? 0 : losses_used(core);
     // What was never heard of all its tasks may run them without us.
-    if (s->state == PM_STATE_FORMING && !pm_set_has(&s->seen.joined, failure->node))
-        history->spares = history->no_ranks ? history->spares : 0;
+    if (s->state != PM_STATE_FORMING || pm_set_has(&s->seen.joined, failure->node) || history->no_ranks)
+        return;
+    history->spares = history->nodes_left = 0;
 }
 
 // How long what failed had lived: the rank if it fails alone, else its world.
@@ -250,6 +253,9 @@ static void tell(struct pm_core *core, struct pm_story *story)
     if (verdict->action == PM_VERDICT_MOVE_TO_SPARE)
         (void)snprintf(why, sizeof(why), "to %.100s, %u left", story->spare ? story->spare : "a spare",
                        story->spares_left);
+    else if (verdict->action == PM_VERDICT_SHRINK)
+        (void)snprintf(why, sizeof(why), "%u rank%s and %u node%s less", story->gone_ranks,
+                       story->gone_ranks == 1 ? "" : "s", story->gone_nodes, story->gone_nodes == 1 ? "" : "s");
     else if (verdict->why[0] || !story->restart)
         pm_text_copy(why, sizeof(why), verdict->why);
     else
@@ -337,6 +343,22 @@ static void do_move(struct pm_core *core, struct pm_story *story, const struct p
     (void)pm_supervisor_fire(core, PM_IN_WORLD); // while it forms there is no world to halt
 }
 
+// The same, and less is left of the world.
+static void do_shrink(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
+{
+    struct pm_supervisor *s = core->supervisor;
+    uint32_t hosts = core->world_known ? (uint32_t)pm_set_count(&core->world.hosts) : s->first_spare;
+    story->gone_nodes = hosts - history->nodes_left;
+    (void)pm_supervisor_nodes_left(core, story->failure->node, &story->gone_ranks);
+    s->told_nodes = story->gone_ranks ? history->nodes_left : 0;
+    s->decision = *history;
+    s->cause = *story->failure;
+    s->backoff_ms = 0;
+    remember(core, story->failure);
+    tell(core, story);
+    (void)pm_supervisor_fire(core, PM_IN_WORLD);
+}
+
 static void do_stop(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
 {
     (void)history;
@@ -353,7 +375,8 @@ static void (*const act[PM_VERDICT_MAX])(struct pm_core *core, struct pm_story *
                                          const struct pm_history *history) = {
     [PM_VERDICT_IGNORE] = do_ignore,     [PM_VERDICT_NOTIFY] = do_notify,
     [PM_VERDICT_RESTART_RANK] = do_rank, [PM_VERDICT_RESTART_WORLD] = do_world,
-    [PM_VERDICT_MOVE_TO_SPARE] = do_move, [PM_VERDICT_STOP] = do_stop,
+    [PM_VERDICT_MOVE_TO_SPARE] = do_move, [PM_VERDICT_SHRINK] = do_shrink,
+    [PM_VERDICT_STOP] = do_stop,
 };
 
 // While a decision is carried out: does this one ask for more than it?

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Who runs where: the first map of the world, and the one after nodes were lost, whose ranks move to spares.
+// Who runs where: the first map of the world, and the one after nodes were lost, whose ranks move to spares, or are
+// no more where those are too few and the user allows it.
 //
 // A node is lost for good when it was declared dead, or its agent or one of its shims was lost: the
 // world never comes back to it; so is one that --pm-health took out. Who of the spares may take over,
@@ -149,50 +150,68 @@ uint32_t pm_supervisor_n_spares(struct pm_core *core, uint32_t node)
     return n;
 }
 
-// Who of `ready` takes whose place.
-static void choose(struct pm_core *core, const struct pm_set *lost, const struct pm_set *ready,
-                   struct pm_move **ret_moves, uint32_t *ret_n)
+// Who of `ready` takes whose place, into a zeroed *ret; pm_moves_done() frees it.
+static void choose(struct pm_core *core, const struct pm_set *lost, const struct pm_set *ready, struct pm_moves *ret)
 {
     const struct pm_supervisor *s = core->supervisor;
     const struct pm_removal removal = {.lost = lost, .ready = ready, .places = &s->places, .sizes = &s->sizes};
-    *ret_moves = NULL;
-    *ret_n = 0;
-    need(core, pm_spares_choose(&removal, ret_moves, ret_n));
+    need(core, pm_spares_choose(&removal, ret));
+}
+
+// The same for all that is lost, `node` (UINT32_MAX: none) as well, if all other spares that wait were ready.
+static void plan(struct pm_core *core, uint32_t node, struct pm_moves *ret)
+{
+    struct pm_set lost = {0}, spares = {0};
+    find_homeless(core, &lost);
+    pm_supervisor_spares(core, &spares);
+    if (node != UINT32_MAX && !pm_supervisor_is_idle(core, node))
+        need(core, pm_set_add(&lost, node));
+    if (node != UINT32_MAX)
+        need(core, pm_set_remove(&spares, node));
+    choose(core, &lost, &spares, ret);
+    pm_set_done(&lost);
+    pm_set_done(&spares);
 }
 
 bool pm_supervisor_can_house(struct pm_core *core, uint32_t node)
 {
-    struct pm_set lost = {0}, spares = {0};
-    struct pm_move *moves;
-    uint32_t n;
-    find_homeless(core, &lost);
-    if (node != UINT32_MAX && !pm_supervisor_is_idle(core, node))
-        need(core, pm_set_add(&lost, node));
-    pm_supervisor_spares(core, &spares);
-    if (node != UINT32_MAX)
-        need(core, pm_set_remove(&spares, node));
-    choose(core, &lost, &spares, &moves, &n);
-    bool can = n == pm_set_count(&lost);
-    free(moves);
-    pm_set_done(&lost);
-    pm_set_done(&spares);
+    struct pm_moves moves = {0};
+    plan(core, node, &moves);
+    bool can = pm_set_empty(&moves.out);
+    pm_moves_done(&moves);
     return can;
+}
+
+uint32_t pm_supervisor_nodes_left(struct pm_core *core, uint32_t node, uint32_t *ret_ranks)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    uint32_t hosts = core->world_known ? (uint32_t)pm_set_count(&core->world.hosts) : s->first_spare, ranks = 0;
+    struct pm_moves moves = {0};
+    plan(core, node, &moves);
+    for (uint32_t out = pm_set_next(&moves.out, 0); core->world_known && out != UINT32_MAX;
+         out = pm_set_next(&moves.out, out + 1))
+        ranks += (uint32_t)pm_set_count(&core->world.ranks_of_node[out]);
+    if (ret_ranks)
+        *ret_ranks = ranks;
+    hosts -= (uint32_t)pm_set_count(&moves.out);
+    pm_moves_done(&moves);
+    return hosts;
 }
 
 uint32_t pm_supervisor_likely_spare(struct pm_core *core, uint32_t node)
 {
     struct pm_set lost = {0}, spares = {0};
-    struct pm_move *moves;
-    uint32_t n, to = UINT32_MAX;
+    struct pm_moves moves = {0};
+    uint32_t to = UINT32_MAX;
     find_homeless(core, &lost);
     need(core, pm_set_add(&lost, node));
     pm_supervisor_spares(core, &spares);
     need(core, pm_set_subtract(&spares, pm_suspect_nodes(core)));
-    choose(core, &lost, &spares, &moves, &n);
-    for (uint32_t i = 0; i < n; i++)
-        if (moves[i].from == node)
-            to = moves[i].to;
-    free(moves);
+    choose(core, &lost, &spares, &moves);
+    for (uint32_t i = 0; i < moves.n; i++)
+        if (moves.list[i].from == node)
+            to = moves.list[i].to;
+    pm_moves_done(&moves);
     pm_set_done(&lost);
     pm_set_done(&spares);
     return to;
@@ -235,6 +254,8 @@ static enum pm_input build_with_spares(struct pm_core *core)
     struct pm_supervisor *s = core->supervisor;
     const struct pm_map *tasks = &s->seen.map;
     const struct pm_map_fault fault = pm_map_check(tasks, s->nnodes, s->ntasks);
+    struct pm_span last = {s->first_spare, s->nnodes - 1};
+    const struct pm_set all_spares = {.spans = &last, .n = 1};
     struct pm_small_spare small;
     struct pm_move useless;
     struct pm_set spares = {0};
@@ -246,7 +267,7 @@ static enum pm_input build_with_spares(struct pm_core *core)
     pm_supervisor_spares(core, &spares);
     int rc = pm_spares_too_small(tasks, s->first_spare, &spares, &small);
     if (rc == 0)
-        need(core, pm_spares_world(tasks, s->first_spare, &map, &nranks));
+        need(core, pm_spares_without(tasks, &all_spares, &map, &nranks));
     need(core, rc);
     if (rc > 0)
         input = refuse_spare(core, &small);
@@ -262,11 +283,17 @@ static enum pm_input build_with_spares(struct pm_core *core)
 enum pm_input pm_supervisor_build_world(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
-    if (core->config.options->spares >= s->nnodes)
+    const struct pm_options *o = core->config.options;
+    if (o->spares >= s->nnodes)
         return pm_supervisor_refuse(
             core, PM_EXIT_CANNOT_SUPERVISE,
             "pm-supervise: --pm-spares=%u leaves no node for the ranks: the step has %u; ending the step",
-            core->config.options->spares, s->nnodes);
+            o->spares, s->nnodes);
+    if (o->shrink && o->min_nodes > s->first_spare)
+        return pm_supervisor_refuse(
+            core, PM_EXIT_CANNOT_SUPERVISE,
+            "pm-supervise: --pm-min-nodes=%u is more than the %u nodes that the ranks have; ending the step",
+            o->min_nodes, s->first_spare);
     enum pm_input input = s->first_spare < s->nnodes ? build_with_spares(core)
                                                      : adopt_map(core, &s->seen.map, s->nranks);
     if (!core->world_known)
@@ -307,51 +334,82 @@ static void log_move(struct pm_core *core, const struct pm_move *move, const cha
     pm_text_copy(log->reason, sizeof(log->reason), why);
 }
 
-// What the decision's line did not say already.
-static void tell_moves(struct pm_core *core, const struct pm_set *lost, const struct pm_move *moves,
-                       uint32_t n)
+// "2 nodes lost, all under switch s12".
+static char *say_lost(struct pm_core *core, const struct pm_set *lost, char *buf)
 {
-    struct pm_supervisor *s = core->supervisor;
-    char names[PM_TEXT_CAP], spares[PM_TEXT_CAP], shared[PM_TEXT_CAP / 2], why[PM_TEXT_CAP];
-    bool blamed = pm_set_intersects(&s->blamed, lost), both = blamed && !pm_set_covers(&s->blamed, lost);
-    struct pm_set to = {0};
-    uint32_t left = pm_supervisor_n_spares(core, UINT32_MAX) - n;
-    for (uint32_t i = 0; i < n; i++)
-        need(core, pm_set_add(&to, moves[i].to));
+    const struct pm_set *blamed = &core->supervisor->blamed;
+    char shared[PM_TEXT_CAP / 2];
+    uint32_t n = (uint32_t)pm_set_count(lost);
+    bool any = pm_set_intersects(blamed, lost), all = pm_set_covers(blamed, lost);
     shared_switch(core, lost, shared, sizeof(shared));
-    (void)snprintf(why, sizeof(why), "%u node%s %s%s", n, n == 1 ? "" : "s",
-                   both ? "lost or blamed" : blamed ? "blamed" : "lost", shared);
-    for (uint32_t i = 0; i < n; i++)
-        log_move(core, &moves[i], why, left);
-    if (n > 1 || moves[0].to != s->told_spare)
-        pm_say(core, "pm-supervise: %s (%s): %s ranks move to %s (%u spare%s left)", why,
-               pm_supervisor_names(core, lost, names, sizeof(names)), n == 1 ? "its" : "their",
-               pm_supervisor_names(core, &to, spares, sizeof(spares)), left, left == 1 ? "" : "s");
-    need(core, pm_set_union(&s->movers, &to));
-    s->told_spare = UINT32_MAX;
-    pm_set_done(&to);
+    (void)snprintf(buf, PM_TEXT_CAP, "%u node%s %s%s", n, n == 1 ? "" : "s",
+                   !any ? "lost" : all ? "blamed" : "lost or blamed", shared);
+    return buf;
 }
 
-static enum pm_input move(struct pm_core *core, const struct pm_set *lost, const struct pm_set *ready)
+// What the decision's line did not say already.
+static void tell_moves(struct pm_core *core, const struct pm_moves *m)
 {
     struct pm_supervisor *s = core->supervisor;
-    struct pm_move *moves;
-    struct pm_map map = {0};
-    uint32_t n, first = core->world.node_of_rank[0];
-    enum pm_input input = PM_IN_NONE;
-    choose(core, lost, ready, &moves, &n);
-    bool all = n > 0 && n == pm_set_count(lost); // else one that is large enough has yet to answer
-    int rc = all ? pm_spares_map(&core->world, moves, n, &map) : 0;
-    need(core, rc);
-    if (rc == 0 && all) {
-        tell_moves(core, lost, moves, n);
-        for (uint32_t i = 0; i < n; i++)
-            pm_supervisor_retire_blamed(core, &moves[i]);
-        input = adopt_map(core, &map, s->nranks);
+    char names[PM_TEXT_CAP], spares[PM_TEXT_CAP], why[PM_TEXT_CAP];
+    uint32_t left = pm_supervisor_n_spares(core, UINT32_MAX) - m->n;
+    if (!m->n)
+        return;
+    (void)say_lost(core, &m->from, why);
+    for (uint32_t i = 0; i < m->n; i++)
+        log_move(core, &m->list[i], why, left);
+    if (m->n > 1 || m->list[0].to != s->told_spare)
+        pm_say(core, "pm-supervise: %s (%s): %s ranks move to %s (%u spare%s left)", why,
+               pm_supervisor_names(core, &m->from, names, sizeof(names)), m->n == 1 ? "its" : "their",
+               pm_supervisor_names(core, &m->to, spares, sizeof(spares)), left, left == 1 ? "" : "s");
+    for (uint32_t i = 0; i < m->n; i++)
+        pm_supervisor_retire_blamed(core, &m->list[i]);
+    need(core, pm_set_union(&s->movers, &m->to));
+    s->told_spare = UINT32_MAX;
+}
+
+// The same of the nodes that nobody replaces, when the world that was `old` is without them.
+static void tell_shrink(struct pm_core *core, const struct pm_set *out, const struct pm_world *old)
+{
+    struct pm_supervisor *s = core->supervisor;
+    char names[PM_TEXT_CAP], why[PM_TEXT_CAP], size[64];
+    uint32_t now = (uint32_t)pm_set_count(&core->world.hosts), was = (uint32_t)pm_set_count(&old->hosts);
+    (void)snprintf(size, sizeof(size), "%u rank%s on %u node%s (was %u on %u)", s->nranks,
+                   s->nranks == 1 ? "" : "s", now, now == 1 ? "" : "s", old->nranks, was);
+    (void)say_lost(core, out, why);
+    for (uint32_t node = pm_set_next(out, 0); node != UINT32_MAX; node = pm_set_next(out, node + 1)) {
+        struct pm_log *log = pm_log_record(core, "shrink");
+        log->epoch = s->wanted.epoch;
+        log->node = node;
+        log->rank = pm_set_next(&old->ranks_of_node[node], 0);
+        log->action = pm_verdict_name(PM_VERDICT_SHRINK);
+        (void)snprintf(log->reason, sizeof(log->reason), "%.160s: %s", why, size);
     }
-    if (core->world.node_of_rank[0] != first) // no port of its old node will do
+    if (s->told_nodes != now)
+        pm_say(core, "pm-supervise: %s (%s): going on with %s", why,
+               pm_supervisor_names(core, out, names, sizeof(names)), size);
+    s->told_nodes = 0;
+}
+
+static enum pm_input move(struct pm_core *core, const struct pm_moves *moves)
+{
+    struct pm_supervisor *s = core->supervisor;
+    struct pm_world old;
+    struct pm_map map = {0};
+    uint32_t nranks = 0;
+    enum pm_input input = PM_IN_NONE;
+    pm_world_acquire(&old, &core->world);
+    int rc = pm_spares_map(&old, moves, &map, &nranks);
+    need(core, rc);
+    if (rc == 0) {
+        tell_moves(core, moves);
+        input = adopt_map(core, &map, nranks);
+    }
+    if (!core->out->error && !pm_set_empty(&moves->out))
+        tell_shrink(core, &moves->out, &old);
+    if (core->world.node_of_rank[0] != old.node_of_rank[0]) // no port of its old node will do
         s->last_port_serial = (uint64_t)core->world.map_version << 32;
-    free(moves);
+    pm_world_release(&old);
     pm_map_done(&map);
     return input;
 }
@@ -366,25 +424,37 @@ static enum pm_input no_place(struct pm_core *core, const struct pm_set *lost)
                                 one ? "its" : "their");
 }
 
+// As many move as there are spares for, once those have answered; the others are done without, if the user allows it.
+static enum pm_input rehouse(struct pm_core *core, const struct pm_set *lost)
+{
+    struct pm_set spares = {0};
+    struct pm_moves best = {0}, moves = {0};
+    enum pm_input input = PM_IN_NONE;
+    plan(core, UINT32_MAX, &best);
+    bool shrinks = pm_policy_may_shrink(core->config.options, pm_supervisor_nodes_left(core, UINT32_MAX, NULL));
+    pm_supervisor_spares(core, &spares);
+    pm_supervisor_keep_ready(core, &spares);
+    choose(core, lost, &spares, &moves);
+    if (!pm_set_empty(&best.out) && !shrinks)
+        input = no_place(core, lost);
+    else if (moves.n == best.n && !core->out->error)
+        input = move(core, &moves);
+    pm_moves_done(&best);
+    pm_moves_done(&moves);
+    pm_set_done(&spares);
+    return input;
+}
+
 enum pm_input pm_supervisor_rehouse(struct pm_core *core)
 {
-    struct pm_set lost = {0}, spares = {0};
-    enum pm_input input = PM_IN_NONE;
+    struct pm_set lost = {0};
     if (nobody_is_out(core))
         return PM_IN_NONE;
     if (!pm_supervisor_can_house(core, UINT32_MAX))
         (void)pm_supervisor_pardon(core);
-    find_homeless(core, &lost);
     pm_supervisor_ask_spares(core);
-    pm_supervisor_spares(core, &spares);
-    uint64_t needed = pm_set_count(&lost);
-    bool enough = pm_supervisor_can_house(core, UINT32_MAX);
-    pm_supervisor_keep_ready(core, &spares);
-    if (needed && !enough)
-        input = no_place(core, &lost);
-    else if (needed && pm_set_count(&spares) >= needed)
-        input = move(core, &lost, &spares);
+    find_homeless(core, &lost);
+    enum pm_input input = pm_set_empty(&lost) ? PM_IN_NONE : rehouse(core, &lost);
     pm_set_done(&lost);
-    pm_set_done(&spares);
     return input;
 }

@@ -132,6 +132,7 @@ static void add_rest(struct line *l, const struct pm_log *record)
                      {"lease_end_ns", record->lease_end_ns},
                      {"silent_ms", record->silent_ms},
                      {"timeout_ms", record->timeout_ms},
+                     {"late_ms", record->late_ms},
                      {"lost_ms", record->lost_ms}};
     add_text(l, "action", record->action);
     add_text(l, "from", record->from);

@@ -27,6 +27,7 @@
 // | restarts     | decisions             | restarts so far                                           |
 // | lease_end_ns | pause                 | when the lease that is over ended, as t_ns                |
 // | silent_ms, timeout_ms | lost for silence | how long nothing came, and --pm-node-timeout          |
+// | silent_ms, late_ms | exit             | the longest silence of a child that was heard again; that our clock was late |
 // | spare, spares_left | move            | the node that takes the place of `node`; how many wait then |
 // | fence, digest | fence                | hashes: which operation, and the bytes it gave this node  |
 #ifndef PM_IO_EVENT_LOG_H

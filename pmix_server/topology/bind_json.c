@@ -8,12 +8,10 @@
 
 #include "pmix_server/topology/pm_bind.h"
 
-// "0-3,8" of any length; takes the place of a fixed buffer.
 static json_t *json_set(const struct pm_set *set)
 {
-    size_t cap = (size_t)set->n * 24 + 1;
-    char *text = malloc(cap);
-    json_t *value = text ? json_string(pm_set_format(set, text, cap)) : NULL;
+    char *text = pm_set_text(set);
+    json_t *value = text ? json_string(text) : NULL;
     free(text);
     return value;
 }

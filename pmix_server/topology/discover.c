@@ -188,7 +188,7 @@ int pm_discover_xml(const char *path, struct pm_machine *ret_machine, struct pm_
     return 0;
 }
 
-int pm_discover_host(const char *root, struct pm_machine *ret_machine, char *error)
+int pm_discover_host(const char *root, bool gpus, struct pm_machine *ret_machine, char *error)
 {
     struct discovery d = {0};
     struct pm_drivers drivers = {0};
@@ -201,6 +201,8 @@ int pm_discover_host(const char *root, struct pm_machine *ret_machine, char *err
         return rc;
     }
     d.drivers = &drivers;
+    if (!gpus && !pm_drivers_have_fabric(&drivers))
+        hwloc_topology_set_io_types_filter(d.topology, HWLOC_TYPE_FILTER_KEEP_NONE);
     if (hwloc_topology_load(d.topology) < 0) {
         rc = -EINVAL;
         snprintf(error, PM_ERROR_CAP, "hwloc cannot find out the topology of this host: %s", strerror(errno));

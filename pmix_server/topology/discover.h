@@ -24,7 +24,8 @@
 // `ret_allowed`: the PUs that whoever wrote the file was allowed to use; pm_set_done() frees it.
 int pm_discover_xml(const char *path, struct pm_machine *ret_machine, struct pm_set *ret_allowed,
                     char *error);
-// This host. `root` is where its /proc, /sys and /dev are: "" but in tests.
-int pm_discover_host(const char *root, struct pm_machine *ret_machine, char *error);
+// This host. `root` is where its /proc, /sys and /dev are: "" but in tests. Without `gpus`, for a step that has none,
+// it shows devices only if some driver offers a NIC to MPI: to look through them costs more than everything else.
+int pm_discover_host(const char *root, bool gpus, struct pm_machine *ret_machine, char *error);
 
 #endif

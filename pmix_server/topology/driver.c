@@ -236,6 +236,29 @@ bool pm_drivers_is_virtual(const struct pm_drivers *drivers, const struct pm_pci
     return access(path, F_OK) == 0;
 }
 
+static bool has_entries(const char *path)
+{
+    DIR *dir = opendir(path);
+    bool any = false;
+    for (struct dirent *entry; dir && !any && (entry = readdir(dir));)
+        any = entry->d_name[0] != '.';
+    if (dir)
+        closedir(dir);
+    return any;
+}
+
+bool pm_drivers_have_fabric(const struct pm_drivers *drivers)
+{
+    static const char *const classes[] = {"infiniband", "cxi"};
+    bool any = false;
+    for (size_t i = 0; i < sizeof(classes) / sizeof(*classes) && !any; i++) {
+        char path[PATH_MAX];
+        snprintf(path, sizeof(path), "%s/sys/class/%s", drivers->root, classes[i]);
+        any = has_entries(path);
+    }
+    return any;
+}
+
 bool pm_drivers_link_down(const struct pm_drivers *drivers, const char *interface)
 {
     char path[PATH_MAX], text[FILE_BYTES];

@@ -35,6 +35,8 @@ bool pm_drivers_usable(const struct pm_drivers *drivers, const struct pm_pci *pc
 uint32_t pm_drivers_render(const struct pm_drivers *drivers, const struct pm_pci *pci);
 // A virtual function whose physical one is on this host.
 bool pm_drivers_is_virtual(const struct pm_drivers *drivers, const struct pm_pci *pci);
+// Some driver offers a NIC for MPI: verbs (InfiniBand, RoCE, Omni-Path, EFA) or Slingshot.
+bool pm_drivers_have_fabric(const struct pm_drivers *drivers);
 // The network interface is known to be down.
 bool pm_drivers_link_down(const struct pm_drivers *drivers, const char *interface);
 

@@ -138,7 +138,7 @@ static int check_request(const struct pm_machine *machine, const struct pm_bind_
 static int place(struct pm_plan *plan, struct pm_binding *binding)
 {
     const struct pm_bind_request *request = plan->request;
-    bool given = request->given && request->given[0].pus;
+    bool given = pm_cpus_given(request);
     plan->has_gpus = request->n_gpus > 0 && request->options.mode != PM_BIND_CORES && !given;
     int rc = plan->has_gpus ? pm_plan_gpus_by_place(plan) : 0;
     if (rc == 0)

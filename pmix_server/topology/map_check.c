@@ -23,16 +23,6 @@ __attribute__((format(printf, 2, 3))) static int broken(struct pm_binding *bindi
     return -EPROTO;
 }
 
-static bool cpus_given(const struct pm_bind_request *request)
-{
-    return request->given && request->given[0].pus;
-}
-
-static bool gpus_given(const struct pm_bind_request *request)
-{
-    return request->given && request->given[0].gpus;
-}
-
 static int check_pus(const struct pm_plan *plan, struct pm_binding *binding)
 {
     for (uint32_t r = 0; r < binding->n_ranks; r++) {
@@ -50,7 +40,7 @@ static int check_sharing(const struct pm_plan *plan, struct pm_binding *binding)
     struct pm_set taken = {0};
     int rc = 0;
     if (binding->n_ranks > plan->n_cores || plan->request->options.mode == PM_BIND_NUMA ||
-        cpus_given(plan->request))
+        pm_cpus_given(plan->request))
         return 0;
     for (uint32_t r = 0; r < binding->n_ranks && rc == 0; r++)
         for (uint32_t i = 0; i < binding->ranks[r].n_cores && rc == 0; i++) {
@@ -68,7 +58,7 @@ static int collect_gpus(const struct pm_plan *plan, struct pm_binding *binding, 
 {
     for (uint32_t r = 0; r < binding->n_ranks; r++) {
         const struct pm_bind_rank *rank = &binding->ranks[r];
-        if (rank->n_gpus == 0 && plan->request->n_gpus && !gpus_given(plan->request))
+        if (rank->n_gpus == 0 && plan->request->n_gpus && !pm_gpus_given(plan->request))
             return broken(binding, "rank %" PRIu32 " has no GPU", r);
         for (uint32_t i = 0; i < rank->n_gpus; i++) {
             if (rank->gpus[i] >= plan->request->n_gpus)
@@ -85,7 +75,7 @@ static int check_gpus(const struct pm_plan *plan, struct pm_binding *binding)
     struct pm_set used = {0};
     int rc = collect_gpus(plan, binding, &used);
     if (rc == 0 && pm_set_count(&used) < plan->request->n_gpus && !plan->request->options.gpus &&
-        !gpus_given(plan->request))
+        !pm_gpus_given(plan->request))
         rc = broken(binding, "only %" PRIu64 " of %" PRIu32 " GPUs have a rank",
                     pm_set_count(&used), plan->request->n_gpus);
     pm_set_done(&used);

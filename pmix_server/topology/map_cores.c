@@ -12,15 +12,16 @@
 #include <errno.h>
 #include <string.h>
 
-enum { AT_LEAST = -1000000000, ENOUGH = -2500, NEAR = -1000, BESIDE = -500 };
+// What a unit costs in the flow.
+enum { ENOUGH = -2500, NEAR = -1000, BESIDE = -500 };
 
 enum { SHAKES_MAX = 400, SHAKES_AT_ONCE = 3, TRIALS_ENOUGH = 18000 };
 
 enum scope { ANYWHERE = 0, SAME_PACKAGE, NEAR_ONLY };
 
-// Each team gets least..most units; 0: an equal share of all.
+// Sizes to try: each team gets least..most units, or an equal share of all if `most` is 0.
 struct candidate {
-    enum scope scope;
+    enum scope scope; // where its units may be
     uint32_t least, most;
     const uint32_t *caps; // per domain: how many of its units are dealt out; NULL: all
     double worth;         // before any exchange
@@ -110,7 +111,7 @@ static int add_class(const struct dealing *dealing, struct pm_flow *flow, uint32
     uint32_t team = dealing->example[class], n = dealing->members[class], least, most;
     uint32_t node = 2 + class, eager = node + plan->n_classes, domains = 2 + 2 * plan->n_classes;
     limits(dealing, class, &least, &most);
-    bool failed = pm_flow_arc(flow, 0, node, n * least, AT_LEAST) < 0 ||
+    bool failed = pm_flow_arc(flow, 0, node, n * least, PM_FLOW_MUST) < 0 ||
                   pm_flow_arc(flow, 0, node, n * (most - least), 0) < 0 ||
                   pm_flow_arc(flow, node, eager, n * plan->teams[team].enough, ENOUGH) < 0;
     for (uint32_t d = 0; d < plan->n_domains && !failed; d++) {
@@ -224,7 +225,6 @@ static int improve_candidates(struct dealing *dealing)
         if (dealing->worth >= pm_plan_worth_of_all(dealing->plan) - 1e-6)
             break;
         dealing->candidate = dealing->candidates[i];
-        dealing->plan->near_only = dealing->candidate.scope == NEAR_ONLY;
         rc = deal(dealing);
         rc = rc < 0 ? rc : pm_plan_improve(dealing->plan, dealing->worth);
         if (rc == 0)
@@ -233,6 +233,8 @@ static int improve_candidates(struct dealing *dealing)
     return rc;
 }
 
+// As much as all can have of what is near (or in the same package): just so much, or one more for
+// some, from anywhere or only from there.
 static int add_scope(struct dealing *dealing, enum scope scope, uint32_t *rivals)
 {
     uint32_t reach = within_reach(dealing, scope, rivals);
@@ -240,9 +242,11 @@ static int add_scope(struct dealing *dealing, enum scope scope, uint32_t *rivals
     reach = reach ? reach : 1;
     if (reach >= fair)
         return 0;
-    int rc = add_candidate(dealing, (struct candidate){ANYWHERE, reach, reach, NULL, 0});
+    int rc = add_candidate(dealing, (struct candidate){.least = reach, .most = reach});
+    rc = rc < 0 ? rc
+                : add_candidate(dealing, (struct candidate){.least = reach, .most = reach + 1});
     return rc < 0 ? rc
-                  : add_candidate(dealing, (struct candidate){ANYWHERE, reach, reach + 1, NULL, 0});
+                  : add_candidate(dealing, (struct candidate){.scope = scope, .least = reach, .most = reach + 1});
 }
 
 // Teams one after the other to the group (L3s, NUMA nodes) that has the most room for one more.
@@ -286,7 +290,7 @@ static int add_groups(struct dealing *dealing, const uint32_t *group_of, uint32_
             left -= group_of[e] == group_of[d] ? caps[e] : 0;
         caps[d] = smaller(left, plan->domains[d].n);
     }
-    return add_candidate(dealing, (struct candidate){ANYWHERE, share, share, caps, 0});
+    return add_candidate(dealing, (struct candidate){.least = share, .most = share, .caps = caps});
 }
 
 // As many whole L3s as go into a fair share.
@@ -299,7 +303,7 @@ static int add_whole_l3s(struct dealing *dealing)
     uint32_t share = fair / largest * largest;
     if (share == 0 || share == fair)
         return 0;
-    return add_candidate(dealing, (struct candidate){ANYWHERE, share, share, NULL, 0});
+    return add_candidate(dealing, (struct candidate){.least = share, .most = share});
 }
 
 // Sizes that may be worth more than equal shares of everything.
@@ -309,7 +313,7 @@ static int add_sizes(struct dealing *dealing, uint32_t *rivals)
     uint32_t fair = plan->n_units / plan->n_teams;
     int rc = 0;
     if (fair * plan->n_teams < plan->n_units)
-        rc = add_candidate(dealing, (struct candidate){ANYWHERE, fair, fair, NULL, 0});
+        rc = add_candidate(dealing, (struct candidate){.least = fair, .most = fair});
     rc = rc < 0 ? rc : add_whole_l3s(dealing);
     rc = rc < 0 ? rc : add_groups(dealing, plan->numas, plan->n_numas);
     rc = rc < 0 ? rc : add_groups(dealing, plan->l3s, plan->n_l3s);
@@ -326,11 +330,12 @@ static int add_candidates(struct dealing *dealing, uint32_t *rivals)
     plan->may_resize = reach == PM_REACH_AUTO && !plan->request->options.cpus;
     int rc = 0;
     if (reach == PM_REACH_STRICT && plan->has_gpus)
-        rc = add_candidate(dealing, (struct candidate){NEAR_ONLY, 1, plan->n_units, NULL, 0});
-    if (dealing->n_candidates && dealing->candidates[0].worth > 0) // nobody would have nothing
+        rc = add_candidate(dealing, (struct candidate){.scope = NEAR_ONLY, .least = 1, .most = plan->n_units});
+    plan->near_only = dealing->n_candidates && dealing->candidates[0].worth > 0;
+    if (plan->near_only) // nobody would have nothing
         return rc;
     dealing->n_candidates = 0;
-    rc = rc < 0 ? rc : add_candidate(dealing, (struct candidate){ANYWHERE, 0, 0, NULL, 0});
+    rc = rc < 0 ? rc : add_candidate(dealing, (struct candidate){0});
     return rc < 0 || !plan->may_resize ? rc : add_sizes(dealing, rivals);
 }
 

@@ -2,8 +2,8 @@
 //
 // Which rank uses which GPUs. Every granted GPU gets a rank and every rank a GPU; counts differ by
 // at most one. Before cores are dealt out (the usual way), places decide:
-//   ranks >= GPUs: each GPU gets its ranks, next to each other; the odd ones go where cores are
-//   left. ranks <  GPUs: GPUs of a rank have an ancestor as near as possible.
+//   ranks >= GPUs   each GPU gets its ranks, next to each other; the odd ones go where cores are left
+//   ranks <  GPUs   GPUs of a rank have an ancestor as near as possible
 // Where cores are fixed already, see map_gpu_follow.c.
 #include "pmix_server/topology/map_internal.h"
 
@@ -29,6 +29,17 @@ void pm_plan_add_gpu(struct pm_plan *plan, uint32_t rank, uint32_t gpu)
     struct pm_gpu_list *list = &plan->gpus[rank];
     if (most == 0 || list->n < most)
         list->gpus[list->n++] = gpu;
+}
+
+static int by_first_gpu(const void *a, const void *b)
+{
+    const struct pm_gpu_list *x = a, *y = b;
+    return (x->gpus[0] > y->gpus[0]) - (x->gpus[0] < y->gpus[0]);
+}
+
+void pm_plan_sort_gpu_lists(struct pm_plan *plan)
+{
+    qsort(plan->gpus, plan->request->n_ranks, sizeof(*plan->gpus), by_first_gpu);
 }
 
 // ---- ranks >= GPUs ----
@@ -222,12 +233,6 @@ static void group_level(struct grouping *g, const bool *table, uint32_t *left)
     g->n_waiting = n_left;
 }
 
-static int by_first_gpu(const void *a, const void *b)
-{
-    const struct pm_gpu_list *x = a, *y = b;
-    return (x->gpus[0] > y->gpus[0]) - (x->gpus[0] < y->gpus[0]);
-}
-
 // The lists are complete; what is over the user's limit goes.
 static void trim(struct pm_plan *plan)
 {
@@ -262,7 +267,7 @@ static int gpus_to_ranks(struct pm_plan *plan)
     group_level(&g, NULL, left);
     for (uint32_t r = 0; r < n; r++)
         qsort(plan->gpus[r].gpus, plan->gpus[r].n, sizeof(uint32_t), by_value);
-    qsort(plan->gpus, n, sizeof(*plan->gpus), by_first_gpu);
+    pm_plan_sort_gpu_lists(plan);
     trim(plan);
     return 0;
 }
@@ -278,18 +283,13 @@ static int take_given(struct pm_plan *plan)
     return 0;
 }
 
-static bool gpus_given(const struct pm_plan *plan)
-{
-    return plan->request->given && plan->request->given[0].gpus;
-}
-
 int pm_plan_gpus_by_place(struct pm_plan *plan)
 {
     uint32_t n_gpus = plan->request->n_gpus, n = plan->request->n_ranks;
-    int rc = pm_plan_new_gpu_lists(plan, gpus_given(plan) ? n_gpus : n_gpus / n + 1);
+    int rc = pm_plan_new_gpu_lists(plan, pm_gpus_given(plan->request) ? n_gpus : n_gpus / n + 1);
     if (rc < 0 || n_gpus == 0)
         return rc;
-    return gpus_given(plan) ? take_given(plan)
+    return pm_gpus_given(plan->request) ? take_given(plan)
            : n >= n_gpus    ? ranks_to_gpus(plan)
                             : gpus_to_ranks(plan);
 }

@@ -2,9 +2,8 @@
 //
 // Which GPUs a rank uses whose cores are known already: some near its cores. Counts differ by at
 // most one, every GPU is used; a flow finds the nearest deal of that kind. Cores are known because
-// they were given
-// (--cpu-bind, mode cores), or from a first deal: then GPUs follow the cores and cores follow the
-// GPUs once more, and the better one of the two deals is kept.
+// they were given (--cpu-bind, mode cores), or from a first deal: then GPUs follow the cores and
+// cores follow the GPUs once more, and the better one of the two deals is kept.
 #include "pmix_server/topology/map_internal.h"
 
 #include <errno.h>
@@ -26,11 +25,10 @@ static int64_t far(const struct pm_plan *plan, const struct pm_set *pus, uint32_
     return -(int64_t)((10 * near + beside) * 1000 / (all ? all : 1));
 }
 
-// An arc that is used at least `least` times: those come first at a price that nothing else
-// reaches.
+// An arc that is used at least `least` times.
 static int between(struct pm_flow *flow, uint32_t from, uint32_t to, uint32_t least, uint32_t most)
 {
-    int rc = pm_flow_arc(flow, from, to, least, -1000000000);
+    int rc = pm_flow_arc(flow, from, to, least, PM_FLOW_MUST);
     return rc < 0 ? rc : pm_flow_arc(flow, from, to, most - least, 0);
 }
 
@@ -59,7 +57,7 @@ static int build(const struct pm_plan *plan, struct pm_flow *flow, const struct 
 int pm_plan_gpus_by_cores(struct pm_plan *plan, const struct pm_binding *binding)
 {
     uint32_t n = plan->request->n_ranks, n_gpus = plan->request->n_gpus;
-    if ((plan->request->given && plan->request->given[0].gpus) || n > plan->n_units)
+    if (pm_gpus_given(plan->request) || n > plan->n_units)
         return pm_plan_gpus_by_place(plan);
     int rc = pm_plan_new_gpu_lists(plan, n_gpus / n + 1);
     int *arcs = pm_plan_alloc(plan, (size_t)n * n_gpus, sizeof(*arcs));
@@ -76,12 +74,6 @@ int pm_plan_gpus_by_cores(struct pm_plan *plan, const struct pm_binding *binding
     return rc;
 }
 
-static int by_first_gpu(const void *a, const void *b)
-{
-    const struct pm_gpu_list *x = a, *y = b;
-    return (x->gpus[0] > y->gpus[0]) - (x->gpus[0] < y->gpus[0]);
-}
-
 // GPUs by the cores that the ranks have got.
 static int follow_cores(struct pm_plan *plan)
 {
@@ -92,7 +84,7 @@ static int follow_cores(struct pm_plan *plan)
     for (uint32_t r = 0; binding.ranks && r < binding.n_ranks; r++)
         pm_set_done(&binding.ranks[r].pus);
     if (rc == 0)
-        qsort(plan->gpus, plan->request->n_ranks, sizeof(*plan->gpus), by_first_gpu);
+        pm_plan_sort_gpu_lists(plan);
     return rc;
 }
 
@@ -129,12 +121,12 @@ static int try_deal(struct pm_plan *plan, int (*deal_gpus)(struct pm_plan *plan)
 }
 
 // With more ranks it takes time and gains nothing: all GPUs have many.
-enum { RANKS_MAX = 64 };
+enum { DEALT_AGAIN_MAX = 64 };
 
 int pm_plan_again(struct pm_plan *plan)
 {
     const struct pm_bind_request *request = plan->request;
-    if (!plan->has_gpus || request->given || request->n_ranks > RANKS_MAX ||
+    if (!plan->has_gpus || request->given || request->n_ranks > DEALT_AGAIN_MAX ||
         request->n_ranks > plan->n_units ||
         pm_plan_worth(plan) >= pm_plan_worth_of_all(plan) - 1e-6)
         return 0;

@@ -4,6 +4,7 @@
 //
 //   map_units.c    granted PUs -> units (cores) -> domains
 //   map_gpu.c      GPUs -> ranks              map_near.c   what is near whom
+//   map_gpu_follow.c   the same, by the cores that ranks have
 //   map_cores.c    domains -> teams: candidates, of which map_worth.c tells the best
 //   map_flow.c     min-cost flow              map_cut.c      a class's units -> its members
 //   map_improve.c  exchanges of two teams     map_ranks.c    quantities -> PUs of each rank
@@ -104,6 +105,7 @@ int pm_plan_units(struct pm_plan *plan);
 int pm_plan_domains(struct pm_plan *plan);
 int pm_plan_gpus_by_place(struct pm_plan *plan); // cores will follow
 int pm_plan_gpus_by_cores(struct pm_plan *plan, const struct pm_binding *binding); // ranks have PUs
+void pm_plan_sort_gpu_lists(struct pm_plan *plan); // ranks in the order of their first GPU
 int pm_plan_new_gpu_lists(struct pm_plan *plan, uint32_t most); // empty ones, room for `most` each
 void pm_plan_add_gpu(struct pm_plan *plan, uint32_t rank, uint32_t gpu);
 int pm_plan_again(struct pm_plan *plan); // GPUs follow the cores that were dealt, and cores again
@@ -130,6 +132,17 @@ int pm_plan_improve(struct pm_plan *plan, double to_beat);
 // One exchange that is not asked what it is worth; always the same ones.
 void pm_plan_shake(struct pm_plan *plan);
 
+// Were they decided before for each rank? (--cpu-bind; Slurm's or the user's GPUs)
+static inline bool pm_cpus_given(const struct pm_bind_request *request)
+{
+    return request->given && request->given[0].pus;
+}
+
+static inline bool pm_gpus_given(const struct pm_bind_request *request)
+{
+    return request->given && request->given[0].gpus;
+}
+
 // A share of `n` for one of `parts`: the first n % parts have one more.
 static inline uint32_t pm_part(uint32_t n, uint32_t parts, uint32_t i)
 {
@@ -143,6 +156,7 @@ static inline uint32_t *pm_quantity(const struct pm_plan *plan, uint32_t team, u
 
 // map_flow.c: min-cost flow on a small graph of two sides. Node 0 is the source, 1 the sink.
 struct pm_flow;
+enum { PM_FLOW_MUST = -1000000000 }; // the cost of an arc that is to be used before any other
 struct pm_flow *pm_flow_new(uint32_t n_nodes);
 void pm_flow_free(struct pm_flow *flow);
 // Returns the number of the arc or -ENOMEM.
@@ -158,6 +172,7 @@ int pm_bind_cores_and_gpus(const struct pm_plan *plan, struct pm_binding *bindin
 // The rest of a rank, from its PUs, cores and GPUs.
 int pm_bind_nics(const struct pm_plan *plan, struct pm_binding *binding);
 int pm_bind_memory(const struct pm_plan *plan, struct pm_binding *binding);
+bool pm_has_usable_nic(const struct pm_machine *machine);  // one that MPI should use
 int pm_bind_why(const struct pm_plan *plan, struct pm_binding *binding);
 // 0, or -EPROTO with a sentence.
 int pm_bind_check(const struct pm_plan *plan, struct pm_binding *binding);

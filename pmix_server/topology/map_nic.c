@@ -24,6 +24,14 @@ static bool usable(const struct pm_machine *machine, uint32_t nic)
     return works(&machine->nics[nic]);
 }
 
+bool pm_has_usable_nic(const struct pm_machine *machine)
+{
+    for (uint32_t i = 0; i < machine->n_nics; i++)
+        if (works(&machine->nics[i]))
+            return true;
+    return false;
+}
+
 // As seen from some PUs, where PCI tells nothing.
 static enum pm_rail rail_from(const struct pm_machine *machine, const struct pm_set *pus,
                               uint32_t nic)

@@ -127,7 +127,7 @@ static struct facts gather(const struct pm_plan *plan, const struct pm_bind_rank
 static int say_place(const struct pm_bind_request *request, struct pm_bind_rank *rank,
                      const struct facts *facts)
 {
-    if (request->given && request->given[0].pus)
+    if (pm_cpus_given(request))
         return pm_bind_say(&rank->why, PM_WHY_GIVEN, "its CPUs were given by --cpu-bind");
     if (rank->n_gpus == 0 || request->options.mode == PM_BIND_CORES)
         return pm_bind_say(&rank->why, PM_WHY_EQUAL, "an equal share of the cores");
@@ -149,7 +149,7 @@ static int say_rank(const struct pm_plan *plan, struct pm_bind_rank *rank,
     const struct pm_bind_request *request = plan->request;
     struct pm_bind_notes *why = &rank->why;
     int rc = say_place(request, rank, facts);
-    if (rc == 0 && request->given && request->given[0].gpus)
+    if (rc == 0 && pm_gpus_given(request))
         rc = pm_bind_say(why, PM_WHY_GIVEN, "its GPUs were chosen by Slurm");
     if (rc == 0 && facts->sharers)
         rc = pm_bind_say(why, PM_WHY_GPU_SHARED, "%" PRIu32 " other ranks use its GPU",
@@ -164,13 +164,34 @@ static int say_rank(const struct pm_plan *plan, struct pm_bind_rank *rank,
     if (rc == 0 && facts->no_memory)
         rc = pm_bind_say(why, PM_WHY_MEMORY_FROM,
                          "a NUMA node of its cores has no memory: the nearest one is used");
-    if (rc == 0 && plan->machine->n_nics && rank->n_gpus &&
+    if (rc == 0 && rank->n_gpus && pm_has_usable_nic(plan->machine) &&
         (!rank->n_nics || rank->nics[0].rail >= PM_RAIL_PACKAGE))
         rc = pm_bind_say(why, PM_WHY_NIC_FAR, "no NIC is near its GPUs");
     return rc;
 }
 
 // ---- of the node ----
+
+static bool is_kind_used(const struct pm_plan *plan, const struct pm_set *used, uint32_t kind)
+{
+    for (uint32_t i = 0; i < plan->n_units; i++)
+        if (plan->machine->cores[plan->units[i].core].kind == kind &&
+            pm_set_has(used, plan->pus[plan->units[i].first]))
+            return true;
+    return false;
+}
+
+// Why they are, and what to say to have them used; `kind`: all of a kind of cores are idle.
+static const char *why_idle(const struct pm_plan *plan, bool kind)
+{
+    const struct pm_bind_options *options = &plan->request->options;
+    if (options->cpus || options->reach == PM_REACH_STRICT)
+        return "";
+    if (kind)
+        return ", so that no rank has cores of two kinds (--pm-bind=mixed-kinds uses them all)";
+    return plan->has_gpus ? ", so that shares are equal and near the GPUs (--pm-bind=fill uses them all)"
+                          : ", so that shares are equal (--pm-bind=fill uses them all)";
+}
 
 static int say_cores(const struct pm_plan *plan, struct pm_binding *binding)
 {
@@ -179,16 +200,18 @@ static int say_cores(const struct pm_plan *plan, struct pm_binding *binding)
     for (uint32_t r = 0; r < binding->n_ranks && rc == 0; r++)
         rc = pm_set_union(&used, &binding->ranks[r].pus);
     uint32_t idle = 0;
-    for (uint32_t i = 0; i < plan->n_units; i++)
-        idle += !pm_set_has(&used, plan->pus[plan->units[i].first]);
+    bool kind = false;
+    for (uint32_t i = 0; i < plan->n_units && rc == 0; i++)
+        if (!pm_set_has(&used, plan->pus[plan->units[i].first])) {
+            idle++;
+            kind |= !is_kind_used(plan, &used, plan->machine->cores[plan->units[i].core].kind);
+        }
     pm_set_done(&used);
-    if (rc < 0 || idle == 0 || (plan->request->given && plan->request->given[0].pus))
+    if (rc < 0 || idle == 0 || pm_cpus_given(plan->request))
         return rc;
-    bool asked = plan->request->options.cpus || plan->request->options.reach == PM_REACH_STRICT;
-    return pm_bind_say(
-        &binding->notes, PM_WHY_IDLE_CORES, "%" PRIu32 " of %" PRIu32 " granted cores stay idle%s",
-        idle, plan->n_units,
-        asked ? "" : ", so that shares are equal and near (--pm-bind=fill uses them all)");
+    return pm_bind_say(&binding->notes, PM_WHY_IDLE_CORES,
+                       "%" PRIu32 " of %" PRIu32 " granted cores stay idle%s", idle, plan->n_units,
+                       why_idle(plan, kind));
 }
 
 static int say_gpus(const struct pm_plan *plan, struct pm_binding *binding, const uint32_t *users)

@@ -22,8 +22,8 @@ struct pm_picture {
 // This host as this process sees it; never fails, but may say so in ret_picture->error. `root` as for
 // pm_discover_host(). pm_picture_done() frees it.
 void pm_picture_take(const char *root, struct pm_picture *ret_picture);
-// The same without opening a device file, which wakes GPUs that sleep: nothing is `admitted` then.
-void pm_picture_take_untouched(const char *root, struct pm_picture *ret_picture);
+// The same for a step without GPUs: no device file is opened, which would wake GPUs that sleep, and none is admitted.
+void pm_picture_take_without_gpus(const char *root, struct pm_picture *ret_picture);
 // An XML file; `affinity` is what whoever wrote it was allowed to use.
 void pm_picture_take_xml(const char *path, struct pm_picture *ret_picture);
 // What `take` does, in a forked process that has so much time: hwloc (2.9) crashes on some damaged XML

@@ -10,9 +10,9 @@
 #include "pmix_server/topology/discover.h"
 #include "pmix_server/topology/picture.h"
 
-static int take(const char *root, bool open_devices, struct pm_picture *p)
+static int take(const char *root, bool gpus, struct pm_picture *p)
 {
-    int rc = pm_discover_host(root, &p->machine, p->error);
+    int rc = pm_discover_host(root, gpus, &p->machine, p->error);
     if (rc < 0)
         return rc;
     rc = pm_allowed_affinity(0, &p->affinity);
@@ -20,9 +20,9 @@ static int take(const char *root, bool open_devices, struct pm_picture *p)
         rc = pm_allowed_cgroup(root, &p->cgroup);
     if (rc == -ENOENT)
         rc = 0;
-    if (rc == 0 && open_devices)
+    if (rc == 0 && gpus)
         rc = pm_devices_admitted(root, &p->machine, &p->admitted);
-    if (rc == 0 && open_devices)
+    if (rc == 0 && gpus)
         rc = pm_devices_migs(root, &p->machine, &p->migs, &p->n_migs);
     if (rc < 0)
         snprintf(p->error, sizeof(p->error), "cannot find out which CPUs and GPUs may be used: %s",
@@ -46,7 +46,7 @@ void pm_picture_take(const char *root, struct pm_picture *ret_picture)
         keep_sentence(ret_picture);
 }
 
-void pm_picture_take_untouched(const char *root, struct pm_picture *ret_picture)
+void pm_picture_take_without_gpus(const char *root, struct pm_picture *ret_picture)
 {
     *ret_picture = (struct pm_picture){0};
     if (take(root, false, ret_picture) < 0)

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 const char *const pm_report_titles[PM_REPORT_COLUMNS] = {"CPUS", "CORES", "NUMA", "GPU", "NIC", "MEMORY", "WHY"};
 
@@ -137,9 +138,9 @@ char *pm_report_cell(const struct pm_report *report, uint32_t rank, enum pm_repo
 char *pm_report_line(const struct pm_report *report, uint32_t rank, uint32_t number)
 {
     static const struct around {
-        const char *before, *after;
-    } around[PM_REPORT_COLUMNS] = {{" cpus ", ""},  {" (", " cores)"},   {", numa ", ""}, {", gpu ", ""},
-                                   {", nic ", ""}, {", memory ", ""}, {"; ", ""}};
+        const char *before, *after, *after_1;
+    } around[PM_REPORT_COLUMNS] = {{" cpus ", "", ""},  {" (", " cores)", " core)"}, {", numa ", "", ""}, {", gpu ", "", ""},
+                                   {", nic ", "", ""}, {", memory ", "", ""},       {"; ", "", ""}};
     char *text = NULL;
     size_t len;
     FILE *out = open_memstream(&text, &len);
@@ -150,7 +151,8 @@ char *pm_report_line(const struct pm_report *report, uint32_t rank, uint32_t num
     for (unsigned column = 0; column < PM_REPORT_COLUMNS; column++) {
         char *cell = pm_report_cell(report, rank, column);
         complete &= cell != NULL;
-        fprintf(out, "%s%s%s", around[column].before, cell ? cell : "", around[column].after);
+        bool is_1 = cell && strcmp(cell, "1") == 0;
+        fprintf(out, "%s%s%s", around[column].before, cell ? cell : "", is_1 ? around[column].after_1 : around[column].after);
         free(cell);
     }
     if (fclose(out) == 0 && complete)

@@ -246,12 +246,12 @@ static int parse_bind(const struct pm_option_spec *spec, const char *text, struc
     return 0;
 }
 
-static int parse_verbose(const struct pm_option_spec *spec, const char *text,
-                         struct pm_options *o, char *error)
+// Without a value: 1.
+static int parse_switch(const struct pm_option_spec *spec, const char *text, uint32_t *ret, char *error)
 {
     if (text && *text)
-        return parse_number(spec, text, &o->verbose, error);
-    o->verbose = 1;
+        return parse_number(spec, text, ret, error);
+    *ret = 1;
     return 0;
 }
 
@@ -272,6 +272,10 @@ PARSE_WITH(fence_timeout_ms, parse_duration)
 PARSE_WITH(spares, parse_number)
 PARSE_WITH(blame, parse_number)
 PARSE_WITH(health_timeout_ms, parse_duration)
+PARSE_WITH(shrink, parse_switch)
+PARSE_WITH(min_nodes, parse_number)
+PARSE_WITH(verbose, parse_switch)
+PARSE_WITH(fence_required, parse_switch)
 
 #define PARSE_PATH_WITH(field, how)                                                                \
     static int parse_##field(const struct pm_option_spec *spec, const char *text,                  \
@@ -289,15 +293,6 @@ static int parse_bind_report(const struct pm_option_spec *spec, const char *text
                              struct pm_options *o, char *error)
 {
     return parse_path(spec, text ? text : "-", o->bind_report, sizeof o->bind_report, error);
-}
-
-static int parse_fence_required(const struct pm_option_spec *spec, const char *text,
-                                struct pm_options *o, char *error)
-{
-    if (text && *text)
-        return parse_number(spec, text, &o->fence_required, error);
-    o->fence_required = 1;
-    return 0;
 }
 
 const struct pm_option_spec pm_option_specs[] = {
@@ -320,8 +315,13 @@ const struct pm_option_spec pm_option_specs[] = {
     {"spares", "NODES",
      "the last NODES nodes of the step wait as spares: a lost node's ranks move there", "0", 0, 65536,
      false, parse_spares},
+    {"shrink", "0|1",
+     "when a node is lost and no spare is left, start the world again on fewer nodes", "0", 0, 1, true,
+     parse_shrink},
+    {"min-nodes", "NODES",
+     "with --pm-shrink: the fewest nodes that the world goes on with", "1", 1, 65536, false, parse_min_nodes},
     {"max-node-losses", "N[/DURATION]|unlimited",
-     "how many lost nodes may be replaced by spares, in all or in a sliding window", "unlimited", 0,
+     "how many lost nodes may be replaced by spares or done without, in all or in a sliding window", "unlimited", 0,
      65536, false, parse_max_node_losses},
     {"blame", "K",
      "a node whose ranks were first to fail K times is swapped for a spare in the next restart (0: off)", "0", 0,
@@ -448,5 +448,8 @@ int pm_options_check(const struct pm_options *o, char *error)
         return refuse(error, "--pm-spares=%" PRIu32 " with --pm-supervise=notify: nothing starts again "
                              "there, so spares would wait for nothing; leave one of them out",
                       o->spares);
+    if (o->shrink && o->mode == PM_MODE_NOTIFY)
+        return refuse(error, "--pm-shrink with --pm-supervise=notify: nothing starts again there, so the "
+                             "world never gets smaller; leave one of them out");
     return 0;
 }

@@ -47,6 +47,8 @@ struct pm_options {
     struct pm_fatal fatal;
     uint64_t grace_ms;
     uint32_t spares;             // the last nodes of the step wait
+    uint32_t shrink;             // 1: where spares are too few the world goes on with fewer nodes
+    uint32_t min_nodes;          // that it keeps at least
     uint32_t max_node_losses;    // PM_UNLIMITED: as long as spares last
     uint64_t node_loss_window_ms;  // 0: the whole step
     uint32_t blame;  // failures of a node's ranks after which it is swapped; 0: never
@@ -89,6 +91,11 @@ struct pm_option_spec {
 extern const struct pm_option_spec pm_option_specs[];
 
 void pm_options_default(struct pm_options *o);
+// Can a rank come to another node, or get another number? Else it is Slurm's task as long as the step lives.
+static inline bool pm_options_ranks_move(const struct pm_options *o)
+{
+    return o->spares > 0 || o->shrink > 0;
+}
 // NULL if there is no such option.
 const struct pm_option_spec *pm_option_find(const char *name, size_t len);
 // Sets one option. `source` is put before the value in the sentence ("--pm-grace=5x",

@@ -30,6 +30,8 @@ static const struct pm_bound_value values[] = {
     {"backoff", ENDS(backoff_ms, backoff_max_ms)},
     {"grace", FIELD(grace_ms)},
     {"spares", FIELD(spares)},
+    {"shrink", FIELD(shrink)},
+    {"min-nodes", FIELD(min_nodes)},
     {"max-node-losses", FIELD(max_node_losses), offsetof(struct pm_options, node_loss_window_ms)},
     {"blame", FIELD(blame)},
     {"health-timeout", FIELD(health_timeout_ms)},

@@ -288,3 +288,10 @@ char *pm_set_format(const struct pm_set *s, char *buf, size_t cap)
     }
     return buf;
 }
+
+char *pm_set_text(const struct pm_set *s)
+{
+    size_t cap = (size_t)s->n * sizeof(",4294967295-4294967295") + 1;
+    char *text = malloc(cap);
+    return text ? pm_set_format(s, text, cap) : NULL;
+}

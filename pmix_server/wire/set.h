@@ -54,5 +54,7 @@ void pm_read_set(struct pm_reader *r, struct pm_set *s, uint32_t max_spans);
 
 // "3,7-9" into buf (cut with "..." when it does not fit); returns buf.
 char *pm_set_format(const struct pm_set *s, char *buf, size_t cap);
+// The same whole, malloc'd; NULL without memory.
+char *pm_set_text(const struct pm_set *s);
 
 #endif

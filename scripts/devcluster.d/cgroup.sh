@@ -44,6 +44,21 @@ cgroup_enter() {
     done <"$DIR/cluster/cgroups"
 }
 
+# Every process of a host at once stops, or goes on (THAWED). The state that Slurm gives a job below is kept.
+cgroup_freeze() {
+    local host=$1 state=$2 mount folder try
+    while read -r mount; do
+        folder=$(cgroup_of "$mount")/$host
+        [[ -e $folder/freezer.state ]] || continue
+        for ((try = 0; try < 100; try++)); do
+            echo "$state" >"$folder/freezer.state" || return 1
+            [[ $(<"$folder/freezer.state") != "$state" ]] || return 0
+            sleep 0.02
+        done
+    done <"$DIR/cluster/cgroups"
+    return 1
+}
+
 # A frozen process does not die by SIGKILL before it is thawed (suspended jobs).
 cgroup_thaw() {
     local mount

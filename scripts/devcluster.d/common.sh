@@ -8,7 +8,7 @@
 # Layout of a cluster's folder $DIR (all of it is removed by `down`, and nothing else):
 #   cluster/   what `up` decided: settings, shared paths, cgroup mounts; `stopping` while `down` works
 #   etc/       slurm/, munge/, hosts, passwd, group: bound over the files of the same name on every host
-#   hosts/H/   init (record of H's process 1), boot.log, root/ (H's own /tmp and /run)
+#   hosts/H/   init (record of H's process 1), boot.log, root/ (H's own /tmp and /run), killed (when kill-node was)
 #   log/       one file per daemon    state/  slurmctld's state    home/  the test users' homes
 #   share/     the same folder on every host, writable for everyone
 

@@ -37,7 +37,8 @@ start_init() {
             unshare --fork --propagation private "${HOST_NAMESPACES[@]}" "$LIB/init" "$DIR" "$host" "$role" \
             </dev/null 2>>"$DIR/hosts/$host/boot.log"
     )
-    read -r -t 15 word <&"$fd" || [[ $word ]] || word='its process 1 ended at once'
+    read -r -t 15 word <&"$fd" || [[ $word ]] ||
+        word="its process 1 ended at once: $(tail -n 1 "$DIR/hosts/$host/boot.log")"
     exec {fd}<&-
     [[ $word == ready ]] && return
     say "$host: cannot boot: $word"

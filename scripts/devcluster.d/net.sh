@@ -22,6 +22,7 @@ host_mac() {
 plug() {
     local host=$1 pid=$2
     in_switch ip link del "$host" 2>/dev/null
+    heal_one_way "$host"
     in_switch ip -batch - <<-BATCH || return 1
 	link add $host type veth peer name eth0 address $(host_mac "$host") netns $pid
 	link set $host master br0 up
@@ -35,11 +36,29 @@ plug() {
 
 # The port stops forwarding but keeps its carrier: nobody is told anything, packets just vanish.
 cut_link() { in_switch bridge link set dev "$1" state 0; }
-heal_link() { in_switch bridge link set dev "$1" state 3; }
+heal_link() { in_switch bridge link set dev "$1" state 3 && heal_one_way "$1"; }
+
+# cut_one_way HOST in|out: only what the host is sent vanishes, or only what it sends. A table of its own for each
+# host, so that healing it is one command.
+cut_one_way() {
+    local port=iifname
+    [[ $2 == out ]] || port=oifname
+    in_switch nft -f - <<-RULES
+	table bridge cut-$1 {
+	    chain forward {
+	        type filter hook forward priority 0
+	        $port "$1" drop
+	    }
+	}
+	RULES
+}
+
+is_cut_one_way() { in_switch nft list table bridge "cut-$1" >/dev/null 2>&1; }
+heal_one_way() { ! is_cut_one_way "$1" || in_switch nft delete table bridge "cut-$1"; }
 
 link_state() {
     case $(in_switch bridge link show dev "$1" 2>/dev/null) in
-        *state\ forwarding*) echo up ;;
+        *state\ forwarding*) if is_cut_one_way "$1"; then echo one-way; else echo up; fi ;;
         *state\ *) echo cut ;;
         *) echo - ;;
     esac

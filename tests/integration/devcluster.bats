@@ -198,6 +198,65 @@ what_a_peer_sees() {
     run -0 wait_idle
 }
 
+# hears HOST FROM: does HOST get a datagram that FROM sends?
+hears() {
+    local listener heard=$BATS_TEST_TMPDIR/heard.$RANDOM try
+    timeout 10 "$DC" --dir "$DIR" exec "$1" python3 -c '
+import socket, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("", 7778))
+s.settimeout(2)
+print("ready", flush=True)
+s.recv(1)
+print("heard", flush=True)' >"$heard" 2>/dev/null 3>&- &
+    listener=$!
+    for ((try = 0; try < 100; try++)); do ! grep -q ready "$heard" || break; sleep 0.05; done
+    for ((try = 0; try < 5; try++)); do dc exec "$2" bash -c ": >/dev/udp/$1/7778; echo x >/dev/udp/$1/7778"; sleep 0.1; done
+    wait "$listener"
+}
+
+@test "cut --in and --out: packets vanish one way only, until heal" {
+    hears node2 node1
+    hears node1 node2
+    run -0 dc cut node2 --in
+    dc status | grep -q '^node2 .* one-way '
+    run ! hears node2 node1
+    hears node1 node2
+    run -0 dc cut node2 --out
+    run ! hears node1 node2
+    hears node2 node1
+    run -0 dc heal node2
+    dc status | grep -q '^node2 .* up '
+    hears node1 node2
+    run -0 wait_idle
+}
+
+@test "pause: the whole host stands still and hears nothing; resume: it goes on" {
+    local before after
+    dc exec node2 sh -c 'while :; do echo >>'"$DIR/share/ticks"'; sleep 0.05; done' 3>&- &
+    sleep 0.5
+    run -0 dc pause node2
+    before=$(wc -l <"$DIR/share/ticks")
+    ((before > 0))
+    run ! dc exec node1 timeout 1 bash -c ': </dev/tcp/node2/6818'
+    after=$(wc -l <"$DIR/share/ticks")
+    ((after == before))
+    run -0 dc resume node2
+    sleep 0.5
+    (($(wc -l <"$DIR/share/ticks") > after))
+    kill %1
+    run -0 wait_idle
+}
+
+@test "reboot: peers hear nothing at first, and the node is another one with the same address" {
+    local boot
+    boot=$(dc status | awk '$1 == "node2" { print $3 }')
+    run -0 dc reboot node2
+    [[ $(dc status | awk '$1 == "node2" { print $3 }') != "$boot" ]]
+    run -0 wait_idle
+    run -0 dc run srun -N3 true
+}
+
 @test "a second cluster lives and ends without disturbing the first" {
     local other=${DIR%/*}/other before
     before=$(dc status)
@@ -259,7 +318,7 @@ what_a_peer_sees() {
 
 @test "wrong use is refused in one sentence" {
     local command
-    for command in "up 2" "up" "up 0" "up 2 --wide x" "up 2 --bogus 1" "cut node9" "kill-node" "kill-node node1 -x" \
+    for command in "up 2" "up" "up 0" "up 2 --wide x" "up 2 --bogus 1" "cut node9" "cut node1 --up" "pause node9" "resume" "reboot node9" "kill-node" "kill-node node1 -x" \
         "revive node1" "run" "exec" "logs node9" "bogus" ""; do
         # shellcheck disable=SC2086
         run dc $command

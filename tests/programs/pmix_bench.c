@@ -26,7 +26,7 @@
 
 #include "common.h"
 
-enum { GET_BYTES = 64, GET_TIMEOUT_S = 20, JSON_SIZE = TEST_LINE_MAX - 1 };
+enum { GET_BYTES = 64, GET_TIMEOUT_S = 20, JSON_SIZE = TEST_LINE_MAX - 1, MAIN_ONLY_S = 2 };
 
 struct settings {
     long rounds;
@@ -35,6 +35,7 @@ struct settings {
     long die_rank;
     long die_after_s;
     long lives;
+    bool main_only;
 };
 
 // Each rank publishes `bytes` before each fence of a phase: under one key, whose value changes, or under
@@ -381,6 +382,7 @@ static const struct argp_option options[] = {
     {"die", 'd', "RANK", 0, "after the first fence RANK kills itself and the others wait", 0},
     {"die-after", 'a', "SECONDS", 0, "time between the first fence and --die (0)", 0},
     {"lives", 'l', "N", 0, "--die holds in the first N incarnations (1)", 0},
+    {"main-only", 'm', NULL, 0, "later incarnations wait in main, and end without PMIx", 0},
     {0},
 };
 
@@ -405,6 +407,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
         return 0;
     case 'l':
         set->lives = test_number(text, 0, INT32_MAX, "--lives");
+        return 0;
+    case 'm':
+        set->main_only = true;
         return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "'%s' is no option", text);
@@ -434,6 +439,11 @@ int main(int argc, char **argv)
     bench.report = numbers_new(bench.report_len);
 
     stamp(&set, &bench, "main");
+    if (set.main_only && bench.me.incarnation >= set.lives) {
+        (void)sleep(MAIN_ONLY_S);
+        free(bench.report);
+        return 0;
+    }
     init(&bench);
     stamp(&set, &bench, "init");
     first_fence(&bench);

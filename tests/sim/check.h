@@ -53,7 +53,7 @@ struct sim_check {
     uint32_t n; // slots
     uint32_t n_declared;
     uint32_t worlds_restarted; // decisions
-    uint32_t worlds_moved;     // decisions to move a lost node's ranks; not those before the first start
+    uint32_t worlds_moved;     // decisions to move a lost node's ranks, or to do without; not those before the first start
     bool world_started;        // for the first time
     uint32_t ranks_restarted;  // decisions, not ranks
     uint32_t *again; // per rank: decisions to start it again alone

@@ -72,10 +72,16 @@ void sim_check_blamed(struct sim *s, uint32_t node)
     sim_outcome_blamed(s, node);
 }
 
+// A node is lost, and the world starts again elsewhere, or smaller.
+static bool moves_world(const struct pm_log *log)
+{
+    return !strcmp(log->action, "move-to-spare") || !strcmp(log->action, "shrink");
+}
+
 void sim_check_decision(struct sim *s, const struct pm_log *log)
 {
     struct sim_check *c = s->check;
-    bool moved = !strcmp(log->action, "move-to-spare") && c->world_started;
+    bool moved = moves_world(log) && c->world_started;
     if (moved || !strcmp(log->action, "restart-world")) {
         if (c->last_world_epoch == log->epoch)
             sim_violate(s, "1: two decisions to restart the world of epoch %u", log->epoch);

@@ -329,7 +329,7 @@ static void check_log(struct x_world *w, const struct pm_log *log)
         return;
     if (!w->harmed)
         x_violate("4: \"%s\" although nothing failed: %s", log->action, log->reason);
-    if (strcmp(log->action, "restart-world") && strcmp(log->action, "move-to-spare"))
+    if (strcmp(log->action, "restart-world") && strcmp(log->action, "move-to-spare") && strcmp(log->action, "shrink"))
         return;
     if (log->epoch < w->halted_epoch)
         x_violate("1: epoch %u is decided to end twice", log->epoch);

@@ -93,20 +93,27 @@ static uint32_t nodes_gone(const struct sim *s)
     return n;
 }
 
+// How many nodes may be lost: as many as there are spares, or all that the world does not have to keep.
+static uint32_t losses_borne(const struct sim *s)
+{
+    const struct pm_options *o = &s->p.options;
+    return o->shrink ? s->p.nnodes - o->min_nodes : o->spares;
+}
+
 // A loss that may end the step: no spare, or no budget, for it; or it came before all had joined.
 static bool loss_counts(const struct sim *s)
 {
     const struct pm_options *o = &s->p.options;
     uint32_t n = nodes_gone(s);
-    return s->outcome->lost && (s->p.sized || n > o->spares || n > o->max_node_losses || !s->check->world_started ||
+    return s->outcome->lost && (s->p.sized || n > losses_borne(s) || n > o->max_node_losses || !s->check->world_started ||
                                 s->outcome->unfenced);
 }
 
-// Every rank ended with 0 in the last epoch, by itself.
+// Every rank of the last world ended with 0 in the last epoch, by itself.
 static bool all_ended_well(struct sim *s, uint32_t epoch, uint32_t *ret_rank)
 {
     const struct sim_check *c = s->check;
-    for (uint32_t rank = 0; rank < s->nranks; rank++) {
+    for (uint32_t rank = 0; rank < sim_nranks(s, s->p.nnodes); rank++) {
         *ret_rank = rank;
         if (c->life_of_rank[rank] == SIM_NONE)
             return false;
@@ -188,9 +195,10 @@ static void all_restarts_happened(struct sim *s, uint32_t epoch)
 {
     const struct sim_check *c = s->check;
     if (c->worlds_restarted + c->worlds_moved != epoch)
-        sim_violate(s, "1: %u decisions to restart the world, %u to move a part of it, and the last epoch is %u",
+        sim_violate(s, "1: %u decisions to restart the world, %u to move a part of it or to do without, and the last "
+                       "epoch is %u",
                     c->worlds_restarted, c->worlds_moved, epoch);
-    for (uint32_t rank = 0; rank < s->nranks; rank++) {
+    for (uint32_t rank = 0; rank < sim_nranks(s, s->p.nnodes); rank++) {
         const struct sim_life *life = &c->lives[c->life_of_rank[rank]];
         // One that waits for its backoff when the world ends comes again with the world.
         uint32_t most = epoch + c->again[rank], least = s->p.options.backoff_ms ? epoch : most;

@@ -27,6 +27,7 @@ void sim_params_calm(struct sim_params *p)
         .mode = PM_MODE_WORLD,
         .max_restarts = 3,
         .max_node_losses = PM_UNLIMITED,
+        .min_nodes = 1,
         .min_uptime_ms = 5000,
         .grace_ms = 5000,
         .node_timeout_ms = 2000,
@@ -77,10 +78,10 @@ static uint32_t draw_piece(uint64_t seed)
 // The same: with this one the seeds of `regressions` have none.
 #define SPARES_STREAM 5592
 
-// The site's fence program, in a quarter of the worlds with spares. Not drawn, so that the others keep their numbers.
+// The site's fence program, in a quarter of the worlds that survive losses. Not drawn, so that the others keep their numbers.
 static void give_fence(struct sim_params *p)
 {
-    if (p->options.spares == 0 || p->seed % 4 != 1)
+    if (!pm_options_ranks_move(&p->options) || p->seed % 4 != 1)
         return;
     strcpy(p->options.fence, "/site/fence");
     p->options.fence_timeout_ms = 5000;
@@ -106,23 +107,46 @@ static void give_blame(struct sim_params *p)
         p->options.blame = 1 + (uint32_t)(p->seed / 16 % 2);
 }
 
-// Nodes that wait come on top, and now and then so many are lost that they are used up.
-static void draw_spares(struct sim_params *p)
+// Now and then so many nodes are lost that nothing more can be done.
+static void draw_losses(struct sim_rng *r, struct sim_params *p)
 {
-    struct sim_rng r = sim_rng_of(p->seed, SPARES_STREAM);
     static const enum sim_fault_kind losses[] = {
         SIM_FAULT_AGENT_KILLED, SIM_FAULT_SHIM_KILLED,   SIM_FAULT_AGENT_AND_SHIM_KILLED, SIM_FAULT_HOST_LOST,
         SIM_FAULT_HOST_CRASHED, SIM_FAULT_HOST_REBOOTED, SIM_FAULT_RACK_LOST,
     };
+    p->options.max_node_losses = (uint32_t)ONE_OF(r, PM_UNLIMITED, PM_UNLIMITED, PM_UNLIMITED, 1, 2);
+    if (p->options.max_node_losses != PM_UNLIMITED)
+        p->options.node_loss_window_ms = ONE_OF(r, 0, 20000);
+    for (size_t i = 0; i < sizeof(losses) / sizeof(*losses); i++)
+        p->weight[losses[i]] = sim_rng_one_in(r, 3) ? (uint32_t)ONE_OF(r, 1, 2, 4) : 0;
+}
+
+// Nodes that wait come on top.
+static void draw_spares(struct sim_params *p)
+{
+    struct sim_rng r = sim_rng_of(p->seed, SPARES_STREAM);
     if (!sim_rng_one_in(&r, 4) || p->options.mode == PM_MODE_NOTIFY)
         return;
     p->options.spares = (uint32_t)ONE_OF(&r, 1, 1, 2, 2, 3, 6);
     p->nnodes += p->options.spares;
-    p->options.max_node_losses = (uint32_t)ONE_OF(&r, PM_UNLIMITED, PM_UNLIMITED, PM_UNLIMITED, 1, 2);
-    if (p->options.max_node_losses != PM_UNLIMITED)
-        p->options.node_loss_window_ms = ONE_OF(&r, 0, 20000);
-    for (size_t i = 0; i < sizeof(losses) / sizeof(*losses); i++)
-        p->weight[losses[i]] = sim_rng_one_in(&r, 3) ? (uint32_t)ONE_OF(&r, 1, 2, 4) : 0;
+    draw_losses(&r, p);
+}
+
+// The same again: with this one the seeds of `regressions` do not shrink.
+#define SHRINK_STREAM 12541
+
+static void draw_shrink(struct sim_params *p)
+{
+    struct sim_rng r = sim_rng_of(p->seed, SHRINK_STREAM);
+    uint32_t world = p->nnodes - p->options.spares;
+    if (!sim_rng_one_in(&r, 6) || p->options.mode == PM_MODE_NOTIFY)
+        return;
+    p->options.shrink = 1;
+    p->options.min_nodes = (uint32_t)ONE_OF(&r, 1, 1, 2, world / 2 + 1);
+    if (p->options.min_nodes > world)
+        p->options.min_nodes = world;
+    if (!p->options.spares)
+        draw_losses(&r, p);
 }
 
 static void draw_size(struct sim_rng *r, struct sim_params *p)
@@ -184,6 +208,7 @@ void sim_params_of_seed(struct sim_params *p, uint64_t seed)
     // Mostly the world still lives when the last fault strikes.
     p->life_ms = p->chaos_ms * ONE_OF(&r, 2, 8, 8, 16) / 8;
     draw_spares(p);
+    draw_shrink(p);
     give_fence(p);
     give_health(p);
     give_blame(p);
@@ -203,7 +228,9 @@ void sim_params_print(const struct sim_params *p, FILE *f)
             p->life_ms, p->pmix ? "" : " without PMIx", p->fences);
     if (o->spares)
         fprintf(f, ", %u of the nodes are spares", o->spares);
-    if (o->spares && o->max_node_losses != PM_UNLIMITED)
+    if (o->shrink)
+        fprintf(f, ", shrinks to %u nodes", o->min_nodes);
+    if (pm_options_ranks_move(o) && o->max_node_losses != PM_UNLIMITED)
         fprintf(f, ", %u losses in %" PRIu64 " ms", o->max_node_losses, o->node_loss_window_ms);
     if (o->health[0])
         fprintf(f, ", health%s", p->sized ? ", unlike nodes" : "");

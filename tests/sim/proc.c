@@ -168,7 +168,7 @@ static void agent_config(struct sim *s, uint32_t node, struct pm_core_config *c,
     c->n_local = n->n_local;
     c->local_ranks = ranks;
     c->addresses = texts[0];
-    c->place = s->p.options.spares ? texts[1] : NULL;
+    c->place = pm_options_ranks_move(&s->p.options) ? texts[1] : NULL;
     c->nodelist = s->nodelist;
 }
 

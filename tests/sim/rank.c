@@ -175,7 +175,7 @@ static void compute(struct sim *s, uint32_t node, uint32_t local)
         r->step = SIM_RANK_ASKING;
         sim_server_ask(s, node, local);
     } else if (r->connected && r->fences_left > 0) {
-        uint8_t group = sim_rank_group(s, r->rank, r->fences_left);
+        uint8_t group = sim_rank_group(s, node, r->rank, r->fences_left);
         r->fences_left--;
         r->step = SIM_RANK_FENCING;
         sim_server_fence(s, node, local, group);
@@ -215,11 +215,12 @@ void sim_rank_asked(struct sim *s, uint32_t node, uint32_t local)
 }
 
 // Fences are of all ranks, and of each half of them in turn.
-uint8_t sim_rank_group(const struct sim *s, uint32_t rank, uint32_t fences_left)
+uint8_t sim_rank_group(const struct sim *s, uint32_t node, uint32_t rank, uint32_t fences_left)
 {
-    if (fences_left % 3 != 2 || s->nranks < 4)
+    uint32_t nranks = sim_nranks(s, node);
+    if (fences_left % 3 != 2 || nranks < 4)
         return SIM_GROUP_ALL;
-    return rank < s->nranks / 2 ? SIM_GROUP_LOW : SIM_GROUP_HIGH;
+    return rank < nranks / 2 ? SIM_GROUP_LOW : SIM_GROUP_HIGH;
 }
 
 void sim_rank_due(struct sim *s, uint32_t node, uint32_t local, uint64_t stamp)

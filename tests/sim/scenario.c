@@ -421,6 +421,42 @@ const struct scenario scenarios[] = {
                 IN(PLACING, 1, 100, FAULT(AGENT_KILLED, .node = 1)),
                 IN(PLACING, 1, 600, FAULT(AGENT_KILLED, .node = 2))}},
 
+    // --- a smaller world ---------------------------------------------------------------------------
+    {"running-shrink", "RUNNING, a node is lost and there is no spare: the world once more, without its ranks",
+     .nodes = 3, .per_node = 2, .shrinks_to = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
+    {"running-shrink-of-rank-0", "RUNNING, rank 0's node is lost: another one has rank 0, and offers its port",
+     .nodes = 3, .shrinks_to = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 0))}},
+    {"running-shrink-after-shim-lost", "a shim dies: the world goes on without its node, which waits for the end",
+     .nodes = 3, .per_node = 2, .shrinks_to = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(SHIM_KILLED, .node = 1))}},
+    {"running-shrink-after-spare", "the spare is used, and another node lost: smaller from then on",
+     .nodes = 4, .spares = 1, .shrinks_to = 2,
+     .faults = {IN(RUNNING, 0, 500, FAULT(AGENT_KILLED, .node = 1)),
+                IN(RUNNING, 1, 500, FAULT(AGENT_KILLED, .node = 2))}},
+    {"running-shrink-ends", "below --pm-min-nodes: STOPPING",
+     .nodes = 3, .shrinks_to = 2,
+     .faults = {IN(RUNNING, 0, 500, FAULT(AGENT_KILLED, .node = 1)),
+                IN(RUNNING, 1, 500, FAULT(AGENT_KILLED, .node = 2))}},
+    {"starting-shrink", "STARTING, a node of the smaller world is lost: smaller once more",
+     .nodes = 4, .shrinks_to = 1,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 1)),
+                IN(STARTING, 1, 0, FAULT(AGENT_KILLED, .node = 2))}},
+    {"halting-shrink", "HALTING, a node is lost: joins, its lease is waited for, the next world is without it",
+     .nodes = 3, .shrinks_to = 1,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
+                IN(HALTING, 0, 0, FAULT(HOST_LOST, .node = 0))}},
+    {"placing-shrink", "PLACING, a node is lost: the next world is without it", .nodes = 3, .shrinks_to = 1, .backoff_ms = 1000,
+     .faults = {IN(RUNNING, 0, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
+                IN(RUNNING, 1, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
+                IN(PLACING, 1, 100, FAULT(AGENT_KILLED, .node = 1))}},
+    {"placing-shrink-spare-silent", "PLACING, two nodes are lost: the only spare is waited for, before one is done without",
+     .nodes = 4, .spares = 1, .shrinks_to = 1,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 0)),
+                IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 1)),
+                IN(RUNNING, 0, 1000, FAULT(NODE_CUT, .node = 3, .ms = 1300))}},
+    {"forming-shrink", "FORMING, a node that had joined is lost: the first world is without it",
+     .nodes = 3, .shrinks_to = 1,
+     .faults = {NOW(0, FAULT(NODE_CUT, .node = 2, .ms = 6000)), NOW(1000, FAULT(HOST_LOST, .node = 1))}},
+
     // --- FINISHING -----------------------------------------------------------------------------------
     {"finishing-node-lost", "FINISHING, a node is lost whose ranks had ended well: no recovery",
      .faults = {IN(FINISHING, 0, 0, FAULT(HOST_LOST, .node = 1))}},
@@ -477,6 +513,8 @@ void scenario_params(const struct scenario *c, struct sim_params *p)
         strcpy(p->options.health, "/user/health");
         p->options.health_timeout_ms = 4000;
     }
+    p->options.shrink = c->shrinks_to > 0;
+    p->options.min_nodes = or_default(c->shrinks_to, 1);
     p->options.max_node_losses = c->losses ? c->losses : PM_UNLIMITED;
     p->options.backoff_ms = c->backoff_ms;
     p->options.restart_window_ms = c->window_ms;

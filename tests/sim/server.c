@@ -33,7 +33,7 @@ struct sim_server *sim_server_find(struct sim *s, uint32_t node, bool standby, u
     return NULL;
 }
 
-// None only for a server of an epoch before the one whose map has moved the rank away.
+// None only for a server of an epoch before the one whose map has moved the rank away, or given it another number.
 uint32_t sim_server_local(const struct sim *s, uint32_t node, const struct sim_server *server,
                           uint32_t rank)
 {
@@ -284,9 +284,9 @@ static void hear_fence(struct sim *s, uint32_t node, struct sim_server *v,
 {
     struct pm_set set = {0};
     struct pm_writer data = {0};
-    uint32_t half = s->nranks / 2;
+    uint32_t nranks = sim_nranks(s, node), half = nranks / 2;
     int r = pm_set_add_span(&set, msg->group == SIM_GROUP_HIGH ? half : 0,
-                            msg->group == SIM_GROUP_LOW ? half - 1 : s->nranks - 1);
+                            msg->group == SIM_GROUP_LOW ? half - 1 : nranks - 1);
     const uint32_t words[] = {msg->epoch, msg->group, msg->incarnation, node};
     pm_write_raw(&data, words, sizeof(words));
     SIM_ASSERT(r == 0 && !data.error);

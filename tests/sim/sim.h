@@ -174,7 +174,7 @@ struct sim {
     uint32_t n_links, cap_links;
     struct sim_srun srun;
     uint32_t ntasks; // of the step
-    uint32_t nranks; // of the world
+    uint32_t nranks; // of the first world
     char *nodelist;
     uint32_t next_pid;
     enum pm_job_state job_state;
@@ -216,6 +216,8 @@ enum pm_state sim_state(const struct sim *s);             // DONE when the coord
 uint64_t sim_local_ns(const struct sim *s, uint32_t slot);
 // What the node's agent knows of the world; NULL: nothing (yet).
 const struct pm_world *sim_world_of(const struct sim *s, uint32_t node);
+// How many ranks the world has for the slot's core; the first world's number while it knows none.
+uint32_t sim_nranks(const struct sim *s, uint32_t slot);
 // The rank of a local task for its agent, PM_RANK_NONE: none.
 uint32_t sim_rank_of(const struct sim *s, uint32_t node, uint32_t local);
 // The local task of a rank for the agent, SIM_NONE: it is not there.
@@ -321,7 +323,7 @@ void sim_rank_stop(struct sim *s, uint32_t node, uint32_t local, bool stop);
 void sim_rank_fenced(struct sim *s, uint32_t node, uint32_t local, int32_t status);
 void sim_rank_asked(struct sim *s, uint32_t node, uint32_t local);
 bool sim_rank_runs(const struct sim *s, uint32_t node, uint32_t local); // user's code runs now
-uint8_t sim_rank_group(const struct sim *s, uint32_t rank, uint32_t fences_left);
+uint8_t sim_rank_group(const struct sim *s, uint32_t node, uint32_t rank, uint32_t fences_left);
 void sim_server_prepare(struct sim *s, uint32_t node, uint32_t epoch);
 void sim_server_standby(struct sim *s, uint32_t node, uint64_t delay_ns); // start one then
 uint64_t sim_group_locals(const struct sim *s, uint32_t node, uint8_t group); // bits of tasks

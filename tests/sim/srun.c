@@ -104,7 +104,7 @@ static void task_over(struct sim *s, uint32_t arg, int32_t status)
         r->worst = code_of(status);
     if (!r->first_ns) {
         r->first_ns = s->now_ns;
-        if (!s->p.options.spares) // SLURM_WAIT=0: the step goes on without a lost node's tasks
+        if (!pm_options_ranks_move(&s->p.options)) // else SLURM_WAIT=0: the step goes on without a lost node's tasks
             push(s, WAIT_NS, SIM_SRUN_WAIT, 0, 0);
     }
     if (r->n_over == r->n_tasks)

@@ -39,6 +39,12 @@ const struct pm_world *sim_world_of(const struct sim *s, uint32_t node)
     return world && world->map_version ? world : NULL;
 }
 
+uint32_t sim_nranks(const struct sim *s, uint32_t slot)
+{
+    const struct pm_world *world = sim_world_of(s, slot);
+    return world ? world->nranks : s->nranks;
+}
+
 uint32_t sim_rank_of(const struct sim *s, uint32_t node, uint32_t local)
 {
     const struct pm_core *core = s->procs[node].core;

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// bench_bind DIR [--search STEPS] [--only NAME] [--cases]: our mapper against what Slurm does
-// without us, on every machine (hwloc XML) of a folder, whole and in part, for many numbers of
-// ranks; as a table. With --search also against the best mapping that so many steps of a random
-// search find. Ends with 1 if ours was beaten, hit a gate, refused or needed too long.
+// bench_bind DIR [--search STEPS] [--only NAME] [--cases] [--bind OPTIONS]: our mapper against what
+// Slurm does without us and against mpibind, on every machine (hwloc XML) of a folder, whole and in
+// part, for many numbers of ranks; as a table. With --search also against the best mapping that so
+// many steps of a random search find.
+//
+// Ends with 1 if ours hit a gate, was refused or had unequal shares, or if others with equal shares
+// were better, or the search by more than half a point.
 #include <argp.h>
 #include <errno.h>
 #include <fts.h>
@@ -20,7 +23,7 @@
 #include "tests/topology/made.h"
 #include "tests/topology/search.h"
 
-enum { OURS = LAUNCHERS, BEST, FOUND, COLUMNS, RANKS_MAX = 24 };
+enum { OURS = LAUNCHERS, BEST, BEST_EQUAL, FOUND, COLUMNS, RANKS_MAX = 24 };
 
 struct sums {
     double all[COLUMNS], gpu[COLUMNS], part[COLUMNS];
@@ -31,8 +34,10 @@ struct bench {
     const char *folder, *only;
     uint32_t steps;
     bool cases;
+    struct pm_bind_options options;
     struct sums sums;
-    uint32_t beaten, gates, refused, missed, machines;
+    uint32_t beaten, gates, refused, missed, unequal, machines;
+    uint32_t beaten_by_unequal;  // by shares that rows 5, 7 and 13 of the case table forbid
     uint32_t gates_of[COLUMNS];
     double missed_by, slowest_ms;
 };
@@ -81,7 +86,8 @@ static int map_ours(struct one *one)
     struct pm_bind_request request = {.allowed = &one->grant->allowed,
                                       .gpus = one->grant->gpus,
                                       .n_gpus = one->grant->n_gpus,
-                                      .n_ranks = one->c.n_ranks};
+                                      .n_ranks = one->c.n_ranks,
+                                      .options = one->bench->options};
     struct pm_binding binding;
     double start = cpu_ms();
     int rc = pm_bind_ranks(one->c.machine, &request, &binding);
@@ -109,9 +115,9 @@ static void search(struct one *one)
 
 static int score_launchers(struct one *one)
 {
-    int n = one->c.n_gpus ? LAUNCHERS : 2; // without GPUs they differ in their cores only
+    int n = one->c.n_gpus ? LAUNCHERS_OF_SLURM : 2; // without GPUs they differ in their cores only
     for (int i = 0; i < LAUNCHERS; i++) {
-        if (i >= n) {
+        if (i >= n && i < LAUNCHERS_OF_SLURM) {
             one->scores[i] = one->scores[i % 2];
             continue;
         }
@@ -121,6 +127,8 @@ static int score_launchers(struct one *one)
         if (rc < 0)
             return rc;
         keep_best(one, BEST, &one->scores[i]);
+        if (score_keeps_to_rows(&one->scores[i]))
+            keep_best(one, BEST_EQUAL, &one->scores[i]);
     }
     return 0;
 }
@@ -137,6 +145,7 @@ static void print_parts(const char *who, const struct score *score)
     printf("    %-6s %6.2f", who, score->total);
     for (int i = 0; i < SCORE_PARTS; i++)
         printf(" %s %.3f", score_part_names[i], score->part[i]);
+    printf(" apart: cores %u, GPUs %u", score->cores_apart, score->gpus_apart);
     printf("%s%s\n", score->gate ? " GATE " : "", score->gate ? score->gate : "");
 }
 
@@ -147,6 +156,30 @@ static void report(const struct one *one, const char *what)
     print_parts("best", &one->scores[BEST]);
     if (one->bench->steps)
         print_parts("found", &one->scores[FOUND]);
+}
+
+static bool is_below(const struct score *score, const struct score *other)
+{
+    return score->total < other->total - 1e-6;
+}
+
+// Tells of what should not be.
+static void complain(const struct one *one)
+{
+    const struct bench *b = one->bench;
+    const struct score *s = one->scores;
+    if (one->ms > 5)
+        report(one, "slow");
+    if (s[OURS].gate || is_below(&s[OURS], &s[BEST_EQUAL]))
+        report(one, "beaten");
+    else if (!score_keeps_to_rows(&s[OURS]))
+        report(one, "shares are not equal");
+    else if (s[FOUND].total - s[OURS].total > 0.5)
+        report(one, "the search finds better");
+    else if (is_below(&s[OURS], &s[BEST]))
+        report(one, "beaten by unequal shares");
+    else if (b->cases)
+        report(one, "good");
 }
 
 static void count(struct one *one)
@@ -165,16 +198,11 @@ static void count(struct one *one)
     b->slowest_ms = one->ms > b->slowest_ms ? one->ms : b->slowest_ms;
     b->missed_by = missed > b->missed_by ? missed : b->missed_by;
     b->gates += s[OURS].gate != NULL;
-    b->beaten += s[OURS].total < s[BEST].total - 1e-6;
+    b->beaten += is_below(&s[OURS], &s[BEST_EQUAL]);
+    b->beaten_by_unequal += is_below(&s[OURS], &s[BEST]) && !is_below(&s[OURS], &s[BEST_EQUAL]);
+    b->unequal += !score_keeps_to_rows(&s[OURS]);
     b->missed += missed > 0.5;
-    if (one->ms > 5)
-        report(one, "slow");
-    if (s[OURS].gate || s[OURS].total < s[BEST].total - 1e-6)
-        report(one, "beaten");
-    else if (missed > 0.5)
-        report(one, "the search finds better");
-    else if (b->cases)
-        report(one, "good");
+    complain(one);
 }
 
 static int run(struct one *one)
@@ -182,6 +210,7 @@ static int run(struct one *one)
     int rc = score_launchers(one);
     rc = rc < 0 ? rc : map_ours(one);
     keep_best(one, FOUND, &one->scores[OURS]);
+    keep_best(one, FOUND, &one->scores[BEST_EQUAL]);
     if (rc == 0 && one->bench->steps)
         search(one);
     ranks_done(one->ranks, one->c.n_ranks);
@@ -329,18 +358,19 @@ static void print_table(const struct bench *b)
     printf("\n| who | whole machines | of these, with GPUs | parts of machines | gates hit "
            "|\n|---|---|---|---|---|\n");
     for (int i = 0; i < COLUMNS - (b->steps == 0); i++) {
-        const char *name = i < LAUNCHERS ? launchers[i].name
-                           : i == OURS   ? "**pm-supervise**"
-                           : i == BEST   ? "best of Slurm's per case"
-                                         : "best that the search finds";
+        static const char *const names[COLUMNS] = {
+            [OURS] = "**pm-supervise**", [BEST] = "best of the others per case",
+            [BEST_EQUAL] = "the same, with shares as equal as rows 5, 7 and 13 ask",
+            [FOUND] = "best that the search finds"};
+        const char *name = i < LAUNCHERS ? launchers[i].name : names[i];
         printf("| %s | %.1f | %.1f | %.1f | %u |\n", name, mean(b->sums.all[i], b->sums.n_all),
                mean(b->sums.gpu[i], b->sums.n_gpu), mean(b->sums.part[i], b->sums.n_part),
                b->gates_of[i]);
     }
-    printf("\n%u machines; %u, %u and %u cases. Ours: beaten %u times, %u gates, %u refused, "
-           "slowest %.2f ms.\n",
-           b->machines, b->sums.n_all, b->sums.n_gpu, b->sums.n_part, b->beaten, b->gates,
-           b->refused, b->slowest_ms);
+    printf("\n%u machines; %u, %u and %u cases. Ours: beaten %u times, and %u times by unequal shares; "
+           "unequal %u times, %u gates, %u refused, slowest %.2f ms.\n",
+           b->machines, b->sums.n_all, b->sums.n_gpu, b->sums.n_part, b->beaten, b->beaten_by_unequal,
+           b->unequal, b->gates, b->refused, b->slowest_ms);
     printf("128 ranks on 512 PUs with 8 GPUs: %.2f ms; 100 ranks: %.2f ms.\n", time_big(128),
            time_big(100));
     if (b->steps)
@@ -351,6 +381,7 @@ static void print_table(const struct bench *b)
 static error_t parse(int key, char *arg, struct argp_state *state)
 {
     struct bench *b = state->input;
+    char sentence[PM_BIND_SENTENCE_BYTES];
     switch (key) {
     case 's':
         b->steps = (uint32_t)strtoul(arg, NULL, 10);
@@ -360,6 +391,10 @@ static error_t parse(int key, char *arg, struct argp_state *state)
         return 0;
     case 'c':
         b->cases = true;
+        return 0;
+    case 'b':
+        if (pm_bind_options_read(arg, &b->options, sentence) < 0)
+            argp_error(state, "--bind: %s", sentence);
         return 0;
     case ARGP_KEY_ARG:
         if (state->arg_num > 0)
@@ -381,6 +416,7 @@ int main(int argc, char **argv)
         {"search", 's', "STEPS", 0, "also look for better mappings, so many steps a case", 0},
         {"only", 'o', "NAME", 0, "machines with NAME in their file's name", 0},
         {"cases", 'c', NULL, 0, "print every case", 0},
+        {"bind", 'b', "OPTIONS", 0, "what our mapper is asked for, as with srun --pm-bind", 0},
         {0},
     };
     static const struct argp argp = {
@@ -393,5 +429,5 @@ int main(int argc, char **argv)
         return 2;
     }
     print_table(&bench);
-    return bench.beaten || bench.gates || bench.refused || bench.missed ? 1 : 0;
+    return bench.beaten || bench.unequal || bench.gates || bench.refused || bench.missed ? 1 : 0;
 }

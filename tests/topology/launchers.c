@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See launchers.h. Each task gets floor(cores / tasks) cores, one at least; tasks that find none
-// left start again at the first core.
+// See launchers.h. Of Slurm each task gets floor(cores / tasks) cores, one at least; tasks that find
+// none left start again at the first core.
 #include "tests/topology/launchers.h"
 
 #include <errno.h>
 #include <stdlib.h>
+
+#include "tests/topology/mpibind.h"
 
 static void add_gpu(struct score_rank *rank, uint32_t gpu)
 {
@@ -91,6 +93,8 @@ const struct launcher launchers[LAUNCHERS] = {
     {"cyclic + single, 22.05", true, single_2205},
     {"block + single, 23.02.4", false, single_2302},
     {"cyclic + single, 23.02.4", true, single_2302},
+    {"mpibind", .greedy = true},
+    {"mpibind, greedy 0", .greedy = false},
 };
 
 // ---- cores ----
@@ -169,8 +173,7 @@ static int give(const struct launcher *launcher, const struct score_case *c, str
         if (pm_set_intersects(&c->machine->cores[i].pus, c->allowed))
             cores->places[cores->n++] = i;
     for (uint32_t r = 0; r < c->n_ranks; r++) {
-        ranks[r].gpus = calloc((size_t)c->n_gpus + 1, sizeof(*ranks[r].gpus));
-        if (!ranks[r].gpus || give_cores(c, cores, r, launcher->cyclic, &ranks[r]) < 0)
+        if (give_cores(c, cores, r, launcher->cyclic, &ranks[r]) < 0)
             return -ENOMEM;
         if (c->n_gpus)
             launcher->gpus_of(c, ranks, r);
@@ -178,7 +181,8 @@ static int give(const struct launcher *launcher, const struct score_case *c, str
     return 0;
 }
 
-int launch(const struct launcher *launcher, const struct score_case *c, struct score_rank *ranks)
+static int launch_slurm(const struct launcher *launcher, const struct score_case *c,
+                        struct score_rank *ranks)
 {
     struct cores cores = {.places = calloc(c->machine->n_cores, sizeof(uint32_t)),
                           .taken = calloc(c->machine->n_cores, sizeof(bool))};
@@ -186,6 +190,17 @@ int launch(const struct launcher *launcher, const struct score_case *c, struct s
     free(cores.places);
     free(cores.taken);
     return rc;
+}
+
+int launch(const struct launcher *launcher, const struct score_case *c, struct score_rank *ranks)
+{
+    for (uint32_t r = 0; r < c->n_ranks; r++) {
+        ranks[r].gpus = calloc((size_t)c->n_gpus + 1, sizeof(*ranks[r].gpus));
+        if (!ranks[r].gpus)
+            return -ENOMEM;
+    }
+    return launcher->gpus_of ? launch_slurm(launcher, c, ranks)
+                             : mpibind(c, launcher->greedy, ranks);
 }
 
 void ranks_done(struct score_rank *ranks, uint32_t n)

@@ -154,6 +154,7 @@ static void score_gpus(const struct view *v, struct score *score)
                          ? ratio(least, most) / floor_by_ceil(c->n_ranks, c->n_gpus)
                          : ratio(least_gpus, most_gpus) / floor_by_ceil(c->n_gpus, c->n_ranks);
     double excess = (double)pairs / (many_ranks ? c->n_ranks : c->n_gpus);
+    score->gpus_apart = many_ranks ? most - least : most_gpus - least_gpus;
     score->part[SCORE_COVER] = (double)used / c->n_gpus;
     score->part[SCORE_GPU_BALANCE] = at_most_1(balance) / (excess > 1 ? excess : 1);
 }
@@ -187,6 +188,54 @@ static void score_cores(const struct view *v, struct score *score)
                                             : floor_by_ceil(c->n_ranks, c->n_units);
     score->part[SCORE_USED] = used / all;
     score->part[SCORE_BALANCE] = at_most_1(ratio(least, most) / ideal);
+}
+
+static uint32_t kind_of(const struct view *v, uint32_t rank)
+{
+    uint32_t u = 0;
+    while (row(v, rank)[u] == 0)
+        u++;
+    return v->c->units[u].kind;
+}
+
+// Where ranks share units: ranks of a unit that is used.
+static uint32_t holders_apart(const struct view *v)
+{
+    uint32_t least = UINT32_MAX, most = 0;
+    for (uint32_t u = 0; u < v->c->n_units; u++) {
+        uint32_t n = v->holders[u];
+        least = n && n < least ? n : least;
+        most = n > most ? n : most;
+    }
+    return most - least;
+}
+
+// Among the ranks on cores of one kind.
+static uint32_t apart_of_kind(const struct view *v, uint32_t kind)
+{
+    uint32_t least = UINT32_MAX, most = 0;
+    for (uint32_t r = 0; r < v->c->n_ranks; r++) {
+        uint32_t size = size_of(v, r);
+        if (kind_of(v, r) != kind)
+            continue;
+        least = size < least ? size : least;
+        most = size > most ? size : most;
+    }
+    return most > least ? most - least : 0;
+}
+
+static uint32_t cores_apart(const struct view *v)
+{
+    uint32_t apart = 0, kinds = 1;
+    if (v->c->n_ranks > v->c->n_units)
+        return holders_apart(v);
+    for (uint32_t u = 0; u < v->c->n_units; u++)
+        kinds = v->c->units[u].kind >= kinds ? v->c->units[u].kind + 1 : kinds;
+    for (uint32_t kind = 0; kind < kinds; kind++) {
+        uint32_t here = apart_of_kind(v, kind);
+        apart = here > apart ? here : apart;
+    }
+    return apart;
 }
 
 static double score_numa(const struct view *v)
@@ -282,6 +331,7 @@ void score_table(const struct score_case *c, const uint16_t *pus, const bool *us
     if (ret_score->gate)
         return;
     score_cores(&v, ret_score);
+    ret_score->cores_apart = cores_apart(&v);
     ret_score->part[SCORE_NUMA] = score_numa(&v);
     ret_score->part[SCORE_L3] = score_l3(&v);
     ret_score->mixed_ranks = count_mixed(&v);

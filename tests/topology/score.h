@@ -67,8 +67,17 @@ struct score {
     uint32_t split_cores; // cores that several ranks have a part of
     uint32_t mixed_ranks; // ranks with cores of several kinds
     uint32_t ranks_without_gpu;
+    // Most minus least: cores of a rank (of those on one kind of core), or ranks of a unit where
+    // there are more ranks; ranks of a GPU, or GPUs of a rank where there are fewer ranks. More than
+    // 1 is what rows 5, 7 and 13 of the case table forbid.
+    uint32_t cores_apart, gpus_apart;
     bool in_gpu_order; // the least GPU of rank i is not above that of rank i + 1
 };
+
+static inline bool score_keeps_to_rows(const struct score *score)
+{
+    return score->cores_apart <= 1 && score->gpus_apart <= 1;
+}
 
 // Of case.n_ranks ranks. 0 or -ENOMEM.
 int score_mapping(const struct score_case *c, const struct score_rank *ranks,

@@ -170,7 +170,7 @@ static void anneal(struct state *s, const struct search_plan *plan, struct score
             continue;
         }
         now = next;
-        if (now.total > best->total)
+        if (now.total > best->total && score_keeps_to_rows(&now))
             *best = now;
     }
 }

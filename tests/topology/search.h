@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The best mapping that a long random search finds (simulated annealing over the score): what a
-// mapper could have found on this case. The same seed finds the same.
+// mapper could have found on this case while it keeps shares equal (score_keeps_to_rows). The same
+// seed finds the same.
 #ifndef TESTS_TOPOLOGY_SEARCH_H
 #define TESTS_TOPOLOGY_SEARCH_H
 

@@ -94,6 +94,16 @@ const struct pm_set *pm_suspect_nodes(const struct pm_core *core)
     (void)core;
     return &stand.suspect;
 }
+uint64_t pm_longest_silence_ms(const struct pm_core *core)
+{
+    (void)core;
+    return 0;
+}
+uint64_t pm_longest_late_ms(const struct pm_core *core)
+{
+    (void)core;
+    return 0;
+}
 uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)
 {
     (void)core;

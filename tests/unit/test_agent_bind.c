@@ -194,6 +194,33 @@ Test(agent_bind, a_step_that_owns_its_node_has_all_of_it)
     cr_assert(strstr(report, "(8 of 8 used)"), "%s", report);
 }
 
+// What is told of the step, and how many CPUs and threads each of its three ranks gets.
+static void rank_gets(const char *options, const char *per_task, const char *cpus, const char *threads)
+{
+    struct pm_set set = {0};
+    node(options, "0-15");
+    give_all("0-15", (const char *[]){"SLURM_CPUS_ON_NODE=16", per_task, NULL});
+    cr_assert_eq(pm_cpu_list_read(cpus_of(0), &set), 0);
+    char count[16];
+    snprintf(count, sizeof(count), "%u", (unsigned)pm_set_count(&set));
+    cr_assert_str_eq(count, cpus, "%s, %s: CPUs %s", options, per_task, cpus_of(0));
+    has(0, "OMP_NUM_THREADS", threads);
+    pm_set_done(&set);
+    finish();
+}
+
+Test(agent_bind, cpus_per_task_is_what_a_rank_gets_if_there_are_so_many)
+{
+    rank_gets("auto", "SLURM_CPUS_PER_TASK=2", "2", "OMP_NUM_THREADS=2");
+    rank_gets("auto", "SLURM_CPUS_PER_TASK=4", "4", "OMP_NUM_THREADS=4");
+    rank_gets("auto", "SLURM_CPUS_PER_TASK=3", "4", "OMP_NUM_THREADS=3");  // whole cores
+    rank_gets("cpus=2", "SLURM_CPUS_PER_TASK=4", "2", "OMP_NUM_THREADS=2");
+    rank_gets("auto", "SLURM_CPUS_PER_TASK=99", "6", "OMP_NUM_THREADS=3");  // a job's, not this step's
+    rank_gets("auto", "SLURM_CPUS_PER_TASK=rubbish", "6", "OMP_NUM_THREADS=3");
+    rank_gets("auto", "SLURM_CPUS_PER_TASK=18446744073709551615", "6", "OMP_NUM_THREADS=3");
+    node("auto", "0-15");  // for .fini
+}
+
 Test(agent_bind, cpus_and_memory_that_the_user_has_bound_stay)
 {
     node("auto,memory=bind,keep-cpus,keep-memory", "0-15");
@@ -288,6 +315,16 @@ Test(agent_bind, tokens_that_fit_no_gpu_are_a_line_and_change_nothing)
     world.map_version = 2;  // and once only
     cpus_are(0, NULL);
     cr_assert_str_eq(said, "ranks are not bound: CUDA_VISIBLE_DEVICES: '9' is none of the 3 NVIDIA GPUs that this step can open");
+}
+
+Test(agent_bind, cpus_that_the_topology_does_not_show_are_a_line_and_change_nothing)
+{
+    node("auto", "0-3,90-99");
+    give_all("0-3", plain);
+    cpus_are(0, NULL);
+    cpus_are(2, NULL);
+    cr_assert_str_eq(said, "ranks are not bound: CPUs 0-3,90-99 were granted, but the topology shows 0-15: is it of "
+                           "another machine?");
 }
 
 Test(agent_bind, openmp_of_the_user_stays_and_that_of_an_outer_step_does_not)

@@ -79,7 +79,7 @@ Test(discover, cores_know_their_l3_node_and_package, .fini = finish)
 }
 
 // Case 34 of the pinning table: VGA of a management controller, QAT, NVSwitch, audio.
-Test(discover, only_what_computes_is_a_gpu, .fini = finish)
+Test(discover, row34_only_what_computes_is_a_gpu, .fini = finish)
 {
     read_fixture("gpu-node");
     cr_assert_eq(m.n_gpus, 3);
@@ -267,7 +267,7 @@ static void is_sound(const char *what)
 
 Test(discover, this_host_is_found, .fini = finish)
 {
-    cr_assert_eq(pm_discover_host("", &m, error), 0, "%s", error);
+    cr_assert_eq(pm_discover_host("", true, &m, error), 0, "%s", error);
     is_sound("this host");
 }
 

@@ -252,7 +252,7 @@ static void discover_as_host(const char *fixture, struct pm_machine *m)
     char path[512], error[PM_ERROR_CAP];
     snprintf(path, sizeof(path), "%s/%s.xml", PM_FIXTURES, fixture);
     setenv("HWLOC_XMLFILE", path, 1);
-    cr_assert_eq(pm_discover_host(root, m, error), 0, "%s", error);
+    cr_assert_eq(pm_discover_host(root, true, m, error), 0, "%s", error);
 }
 
 Test(driver, drivers_know_better_than_hwloc)
@@ -319,21 +319,51 @@ Test(driver, a_link_that_is_down_says_so_unless_all_are)
     pm_machine_done(&m);
 }
 
-Test(driver, an_untouched_picture_is_without_open_devices)
+// A host whose GPU 1 can be opened.
+static void put_gpu_node(void)
 {
-    struct pm_picture all, untouched;
     struct pm_machine m = {0};
     put("/proc/driver/nvidia/gpus/0000:23:00.0/information", "GPU UUID: \t GPU-cafe\nDevice Minor: \t 1\n");
     put("/dev/nvidia1", "");
     discover_as_host("gpu-node", &m);  // for the environment it leaves behind
     pm_machine_done(&m);
+}
+
+Test(driver, a_step_without_gpus_opens_none_and_needs_no_devices)
+{
+    struct pm_picture all, some;
+    put_gpu_node();
     pm_picture_take(root, &all);
-    pm_picture_take_untouched(root, &untouched);
+    pm_picture_take_without_gpus(root, &some);
     cr_assert_str_eq(all.error, "");
-    cr_assert_str_eq(untouched.error, "");
+    cr_assert_str_eq(some.error, "");
     cr_assert_not(pm_set_empty(&all.admitted), "the GPU that can be opened");
-    cr_assert(pm_set_empty(&untouched.admitted));
-    cr_assert(untouched.machine.n_gpus == all.machine.n_gpus && pm_set_equal(&untouched.affinity, &all.affinity));
+    cr_assert(pm_set_empty(&some.admitted));
+    cr_assert(all.machine.n_gpus == 3 && all.machine.n_nics == 6, "all devices");
+    cr_assert(some.machine.n_gpus == 0 && some.machine.n_nics == 0, "none");
+    cr_assert(some.machine.n_cores == all.machine.n_cores && pm_set_equal(&some.affinity, &all.affinity));
     pm_picture_done(&all);
-    pm_picture_done(&untouched);
+    pm_picture_done(&some);
+}
+
+static void shows_nics(const char *device)
+{
+    struct pm_picture p;
+    put(device, "");
+    pm_picture_take_without_gpus(root, &p);
+    cr_assert_eq(p.machine.n_nics, 6, "%s: %u NICs", device, p.machine.n_nics);
+    cr_assert(pm_set_empty(&p.admitted));
+    pm_picture_done(&p);
+}
+
+Test(driver, a_fabric_is_looked_for_without_gpus_too)
+{
+    put_gpu_node();
+    shows_nics("/sys/class/infiniband/mlx5_0");
+}
+
+Test(driver, slingshot_is_a_fabric)
+{
+    put_gpu_node();
+    shows_nics("/sys/class/cxi/cxi0");
 }

@@ -194,6 +194,27 @@ Test(map_cases, row07_not_a_multiple)
     }
 }
 
+// Three cores for some and four for others, all of them near: no reason to lend a far one, or to leave a near one
+// idle.
+Test(map_cases, row07_near_cores_are_used_up_before_sizes_are_the_same)
+{
+    static const struct made_shape big = {
+        .packages = 2, .numas = 4, .l3s = 2, .cores = 8, .threads = 1};
+    uint32_t cores = 0;
+    stand_start(&s, big);
+    stand_gpu(&s, numa(1));
+    stand_gpu(&s, numa(2));
+    stand_gpu(&s, numa(6));
+    stand_gpu(&s, numa(7));
+    stand_map(&s, 19);
+    sizes_differ_by_one_at_most();
+    for (uint32_t r = 0; r < 19; r++) {
+        cores += s.binding.ranks[r].n_cores;
+        cr_assert_eq(s.binding.ranks[r].why.notes[0].reason, PM_WHY_NEAR, "rank %u", r);
+    }
+    cr_assert_eq(cores, 64);
+}
+
 Test(map_cases, row08_fragments_over_sockets)
 {
     stand_start(&s, two_sockets);
@@ -435,20 +456,21 @@ Test(map_cases, row21_numa_node_without_memory)
     cr_assert(stand_noted(&s.binding.ranks[1].why, PM_WHY_MEMORY_FROM));
 }
 
-// 4 fast cores with two threads, 8 slow ones with one.
-static void start_hybrid(void)
+// Fast cores with two threads, and 8 slow ones with one.
+static void start_hybrid(uint32_t fast)
 {
-    struct made_shape shape = {.packages = 1, .numas = 1, .l3s = 1, .cores = 12, .threads = 2};
+    struct made_shape shape = {
+        .packages = 1, .numas = 1, .l3s = 1, .cores = fast + 8, .threads = 2};
     stand_start(&s, shape);
     pm_set_clear(&s.allowed);
-    stand_allow(&s, 0, 15); // second threads of the first 4 only
-    for (uint32_t i = 0; i < 4; i++)
+    stand_allow(&s, 0, 2 * fast + 7); // second threads of the first ones only
+    for (uint32_t i = 0; i < fast; i++)
         s.m.cores[i].kind = 1;
 }
 
 Test(map_cases, row22_kinds_of_cores_are_not_mixed)
 {
-    start_hybrid();
+    start_hybrid(4);
     for (uint32_t n = 2; n <= 12; n++) {
         stand_map(&s, n);
         for (uint32_t r = 0; r < n; r++)
@@ -466,6 +488,41 @@ Test(map_cases, row22_kinds_of_cores_are_not_mixed)
     stand_map(&s, 1);
     cr_assert_eq(s.binding.ranks[0].n_cores, 12);
     cr_assert(stand_noted(&s.binding.ranks[0].why, PM_WHY_MIXED));
+}
+
+// That cores stay idle is told with its reason and with the word that uses them, which is true.
+static void idle_until(const char *why, enum pm_bind_reach reach, bool mixed)
+{
+    const struct pm_bind_notes *notes = &s.binding.notes;
+    cr_assert_eq(notes->n, 1);
+    cr_assert_eq(notes->notes[0].reason, PM_WHY_IDLE_CORES);
+    cr_assert(strstr(notes->notes[0].text, why), "%s", notes->notes[0].text);
+    s.options.reach = reach;
+    s.options.mixed_kinds = mixed;
+    stand_map(&s, s.binding.n_ranks);
+    cr_assert_eq(s.binding.notes.n, 0, "%s", s.binding.notes.notes[0].text);
+}
+
+Test(map_cases, row22_one_rank_leaves_a_kind_idle)
+{
+    start_hybrid(4);
+    stand_map(&s, 1);
+    idle_until("no rank has cores of two kinds (--pm-bind=mixed-kinds uses", PM_REACH_AUTO, true);
+}
+
+// 8 threads for each of two ranks; where there are no GPUs, nothing is said of them.
+Test(map_cases, row22_cores_are_left_idle_where_kinds_are_not_equal)
+{
+    start_hybrid(6);
+    stand_map(&s, 2);
+    idle_until("so that shares are equal (--pm-bind=fill uses", PM_REACH_FILL, false);
+}
+
+Test(map_cases, row02_cores_far_from_gpus_are_left_idle_until_asked_for)
+{
+    start_nps4_with_gpus();
+    stand_map(&s, 8);
+    idle_until("equal and near the GPUs (--pm-bind=fill uses", PM_REACH_FILL, false);
 }
 
 Test(map_cases, row23_cores_kept_for_the_system)

@@ -114,6 +114,16 @@ Test(map_devices, row24_rdma_over_ethernet_where_there_is_no_fabric)
     nic_is(0, "mlx5_0", PM_RAIL_NODE);
 }
 
+Test(map_devices, row25_plain_ethernet_is_no_reason_to_miss_a_nic)
+{
+    stand_start(&s, four_numas);
+    stand_gpu(&s, numa(0));
+    made_nic(&s.m, PM_NIC_ETHERNET, "eth0", numa(3));
+    made_rails(&s.m);
+    stand_map(&s, 1);
+    cr_assert(!stand_noted(&s.binding.ranks[0].why, PM_WHY_NIC_FAR));
+}
+
 // Six partitions of one PCI function on each package.
 Test(map_devices, row26_partitions)
 {

@@ -166,6 +166,29 @@ Test(doubt, when_it_ends_the_last_silent_ones_have_their_time_again, .init = set
     done();
 }
 
+// How close it was is kept, for figures: the pings of T/8, the cut, and nothing of our own pause.
+Test(doubt, the_longest_silence_and_the_latest_clock_are_kept, .init = setup)
+{
+    form(4, 32);
+    harness_run_ms(h, t_ms());
+    cr_assert_leq(pm_longest_silence_ms(coordinator()), t_ms() / 8 + 1);
+    cr_assert_eq(pm_longest_late_ms(coordinator()), 0);
+    harness_cut(h, 2);
+    harness_run_ms(h, t_ms() / 2);
+    harness_heal(h, 2);
+    harness_run_ms(h, t_ms());
+    uint64_t silent_ms = pm_longest_silence_ms(coordinator());
+    cr_assert(silent_ms >= t_ms() / 2 - t_ms() / 8 && silent_ms <= t_ms() * 3 / 4, "%lu ms", (unsigned long)silent_ms);
+    harness_pause(h, COORDINATOR);
+    harness_run_ms(h, 2 * t_ms());
+    harness_resume(h, COORDINATOR);
+    harness_run_ms(h, t_ms());
+    uint64_t late_ms = pm_longest_late_ms(coordinator());
+    cr_assert(late_ms >= 2 * t_ms() - t_ms() / 8 && late_ms <= 2 * t_ms(), "%lu ms", (unsigned long)late_ms);
+    cr_assert_eq(pm_longest_silence_ms(coordinator()), silent_ms);
+    done();
+}
+
 // --- the coordinator is gone ---------------------------------------------------------------------
 
 Test(orphans, a_coordinator_that_refuses_ends_everything_at_once, .init = setup)

@@ -194,3 +194,45 @@ Test(node_spares, a_node_whose_ranks_have_moved_waits_until_the_end)
     cr_assert_eq(stand_count(PM_ACTION_END_SHIM, &end), 2);
     cr_assert(end->override);
 }
+
+// --- a smaller world -----------------------------------------------------------------------------
+
+// Nobody takes node 1's place: what was its neighbour's moves up.
+Test(node_spares, ranks_have_new_numbers_where_a_lost_node_is_done_without)
+{
+    const struct pm_action *start;
+    struct pm_map m = {0};
+    waits(2);
+    want(PM_PHASE_START);
+    happens((struct pm_event){.type = PM_EVENT_SERVER_READY, .epoch = 0});
+    cr_assert_eq(stand_count(PM_ACTION_START_RANK, &start), 2);
+    cr_assert_eq(start->rank, 5);
+    for (uint32_t local = 0; local < 2; local++)
+        happens((struct pm_event){.type = PM_EVENT_RANK_STARTED, .local = local, .pid = 200 + local});
+    happens((struct pm_event){.type = PM_EVENT_CONNECTED, .rank = 5});
+    want(PM_PHASE_HALT);
+    stand_run_ms(200);
+    for (uint32_t local = 0; local < 2; local++) {
+        happens((struct pm_event){.type = PM_EVENT_RANK_EXITED, .local = local});
+        happens((struct pm_event){.type = PM_EVENT_RANK_GONE, .local = local});
+    }
+    stand_run_ms(20);
+    cr_assert(pm_set_has(&stand.report.marks[PM_MARK_HALTED], 2));
+    cr_assert_eq(pm_map_add(&m, 0, 2, 0), 0);
+    cr_assert_eq(pm_map_add(&m, 2, 2, 2), 0);
+    stand_map_of(&m, 2, 4);
+    pm_map_done(&m);
+    // What is heard of the old world now is nothing of rank 3.
+    happens((struct pm_event){.type = PM_EVENT_ABORT, .rank = 3, .status = 1});
+    stand_run_ms(1000);
+    cr_assert_eq(stand.report.failures.n, 0);
+    stand_forget();
+    wanted.map_version = 2;
+    wanted.epoch = 1;
+    want(PM_PHASE_START);
+    happens((struct pm_event){.type = PM_EVENT_SERVER_READY, .epoch = 1});
+    cr_assert_eq(stand_count(PM_ACTION_START_RANK, &start), 2);
+    cr_assert_eq(start->rank, 3);
+    cr_assert_eq(start->local, 1);
+    cr_assert_eq(start->incarnation, 1);
+}

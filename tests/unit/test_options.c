@@ -85,6 +85,8 @@ static const struct {
      {"", "0", "256", "5-3", "1,", ",1", "SIG0", "SIG65", "SIGNOPE", "1 2"}},
     {"grace", {"0", "1h", "5s"}, {"", "3601s"}},
     {"spares", {"0", "1", "65536"}, {"", "-1", "65537", "2/1h", "all"}},
+    {"shrink", {"", "0", "1"}, {"2", "yes", "-1"}},
+    {"min-nodes", {"1", "7", "65536"}, {"", "0", "-1", "65537", "50%"}},
     {"max-node-losses", {"0", "2", "65536", "3/1h", "unlimited"}, {"", "-1", "65537", "3/", "3/x", "Unlimited"}},
     {"blame", {"0", "1", "1000000"}, {"", "-1", "1000001", "2/1h"}},
     {"health", {"", "/opt/site/health check"}, {"health", "./health", "/x\n"}},
@@ -179,6 +181,21 @@ Test(options, spares_need_a_world_that_starts_again)
     cr_expect(pm_options_check(&o, error) == 0);
 }
 
+Test(options, a_world_that_shrinks_has_to_start_again)
+{
+    takes("supervise", "notify");
+    takes("shrink", NULL);
+    cr_expect(pm_options_check(&o, error) < 0);
+    cr_expect(strstr(error, "--pm-shrink with --pm-supervise=notify"), "%s", error);
+    takes("supervise", "rank");
+    cr_expect(pm_options_check(&o, error) == 0);
+    takes("min-nodes", "3");
+    cr_expect(pm_options_check(&o, error) == 0);
+    cr_expect(pm_options_ranks_move(&o));
+    takes("shrink", "0");
+    cr_expect(!pm_options_ranks_move(&o));
+}
+
 Test(options, fence_required_needs_a_fence)
 {
     takes("fence-required", NULL);
@@ -239,6 +256,8 @@ Test(options, bounds_let_the_limit_pass_and_nothing_beyond)
         {"port-range:max=61000", "60000-61000", "60000-61001"},
         {"port-range:max=61000", "5-6", "any"},
         {"spares:max=4", "4", "5"},
+        {"shrink:max=0", "0", "1"},
+        {"min-nodes:min=2", "2", "1"},
         {"max-node-losses:max=4", "4", "unlimited"},
         {"max-node-losses:max=4", "0", "1/1h"},
         {"max-node-losses:max=4/1h", "4/1h", "4/59m"},

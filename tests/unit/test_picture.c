@@ -141,7 +141,7 @@ static void is_told(pm_picture_take_f *take, const char *what, const char *sente
 }
 
 // hwloc 2.9 crashes on one of a hundred damaged files, and may hang on a host.
-Test(picture, a_child_that_crashes_or_hangs_is_a_sentence, .fini = finish)
+Test(picture, row38_a_child_that_crashes_or_hangs_is_a_sentence, .fini = finish)
 {
     is_told(crash, "x.xml", "hwloc crashed on the topology of x.xml (Killed): it is damaged");
     is_told(end, "", "cannot read the topology of this host: Bad message");

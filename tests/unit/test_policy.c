@@ -220,6 +220,32 @@ Test(policy, node_losses_have_a_budget_of_their_own)
     cr_assert_str_eq(pm_policy(&f, &h, &o).why, "--pm-max-node-losses=0");
 }
 
+Test(policy, without_spares_the_world_shrinks_as_far_as_it_may)
+{
+    struct pm_options o = options(PM_MODE_WORLD);
+    struct pm_failure f = loss(PM_CAUSE_NODE_LOST);
+    struct pm_history h = {.homeless = 1, .nodes_left = 3};
+    o.max_node_losses = PM_UNLIMITED;
+    o.min_nodes = 3;
+    cr_assert_eq(pm_policy(&f, &h, &o).action, S);
+    o.shrink = 1;
+    cr_assert_eq(pm_policy(&f, &h, &o).action, PM_VERDICT_SHRINK);
+    h.spares = 1;
+    cr_assert_eq(pm_policy(&f, &h, &o).action, PM_VERDICT_MOVE_TO_SPARE);
+    h.homeless = 2; // and one of the two is replaced
+    cr_assert_eq(pm_policy(&f, &h, &o).action, PM_VERDICT_SHRINK);
+    h.nodes_left = 2;
+    struct pm_verdict v = pm_policy(&f, &h, &o);
+    cr_assert_eq(v.action, S);
+    cr_assert_str_eq(v.why, "2 nodes would be left, and --pm-min-nodes=3");
+    o.min_nodes = 1;
+    h.nodes_left = 0; // all of it
+    cr_assert_eq(pm_policy(&f, &h, &o).action, S);
+    h = (struct pm_history){.homeless = 1, .nodes_left = 7, .node_losses = 2};
+    o.max_node_losses = 2;
+    cr_assert_str_eq(pm_policy(&f, &h, &o).why, "2 of 2 node losses used");
+}
+
 // --- sentences ---------------------------------------------------------------------------------
 
 static const char *sentence(const struct pm_failure *f, const struct pm_history *h,
@@ -320,6 +346,23 @@ Test(policy, sentences_of_moves)
     f = loss(PM_CAUSE_NODE_LOST);
     cr_expect_str_eq(sentence(&f, &h, &o, story),
                      "pm-supervise: node042 is lost (node-lost); going on: it waited as a spare, 1 is left");
+}
+
+Test(policy, sentences_of_a_world_that_shrinks)
+{
+    struct pm_options o = options(PM_MODE_WORLD);
+    struct pm_failure f = loss(PM_CAUSE_NODE_LOST);
+    struct pm_history h = {.homeless = 2, .nodes_left = 6};
+    o.max_node_losses = PM_UNLIMITED;
+    o.shrink = 1;
+    cr_expect_str_eq(sentence(&f, &h, &o, (struct pm_story){.gone_ranks = 16, .gone_nodes = 2}),
+                     "pm-supervise: node042 is lost (node-lost); restarting 48 ranks on 6 nodes (was 64 on 8)");
+    cr_expect_str_eq(sentence(&f, &h, &o, (struct pm_story){.gone_nodes = 1}),
+                     "pm-supervise: node042 is lost (node-lost); going on with 7 nodes");
+    o.spares = 1;
+    cr_expect_str_eq(sentence(&f, &h, &o, (struct pm_story){.nranks = 2, .nnodes = 2, .gone_ranks = 1, .gone_nodes = 1}),
+                     "pm-supervise: node042 is lost (node-lost); 2 nodes of the world are lost, and 0 spares are "
+                     "left: restarting 1 rank on 1 node (was 2 on 2)");
 }
 
 Test(policy, sentences_of_rank_and_notify_mode)

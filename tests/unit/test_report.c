@@ -65,6 +65,15 @@ Test(report, a_line_has_all_of_a_rank)
     is(pm_report_summary(&report), "2 ranks, 2 cores each (4 of 4 used), 1 GPU each (2 of 2 used); 2 near");
 }
 
+Test(report, one_core_is_a_core)
+{
+    pm_set_clear(&allowed);
+    cr_assert_eq(pm_set_add_span(&allowed, 2, 3), 0);
+    request.n_gpus = 0;
+    map();
+    is(pm_report_line(&report, 1, 1), "rank 1: cpus 3 (1 core), numa 1, gpu -, nic mlx5_0/NODE, memory prefer 1; equal");
+}
+
 Test(report, what_is_not_there_is_a_dash)
 {
     request.n_gpus = 0;

@@ -260,6 +260,67 @@ Test(score, the_old_rule_of_single_leaves_gpus_unused)
     total_is(100);
 }
 
+// ---- mpibind ----
+
+Test(score, mpibind_gives_whole_numa_nodes_to_few_ranks)
+{
+    begin(1);
+    launched("mpibind", 0, "0-15", 0, 2);
+    launched("mpibind, greedy 0", 0, "0-7", 0, 1);  // one node has the only rank
+}
+
+Test(score, mpibind_shares_each_numa_node_by_its_gpus)
+{
+    begin(3);
+    launched("mpibind", 0, "0-3", 0, 1);
+    launched("mpibind", 1, "4-7", 0, 1);
+    launched("mpibind", 2, "8-15", 1, 1);
+    cr_assert_eq(score_mapping(&c, ranks, &score), 0);
+    cr_assert_eq(score.cores_apart, 4);
+    cr_assert_eq(score.gpus_apart, 1);
+    cr_assert(!score_keeps_to_rows(&score));
+    n_gpus = 1;  // nobody is where no GPU is
+    score_case_done(&c);
+    begin(4);
+    launched("mpibind", 3, "6-7", 0, 1);
+}
+
+// Two ranks on three granted cores of two L3s: it takes one thread of each L3.
+Test(score, mpibind_loses_a_core_where_l3s_are_as_many_as_ranks)
+{
+    n_gpus = 0;
+    pm_set_clear(&allowed);
+    cr_assert_eq(pm_set_add_span(&allowed, 0, 1), 0);
+    cr_assert_eq(pm_set_add(&allowed, 4), 0);
+    begin(2);
+    cr_assert_eq(launch(find("mpibind"), &c, ranks), 0);
+    cr_assert_eq(score_mapping(&c, ranks, &score), 0);
+    part_is(SCORE_USED, 2.0 / 3);
+}
+
+// GPUs that no granted core is near to are lost, and ranks with them.
+Test(score, mpibind_drops_gpus_far_from_the_granted_cores)
+{
+    pm_set_clear(&allowed);
+    cr_assert_eq(pm_set_add_span(&allowed, 0, 7), 0);
+    begin(2);
+    cr_assert_eq(launch(find("mpibind"), &c, ranks), 0);
+    cr_assert_eq(score_mapping(&c, ranks, &score), 0);
+    part_is(SCORE_COVER, 0.5);
+}
+
+Test(score, how_unequal_shares_are)
+{
+    n_gpus = 0;
+    pm_set_clear(&allowed);
+    cr_assert_eq(pm_set_add_span(&allowed, 0, 1), 0);
+    begin(5);
+    for (uint32_t r = 0; r < 5; r++)
+        rank_has(r, r > 3, r > 3, -1);
+    cr_assert_eq(score_mapping(&c, ranks, &score), 0);
+    cr_assert_eq(score.cores_apart, 3, "four ranks share a core, one has its own");
+}
+
 // ---- the search ----
 
 Test(score, the_search_finds_what_is_better)

@@ -273,3 +273,21 @@ Test(set, text_is_cut_where_it_does_not_fit)
     char buf[4];
     cr_assert_str_eq(pm_set_format(&none, buf, sizeof(buf)), "");
 }
+
+static void text_is(const struct pm_set *s, const char *expected)
+{
+    char *text = pm_set_text(s);
+    cr_assert_str_eq(text, expected);
+    free(text);
+}
+
+Test(set, text_of_any_length_is_whole)
+{
+    struct pm_set s = {0};
+    text_is(&s, "");
+    pm_set_add_span(&s, 4294967290u, 4294967294u);
+    text_is(&s, "4294967290-4294967294");
+    pm_set_add_span(&s, 4294967280u, 4294967288u);
+    text_is(&s, "4294967280-4294967288,4294967290-4294967294");
+    pm_set_done(&s);
+}

@@ -52,7 +52,8 @@ Test(spares, the_world_of_a_cyclic_step_is_cyclic)
 {
     struct pm_map tasks = cyclic(5, 3), map = {0}, wanted = cyclic(3, 3);
     uint32_t nranks;
-    cr_assert_eq(pm_spares_world(&tasks, 3, &map, &nranks), 0);
+    struct pm_set out = SET(3, 4);
+    cr_assert_eq(pm_spares_without(&tasks, &out, &map, &nranks), 0);
     cr_assert_eq(nranks, 9);
     cr_assert_eq(pm_map_check(&map, 5, nranks).kind, PM_MAP_GOOD);
     struct pm_world a = world_of(&map, 5, 9), b = world_of(&wanted, 5, 9);
@@ -60,6 +61,7 @@ Test(spares, the_world_of_a_cyclic_step_is_cyclic)
         cr_assert_eq(a.node_of_rank[rank], b.node_of_rank[rank]);
     cr_assert(pm_set_empty(&a.ranks_of_node[4]));
     cr_assert_eq(pm_set_count(&a.hosts), 3);
+    pm_set_done(&out);
     pm_world_release(&a);
     pm_world_release(&b);
     pm_map_done(&tasks);
@@ -70,11 +72,13 @@ Test(spares, the_world_of_a_cyclic_step_is_cyclic)
 Test(spares, the_world_of_a_block_step_is_the_first_nodes)
 {
     struct pm_map tasks = block((const uint32_t[]){2, 3, 1, 4}, 4), map = {0};
+    struct pm_set out = SET(3);
     uint32_t nranks;
-    cr_assert_eq(pm_spares_world(&tasks, 3, &map, &nranks), 0);
+    cr_assert_eq(pm_spares_without(&tasks, &out, &map, &nranks), 0);
     cr_assert_eq(nranks, 6);
     cr_assert_eq(map.n, 3);
     cr_assert_eq(map.runs[2].rank, 5);
+    pm_set_done(&out);
     pm_map_done(&tasks);
     pm_map_done(&map);
 }
@@ -106,8 +110,11 @@ Test(spares, ranks_of_lost_nodes_move_and_keep_their_numbers)
 {
     struct pm_map tasks = cyclic(3, 2), map = {0};
     struct pm_world world = world_of(&tasks, 6, 6);
-    const struct pm_move moves[] = {{0, 5}, {2, 3}};
-    cr_assert_eq(pm_spares_map(&world, moves, 2, &map), 0);
+    struct pm_move list[] = {{0, 5}, {2, 3}};
+    const struct pm_moves moves = {.list = list, .n = 2};
+    uint32_t nranks;
+    cr_assert_eq(pm_spares_map(&world, &moves, &map, &nranks), 0);
+    cr_assert_eq(nranks, 6);
     struct pm_world next = world_of(&map, 6, 6);
     const uint32_t wanted[] = {5, 1, 3, 5, 1, 3};
     for (uint32_t rank = 0; rank < 6; rank++)
@@ -115,6 +122,28 @@ Test(spares, ranks_of_lost_nodes_move_and_keep_their_numbers)
     cr_assert(pm_set_empty(&next.ranks_of_node[0]));
     pm_world_release(&world);
     pm_world_release(&next);
+    pm_map_done(&tasks);
+    pm_map_done(&map);
+}
+
+// A hole closes, and what was cut in two by it is one again.
+Test(spares, without_a_node_ranks_are_dense_again)
+{
+    struct pm_map tasks = cyclic(3, 2), map = {0};
+    struct pm_world world = world_of(&tasks, 5, 6);
+    struct pm_move list[] = {{0, 4}};
+    struct pm_moves moves = {.list = list, .n = 1, .out = SET(1)};
+    uint32_t nranks;
+    cr_assert_eq(pm_spares_map(&world, &moves, &map, &nranks), 0);
+    cr_assert_eq(nranks, 4);
+    struct pm_world next = world_of(&map, 5, nranks);
+    const uint32_t wanted[] = {4, 2, 4, 2};
+    for (uint32_t rank = 0; rank < nranks; rank++)
+        cr_assert_eq(next.node_of_rank[rank], wanted[rank], "rank %u on %u", rank, next.node_of_rank[rank]);
+    cr_assert_eq(pm_set_count(&next.hosts), 2);
+    pm_world_release(&world);
+    pm_world_release(&next);
+    pm_set_done(&moves.out);
     pm_map_done(&tasks);
     pm_map_done(&map);
 }
@@ -228,16 +257,19 @@ Test(spares, a_path_out_of_order_or_without_nodes_is_refused)
 static void expect_choice(struct pm_set lost, struct pm_set ready, uint32_t n, const struct pm_move *wanted)
 {
     struct pm_places places = racks();
-    struct pm_move *moves;
-    uint32_t got;
     const struct pm_places none = {0};
     const struct pm_removal removal = {.lost = &lost, .ready = &ready, .places = &places, .sizes = &none};
-    cr_assert_eq(pm_spares_choose(&removal, &moves, &got), 0);
-    cr_expect_eq(got, n);
-    for (uint32_t i = 0; i < got && i < n; i++)
-        cr_expect(moves[i].from == wanted[i].from && moves[i].to == wanted[i].to, "%u to %u", moves[i].from,
-                  moves[i].to);
-    free(moves);
+    struct pm_moves got = {0};
+    cr_assert_eq(pm_spares_choose(&removal, &got), 0);
+    cr_expect_eq(got.n, n);
+    for (uint32_t i = 0; i < got.n && i < n; i++) {
+        cr_expect(got.list[i].from == wanted[i].from && got.list[i].to == wanted[i].to, "%u to %u", got.list[i].from,
+                  got.list[i].to);
+        cr_expect(pm_set_has(&got.from, wanted[i].from) && pm_set_has(&got.to, wanted[i].to));
+    }
+    cr_expect_eq(pm_set_count(&got.from) + pm_set_count(&got.out), pm_set_count(&lost));
+    cr_expect(!pm_set_intersects(&got.from, &got.out));
+    pm_moves_done(&got);
     pm_places_done(&places);
     pm_set_done(&lost);
     pm_set_done(&ready);
@@ -266,14 +298,14 @@ static void expect_moves(const struct pm_places *sizes, struct pm_set lost, stru
 {
     const struct pm_places none = {0};
     const struct pm_removal removal = {.lost = &lost, .ready = &ready, .places = &none, .sizes = sizes};
-    struct pm_move *moves;
-    uint32_t got;
-    cr_assert_eq(pm_spares_choose(&removal, &moves, &got), 0);
-    cr_expect_eq(got, n);
-    for (uint32_t i = 0; i < got && i < n; i++)
-        cr_expect(moves[i].from == wanted[i].from && moves[i].to == wanted[i].to, "%u to %u", moves[i].from,
-                  moves[i].to);
-    free(moves);
+    struct pm_moves got = {0};
+    cr_assert_eq(pm_spares_choose(&removal, &got), 0);
+    cr_expect_eq(got.n, n);
+    for (uint32_t i = 0; i < got.n && i < n; i++)
+        cr_expect(got.list[i].from == wanted[i].from && got.list[i].to == wanted[i].to, "%u to %u", got.list[i].from,
+                  got.list[i].to);
+    cr_expect_eq(pm_set_count(&got.out), pm_set_count(&lost) - n);
+    pm_moves_done(&got);
     pm_set_done(&lost);
     pm_set_done(&ready);
 }

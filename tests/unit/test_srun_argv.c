@@ -159,6 +159,42 @@ Test(srun_argv, heterogeneous_steps_are_refused, .timeout = 10)
     expect("srun -n1 prog a:b ::", "srun -n1 prog a:b ::");
 }
 
+static void expect_command(const char *line, const char *wanted)
+{
+    struct pm_srun_argv out;
+    char error[PM_ERROR_CAP];
+    cr_assert_eq(rewrite(line, &out, error), 0, "%s", line);
+    cr_assert(wanted ? out.command && !strcmp(out.command, wanted) : !out.command, "%s: %s", line,
+              out.command ? out.command : "none");
+    pm_srun_argv_done(&out);
+}
+
+Test(srun_argv, the_command_of_the_ranks_is_noted, .timeout = 10)
+{
+    expect_command("srun -n2 --mpi=pmix prog -x --mpi=pmi2 y", "prog -x --mpi=pmi2 y");
+    expect_command("srun -n2 -- prog", "prog");
+    expect_command("srun -n2", NULL);
+    expect_command("srun -n2 --multi-prog prog", NULL);
+    expect_command("srun -n2 --multi prog a", NULL);
+    expect_command("srun -n2 prog --multi-prog", "prog --multi-prog");
+}
+
+Test(srun_argv, a_command_that_is_too_long_is_not_noted, .timeout = 10)
+{
+    static char word[PM_SRUN_COMMAND_MAX + 1], srun[] = "srun", prog[] = "prog";
+    char *argv[] = {srun, prog, word, NULL};
+    char error[PM_ERROR_CAP];
+    struct pm_srun_argv out;
+    memset(word, 'x', PM_SRUN_COMMAND_MAX - strlen("prog ") - 1);
+    cr_assert_eq(pm_srun_argv_rewrite(argv, 1, &out, error), 0);
+    cr_assert_eq(strlen(out.command), PM_SRUN_COMMAND_MAX - 1);
+    pm_srun_argv_done(&out);
+    strcat(word, "x");
+    cr_assert_eq(pm_srun_argv_rewrite(argv, 1, &out, error), 0);
+    cr_assert_null(out.command);
+    pm_srun_argv_done(&out);
+}
+
 Test(srun_argv, pty_is_noticed, .timeout = 10)
 {
     struct pm_srun_argv out;

@@ -240,3 +240,22 @@ Test(supervisor_fence_off, an_answer_that_nobody_waits_for_is_nothing)
     answers(1, true, "ended with exit code 3");
     cr_assert_neq(stand_state(), PM_STATE_STOPPING);
 }
+
+// All nodes are lost and the last ones are still being fenced off when srun ends. The first of them was killed long
+// ago, and its status is what srun tells: nobody has killed the step as a whole.
+Test(supervisor_fence_off, nodes_that_are_lost_one_after_another_are_no_scancel)
+{
+    placing();
+    answers(1, false, "0.8 s");
+    stand_run_ms(600); // no port comes
+    stand_mark(PM_MARK_STARTED, 1, 0, 0);
+    stand_mark(PM_MARK_STARTED, 1, 2, 3);
+    expect_state(PM_STATE_RUNNING);
+    node_dies(0);
+    node_dies(2);
+    node_dies(3);
+    expect_state(PM_STATE_STOPPING);
+    stand_event(&(struct pm_event){.type = PM_EVENT_SRUN_EXITED, .wait_status = 137 << 8});
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand.exit_status, PM_EXIT_LOST);
+}

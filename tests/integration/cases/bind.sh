@@ -43,6 +43,25 @@ test_a_rank_alone_has_what_its_step_has() {
     supervise --pm-supervise -N1 -n1 --exclusive sh -c "$look"
     is_at '0 0' "$plain default gpus= omp=[12]"
 }
+# As with plain srun, and so many OpenMP threads; a job's own number that the step has not got is no matter.
+test_cpus_per_task_is_what_a_rank_has() {
+    needs_two_cpus
+    local options
+    for options in '-n1 -c1' '-n1 -c2' '-n2 -c1'; do
+        # shellcheck disable=SC2086
+        run srun -N1 $options sh -c 'nproc'
+        sed 's/.*/& omp=&/' out | sort >plain
+        # shellcheck disable=SC2086
+        supervise --pm-supervise -N1 $options sh -c 'echo "$(nproc) omp=$OMP_NUM_THREADS"'
+        assert_status 0
+        sort out | diff plain - || fail "$options: not as with plain srun"
+    done
+    supervise --pm-supervise --pm-bind=cpus=1 -N1 -n1 -c2 sh -c "$look"
+    is_at '0 0' '0 default gpus= omp=1'
+    SLURM_CPUS_PER_TASK=9 supervise --pm-supervise -N1 -n2 sh -c "$look"
+    is_at '1 0' '1 default gpus= omp=1'
+    refute_err 'pm-supervise'
+}
 # What the user has said to Slurm, or set for himself, is left alone.
 test_cpu_bind_stays() {
     needs_two_cpus
@@ -145,7 +164,7 @@ test_a_place_that_is_gone_is_a_mismatch_in_the_log() {
     jq -es 'any(.[]; .kind == "bind-mismatch" and .rank == 1 and .epoch == 1)' nodes/* >/dev/null || fail "no bind-mismatch in the node's log"
 }
 # A discovery that hangs or fails costs its time limit, and the ranks run as Slurm has bound them.
-test_a_node_that_cannot_be_looked_at_is_left_as_it_is() {
+test_row38_a_node_that_cannot_be_looked_at_is_left_as_it_is() {
     printf '#!/bin/sh\necho $$ >%s/hangs\nexec sleep 100\n' "$case_dir" >discover
     chmod 755 discover
     trap 'cluster exec node1 umount "$pm_prefix/libexec/pm-supervise/pm-discover"' EXIT

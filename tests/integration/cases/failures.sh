@@ -27,9 +27,8 @@ expect_rank() {
 }
 expect_notify() {
     assert_status "$1"
-    assert_err "^pm-supervise: rank $3 \(node[1-4], pid [0-9]+\)"
+    assert_decided notify "$2" "rank $3 \(node[1-4], pid [0-9]+\) .*; the other ranks are told and go on"
     assert_log ".kind == \"failure\" and .cause == \"$2\" and .rank == $3"
-    assert_log '.kind == "decision" and .action == "notify"'
     assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
 }
 expect_stop() {
@@ -100,6 +99,8 @@ test_exec_failure_has_sruns_own_status() {
         wanted=$status
         supervise --pm-supervise -N2 -n2 "$program"
         assert_status "$wanted"
-        rm -f "$case_dir"/log.*
+        assert_decided stop exec 'rank [01] .*; stopping: a program that cannot be started is not tried again$'
+        assert_invariants
+        rm -rf log.* nodes
     done
 }

@@ -41,10 +41,16 @@ test_slurmstepd_killed_stops_the_step() {
 }
 test_coordinator_killed_leaves_nothing_on_any_node() {
     except=states_follow_the_table,every_child_is_reaped
-    start_long
+    long --pm-orphan-timeout=60s -N4 -n8 "$programs/fault" --run 60000
+    local killed=$SECONDS node
     cluster exec login kill -KILL $(cluster exec login ps -eo pid=,comm= | awk '$2 == "pm-coordinator" {print $1}')
     wait_step
     assert_status 137
+    # Its port refuses connections, so nobody waits for the orphan timeout.
+    for node in $(nodes); do
+        wait_until 15 "the ranks of $node to end" sh -c "! '$dc' --dir '$pm_cluster' exec $node ps -eo comm= | grep -qx fault"
+    done
+    ((SECONDS - killed < 20)) || fail "it took $((SECONDS - killed)) s"
     log_select '.kind == "decision"' >decisions
     [[ ! -s decisions ]] || fail "somebody decided: $(<decisions)"
 }
@@ -68,6 +74,7 @@ test_coordinator_and_srun_killed_leaves_nothing_on_any_node() {
     start_long
     cluster exec login kill -KILL $(cluster exec login ps -eo pid=,comm= | awk '$2 == "pm-coordinator" || $2 == "srun" {print $1}')
     wait_step
+    assert_status 137
     assert_clean
     # Nobody is left who could tell slurmctld that the job is over.
     cluster run sh -c 'squeue -h -o %i | xargs -r scancel'

@@ -58,11 +58,11 @@ test_fatal_signal_is_never_restarted() {
     assert_log_count 0 '.kind == "decision" and .action == "restart-world"'
 }
 test_two_failures_at_once_are_one_decision() {
-    supervise --pm-supervise -N4 -n8 "$programs/fault" --rank 0,2-5,7 --wait-file "$case_dir/now" --exit 7 --run 300 &
-    local background=$!
+    supervise_bg --pm-supervise -N4 -n8 "$programs/fault" --rank 0,2-5,7 --wait-file "$case_dir/now" --exit 7 --run 300
     wait_until 15 "8 ranks" sh -c "[ \$(grep -c '^fault: start' '$case_dir/out') = 8 ]"
-    touch "$case_dir/now"
-    wait "$background"
+    touch now
+    wait_step
+    assert_status 0
     assert_log_count 1 '.kind == "decision" and .action == "restart-world"'
     assert_decided restart-world exit '; restarting 8 ranks on 4 nodes \(restart 1 of 3\)$'
     assert_out_count 16 '^fault: start'

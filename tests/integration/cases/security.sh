@@ -54,6 +54,7 @@ test_restart_while_strangers_hold_connections() {
     wait_step
     assert_status 0
     assert_out_count 16 '^fault: start'
+    assert_decided restart-world exit 'rank 3 .* exited with code 7.*; restarting 8 ranks on 4 nodes \(restart 1 of 3\)$'
     wait "$visitors" || fail "$(cat visit)"
 }
 # The steps' keys differ, so an agent is a stranger to the other step's coordinator.
@@ -75,6 +76,8 @@ JOB
         grep -q "rank $i (node" err.$i || fail "step $i says nothing of its own rank $i"
         ! grep -q "rank $((3 - i)) (node" err.$i || fail "step $i heard of the other's failure"
     done
+    assert_log_count 1 '.kind == "decision" and .action == "restart-world" and .cause == "exit" and .rank == 1'
+    assert_log_count 1 '.kind == "decision" and .action == "restart-world" and .cause == "exit" and .rank == 2'
 }
 
 # Another user of the node finds the socket's name in /proc/net/unix; that is all.

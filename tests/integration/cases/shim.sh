@@ -53,6 +53,28 @@ test_raised_limit_of_open_files_is_the_coordinators_alone() {
     assert_out_count 2 "^files 777 $hard\$"
     grep -qE "^Max open files +$((hard < 65536 ? hard : 65536)) +$hard " limits || fail "the coordinator has not raised its own: $(<limits)"
 }
+# It has slurmstepd's memory and numbers: what slurmstepd logs must not end up in a link of ours, and what it waits for
+# at the other ends of its pipes must not be kept open by us.
+test_shim_holds_nothing_of_slurmstepds_but_the_number_of_its_log_file() {
+    supervise_bg --pm-supervise -N1 -n2 "$programs/fault" --run 60000 --wait-file "$case_dir/end" --all-ranks --exit 0
+    ranks_up 2
+    wait_running
+    local rank shim stepd
+    for rank in 0 1; do
+        shim=$(parent_of node1 "$(rank_pid $rank)")
+        stepd=$(parent_of node1 "$shim")
+        cluster exec node1 sh -c 'for fd in /proc/$0/fd/*; do echo "${fd##*/} $(readlink $fd)"; done' "$shim" | sort -n >"shim.$rank"
+        cluster exec node1 sh -c 'for fd in /proc/$0/fd/*; do echo "${fd##*/} $(readlink $fd)"; done' "$stepd" | grep 'log/node1.log$' >log-file
+        [[ -s log-file ]] || fail "slurmstepd has no log file here"
+        awk '$1 > 2 && $1 < 64' "shim.$rank" | diff log-file - >difference || fail "between stdio and 64: $(<difference)"
+        [[ $(awk '$1 >= 64 {print $2}' "shim.$rank" | sed 's/[0-9][0-9]*/N/g' | sort | xargs) == '/proc/N/oom_score_adj anon_inode:[pidfd] anon_inode:[signalfd] socket:[N]' ]] ||
+            fail "its own: $(<"shim.$rank")"
+    done
+    touch end
+    wait_step
+    assert_status 0
+    assert_log_count 0 '.kind == "failure" or .kind == "decision"'
+}
 test_shim_and_agent_are_not_the_first_to_be_killed_for_memory() {
     supervise_bg --pm-supervise -N1 -n1 "$programs/fault" --run 60000 --wait-file "$case_dir/end" --exit 0
     ranks_up 1
@@ -100,6 +122,35 @@ test_signals_are_forwarded_exactly_once() {
     wait_step
     assert_status 0
     assert_log_count 0 '.kind == "failure" or .kind == "decision"'
+}
+
+# All that a process can catch, sent to the shim alone; SIGCHLD is what it has of its own children.
+test_every_signal_that_can_be_caught_is_forwarded_once() {
+    supervise_bg --pm-supervise -N1 -n1 python3 -c "
+import os, signal, sys, time
+caught = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD})
+for number in caught:
+    signal.signal(number, lambda n, frame: os.write(1, b'got %d\n' % n))
+print('caught', *map(int, caught), flush=True)
+while not os.path.exists('$case_dir/end'):
+    time.sleep(0.05)"
+    wait_out '^caught '
+    wait_running
+    local shim number
+    shim=$(parent_of node1 "$(rank_pid 0)")
+    for number in $(sed -n 's/^caught //p' out); do
+        cluster exec node1 kill "-$number" "$shim"
+        wait_out "^got $number\$" 10
+    done
+    sleep 0.3
+    touch end
+    wait_step
+    assert_status 0
+    [[ $(sed -n 's/^got //p' out | xargs) == "$(sed -n 's/^caught //p' out)" ]] || fail "the rank got $(sed -n 's/^got //p' out | xargs)"
+    (($(grep -c '^got ' out) > 50)) || fail "only $(grep -c '^got ' out) signals were tried"
+    # Only slurmstepd speaks for Slurm: this SIGTERM was no scancel.
+    assert_log_count 0 '.kind == "failure" or .kind == "decision"'
+    refute_err 'pm-supervise'
 }
 
 # --- orphans -------------------------------------------------------------------------------------------------
@@ -197,6 +248,18 @@ test_taskprolog_runs_once_in_each_incarnation() {
     [[ $(sort prologs | xargs) == '0 0 0 1 0 2 1 0 1 1 1 2 2 0 2 1 2 2 3 0 3 1 3 2' ]] || fail "it ran for: $(sort prologs | xargs)"
     [[ $(sort out | xargs) == "$(for r in 0 1 2 3; do for i in 0 1 2; do echo "seen $r $i $i"; done; done | xargs)" ]] ||
         fail "what it exports was not seen by each incarnation"
+}
+# slurmstepd runs it after our part (before 23.11), so its word is the last one, as the man page says.
+test_what_taskprolog_exports_comes_after_our_environment() {
+    printf '#!/bin/sh\necho "saw $SLURM_PROCID $RANK $PM_EPOCH" >>%s/saw\necho "export RANK=77"\necho "unset PM_MAX_RESTARTS"\n' "$case_dir" >prolog
+    chmod 755 prolog
+    supervise --pm-supervise -N1 -n2 --task-prolog="$case_dir/prolog" sh -c 'echo "env $PM_EPOCH $SLURM_PROCID $RANK $WORLD_SIZE ${PM_MAX_RESTARTS-unset}"
+        [ $PM_EPOCH = 1 ] || [ $SLURM_PROCID != 1 ] || { sleep 0.2; exit 7; }; sleep 0.4'
+    assert_status 0
+    [[ $(sort saw | xargs) == 'saw 0 0 0 saw 0 0 1 saw 1 1 0 saw 1 1 1' ]] || fail "the prolog saw: $(sort saw)"
+    local epoch rank
+    for epoch in 0 1; do for rank in 0 1; do assert_out_count 1 "^env $epoch $rank 77 2 unset\$"; done; done
+    assert_decided restart-world exit 'rank 1 .* exited with code 7.*; restarting 2 ranks on 1 node \(restart 1 of 3\)$'
 }
 # Some proctrack plugins signal all that descends from slurmstepd: what came before its time is not the program's.
 test_an_heir_forgets_signals_that_came_before_its_time() {

@@ -46,6 +46,21 @@ test_missing_libexec_folder_is_one_clear_line() {
     ended_within 25
 }
 
+# The folder is empty where srun runs: nobody else notices.
+test_missing_coordinator_is_said_before_anything_is_allocated() {
+    trap 'cluster exec login umount "$(libexec_dir)"' EXIT
+    cluster exec login mount -t tmpfs none "$(libexec_dir)"
+    supervise --pm-supervise "${three[@]}" -n6 "$programs/fault" --run 60000
+    cannot_start
+    assert_err '^pm-supervise: cannot start .*/libexec/pm-supervise/pm-coordinator: No such file or directory; is pm-supervise installed on this host, or libexec= missing in plugstack.conf\?$'
+    [[ $(wc -l <err) == 1 ]] || fail "said in more than one line"
+    [[ -z $(cluster run squeue -h) ]] || fail "something was allocated"
+    run srun "${three[@]}" -n3 echo ran
+    assert_status 0
+    assert_out_count 3 '^ran$'
+    [[ ! -s err ]] || fail "plain srun is told of it"
+}
+
 readonly version=$(sed -n 's/^#define PM_VERSION "\(.*\)"$/\1/p' "$pm_build/pm_config.h")
 readonly other_version=$(tr 0-9 9876543210 <<<"$version")
 # A copy of a file of ours that says it is of another version.
@@ -117,6 +132,50 @@ test_one_port_is_enough_if_it_is_free() {
     supervise --pm-supervise --pm-port-range=42100-42100 "${three[@]}" -n6 "$programs/fault" --rank 3 --after 100 --exit 7 --run 300
     assert_status 0
     assert_out_count 12 '^fault: start'
+    assert_decided restart-world exit 'rank 3 .*; restarting 6 ranks on 3 nodes \(restart 1 of 3\)$'
+}
+# listeners LOW HIGH: all ports on which the coordinator and the agents listen are from there.
+listeners() {
+    local host program port
+    for host in login node1 node2 node3; do
+        program=pm-agent
+        [[ $host != login ]] || program=pm-coordinator
+        port=$(cluster exec "$host" "$stranger" listeners "$program")
+        [[ $port ]] || fail "$program of $host listens on no port"
+        while read -r port; do
+            (($1 <= port && port <= $2)) || fail "$program of $host listens on $port, not between $1 and $2"
+        done <<<"$port"
+    done
+}
+listening_step() {
+    supervise_bg --pm-supervise "$@" "${three[@]}" -n6 "$programs/fault" --run 60000 --wait-file "$case_dir/end" --all-ranks --exit 0
+    wait_until 15 "6 ranks" sh -c "[ \$(grep -c '^fault: start' '$case_dir/out') = 6 ]"
+}
+step_ends() {
+    touch end
+    wait_step
+    assert_status 0
+    assert_log_count 0 '.kind == "failure" or .kind == "decision"'
+    assert_invariants
+    rm -rf log.* nodes end out
+}
+# Sites set SrunPortRange where packets between login hosts and nodes are filtered; plugstack.conf and users may say otherwise.
+test_ports_are_those_of_the_site_unless_somebody_says_otherwise() {
+    cluster exec login cat /etc/slurm/slurm.conf >slurm.conf
+    echo 'SrunPortRange=42800-42899' >>slurm.conf
+    trap 'cluster exec login umount /etc/slurm/slurm.conf; cluster exec login umount /etc/slurm/plugstack.conf' EXIT
+    cluster exec login mount --bind "$case_dir/slurm.conf" /etc/slurm/slurm.conf
+    listening_step
+    listeners 42800 42899
+    step_ends
+    listening_step --pm-port-range=42900-42909
+    listeners 42900 42909
+    step_ends
+    cluster exec login cat /etc/slurm/plugstack.conf | sed "s|pm_supervise.so.*|& port-range=42910-42919|" >plugstack
+    cluster exec login mount --bind "$case_dir/plugstack" /etc/slurm/plugstack.conf
+    listening_step
+    listeners 42910 42919
+    step_ends
 }
 test_no_free_port_for_the_coordinator_is_said_before_anything_is_allocated() {
     trap let_go EXIT
@@ -194,4 +253,5 @@ test_agent_that_cannot_reach_its_parent_joins_by_another_way() {
     supervise --pm-supervise --pm-fanout=2 --pm-port-range=42600-42607 "${three[@]}" -n6 "$programs/fault" --rank 5 --after 100 --exit 7 --run 300
     assert_status 0
     assert_out_count 12 '^fault: start'
+    assert_decided restart-world exit 'rank 5 .*; restarting 6 ranks on 3 nodes \(restart 1 of 3\)$'
 }

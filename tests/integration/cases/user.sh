@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # cluster: site 4
 #
-# What a user types and sees: options, stdin and stdout, signals, batch jobs, the environment.
+# What a user types and sees: options, stdin and stdout, signals, batch jobs.
 #
 # shellcheck shell=bash disable=SC2154,SC2016
 
@@ -14,6 +14,7 @@ test_stdin_unread_by_a_dead_rank_is_read_by_the_next() {
     timeout "$step_timeout" "$dc" --dir "$pm_cluster" run srun "${log_options[@]}" --pm-supervise -N1 -n1 \
         "$programs/fault" --echo --after-lines 100 --exit 7 <in >out 2>err || status=$?
     assert_status 0
+    assert_decided restart-world exit 'rank 0 .* exited with code 7.*; restarting 1 rank on 1 node \(restart 1 of 3\)$'
     # Every line exactly once and in order: fault never reads past a line.
     sed -n 's/^fault: echo.*text=//p' out >lines
     cmp in lines || fail "stdin was not carried over"
@@ -21,6 +22,7 @@ test_stdin_unread_by_a_dead_rank_is_read_by_the_next() {
 test_output_is_complete_and_in_order_over_a_restart() {
     supervise --pm-supervise -N4 -n8 "$programs/fault" --lines 2000 --line-us 100 --rank 3 --after-lines 1500 --exit 7
     assert_status 0
+    assert_decided restart-world exit 'rank 3 .* exited with code 7.*; restarting 8 ranks on 4 nodes \(restart 1 of 3\)$'
     # The last life of every rank printed all its lines in order.
     for rank in 0 1 2 3 4 5 6 7; do
         grep "^fault: line rank=$rank incarnation=1 " out | sed 's/.* n=\([0-9]*\).*/\1/' >lines || true
@@ -30,22 +32,27 @@ test_output_is_complete_and_in_order_over_a_restart() {
 test_label_prefixes_every_line_of_both_lives() {
     supervise --pm-supervise -l -N2 -n2 "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
     assert_status 0
+    assert_decided restart-world exit 'rank 1 .* exited with code 7.*; restarting 2 ranks on 2 nodes \(restart 1 of 3\)$'
     assert_out_count 2 '^0: fault: start'
     assert_out_count 2 '^1: fault: start'
 }
 test_output_files_per_task() {
     supervise --pm-supervise -N2 -n2 -o "$case_dir/o.%t" -e "$case_dir/e.%t" "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
     assert_status 0
+    assert_decided restart-world exit 'rank 1 .* exited with code 7.*; restarting 2 ranks on 2 nodes \(restart 1 of 3\)$'
     [[ $(grep -c '^fault: start' o.1) == 2 ]] || fail "o.1 does not hold both lives"
 }
 test_our_lines_never_go_into_the_programs_output() {
     supervise --pm-supervise -N2 -n2 "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
+    assert_status 0
+    assert_decided restart-world exit 'rank 1 .* exited with code 7.*; restarting 2 ranks on 2 nodes \(restart 1 of 3\)$'
     ! grep -q pm-supervise out || fail "our lines are on stdout"
 }
 test_multi_prog() {
     printf '0 %s --run 300\n1-3 %s --rank 2 --after 50 --exit 7 --run 300\n' "$programs/fault" "$programs/fault" >conf
     supervise --pm-supervise -N2 -n4 --multi-prog "$case_dir/conf"
     assert_status 0
+    assert_decided restart-world exit 'rank 2 .* exited with code 7.*; restarting 4 ranks on 2 nodes \(restart 1 of 3\)$'
     assert_out_count 8 '^fault: start'
 }
 test_pty() {
@@ -55,6 +62,7 @@ test_pty() {
         >out 2>err </dev/null || status=$?
     assert_status 0
     grep -q $'pm-supervise: rank 0 .*\r$' out || fail "our line does not end in CR LF on a terminal"
+    assert_log '.kind == "decision" and .action == "restart-world" and .cause == "exit" and .rank == 0'
 }
 test_pty_without_a_terminal_is_disregarded_as_by_srun() {
     supervise --pm-supervise --pty -N1 -n1 "$programs/fault" --exit 7 --run 100
@@ -121,6 +129,7 @@ test_ctrl_c_twice_stops_for_good() {
         "$dc" --dir "$pm_cluster" run srun "${log_options[@]}" --pm-supervise -N4 -n8 "$programs/fault" --run 60000 >out 2>err || status=$?
     assert_status 130
     assert_out 'pm-supervise: the step is being stopped \(signal 2\); no more restarts'
+    assert_log ".kind == \"decision\" and .action == \"stop\" and .reason == \"user's stop, signal 2\""
     assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
 }
 # kill(1) means the srun that the user knows; a keyboard's signals reach the real one by themselves.
@@ -160,6 +169,10 @@ test_wait_ends_the_step_after_the_first_rank_ended() {
     # From the state RUNNING to the decision: the second life of rank 0 and the wait.
     log_select '.epoch == 1 and (.to == "RUNNING" or .action == "stop")' |
         jq -se '(.[1].t_ns - .[0].t_ns) / 1e9 | . >= 2 and . < 4' >/dev/null || fail "the wait was not 1 s"
+    # The variable means the same.
+    run env SLURM_WAIT=1 srun --pm-supervise -N2 -n2 sh -c '[ $SLURM_PROCID = 0 ] || exec sleep 60'
+    assert_status "$wanted"
+    assert_err '^pm-supervise: ranks on node2 still run 1 s after the first rank ended \(--wait\); stopping$'
 }
 
 # --- who and where --------------------------------------------------------------------------------
@@ -170,6 +183,7 @@ test_user_who_is_not_root() {
     timeout "$step_timeout" "$dc" --dir "$pm_cluster" run --user alice srun "${log_options[@]}" --pm-supervise -N4 -n8 \
         "$programs/fault" --rank 3 --after 100 --exit 7 --run 300 >out 2>err </dev/null || status=$?
     assert_status 0
+    assert_decided restart-world exit 'rank 3 .* exited with code 7.*; restarting 8 ranks on 4 nodes \(restart 1 of 3\)$'
     assert_out_count 16 '^fault: start'
 }
 test_batch_job_with_two_supervised_steps_at_once() {
@@ -184,8 +198,9 @@ JOB
     run sbatch --wait --pm-supervise -N2 -n2 --overcommit -o "$case_dir/batch" job
     [[ $(cat statuses) == "0 0" ]] || fail "the steps ended with $(cat statuses)"
     for i in 1 2; do
-        grep -q 'restarting 2 ranks' err.$i || fail "step $i was not supervised"
+        grep -qE '^pm-supervise: rank 1 .* exited with code 7.*; restarting 2 ranks on 2 nodes \(restart 1 of 3\)$' err.$i || fail "step $i was not supervised"
     done
+    assert_log_count 2 '.kind == "decision" and .action == "restart-world" and .cause == "exit" and .rank == 1'
     [[ $(compgen -G 'log.*.json' | wc -l) == 2 ]] || fail "the steps share a log"
 }
 test_salloc_hands_the_option_on_to_the_sruns_inside() {
@@ -210,6 +225,7 @@ test_queueing_is_not_limited_by_the_start_timeout() {
 test_environment_variable_turns_it_on() {
     run env SLURM_PM_SUPERVISE=world srun -N2 -n2 "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
     assert_status 0
+    assert_err '^pm-supervise: rank 1 .* exited with code 7.*; restarting 2 ranks on 2 nodes \(restart 1 of 3\)$'
     assert_out_count 4 '^fault: start'
 }
 test_typing_error_in_the_environment_never_runs_a_step_unsupervised() {
@@ -227,6 +243,7 @@ test_typing_error_in_the_environment_never_runs_a_step_unsupervised() {
 test_export_none() {
     supervise --pm-supervise --export=NONE -N2 -n2 "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
     assert_status 0
+    assert_decided restart-world exit 'rank 1 .* exited with code 7.*; restarting 2 ranks on 2 nodes \(restart 1 of 3\)$'
     assert_out_count 4 '^fault: start'
 }
 
@@ -276,12 +293,19 @@ test_site_defaults_yield_to_the_environment_and_that_to_the_command_line() {
     grep -q -- '--pm-max-restarts=[^(]*(default 1) .*--pm-grace=[^(]*(default 7s)' help || fail "--help does not show the site's defaults"
 }
 test_bad_site_defaults_are_named_and_harm_nobody_else() {
-    with_site_defaults grace=tomorrow
-    refused 'plugstack.conf: grace=tomorrow: takes a duration'
-    run srun -N1 -n1 echo ran
-    assert_status 0
-    assert_out '^ran$'
-    refute_err pm-supervise
+    local words said
+    for words in 'grace=tomorrow|grace=tomorrow: takes a duration' 'max-restrats=5|max-restrats: there is no option max-restrats$' \
+        'on-node-loss|on-node-loss: needs a value: PATH$'; do
+        said=${words#*|} words=${words%%|*}
+        with_site_defaults "$words"
+        refused "plugstack.conf: $said"
+        run srun -N1 -n1 echo ran
+        assert_status 0
+        assert_out '^ran$'
+        refute_err pm-supervise
+        cluster exec login umount /etc/slurm/plugstack.conf
+    done
+    trap - EXIT
 }
 test_a_sites_bounds_hold_for_every_way_to_ask() {
     with_site_defaults max-restarts:max=2 node-timeout:min=2s grace:max=1m
@@ -334,6 +358,7 @@ test_options_about_bad_exits_are_the_policys_affair() {
             run env "$how" srun "${log_options[@]}" --pm-supervise -N2 -n2 "$programs/fault" --rank 1 --after 200 --exit 7 --run 300
         fi
         assert_status 0
+        assert_decided restart-world exit 'rank 1 .* exited with code 7.*; restarting 2 ranks on 2 nodes \(restart 1 of 3\)$'
         assert_out_count 4 '^fault: start'
         assert_invariants
         rm -rf log.* nodes
@@ -384,122 +409,4 @@ test_debugger_turns_supervision_off() {
     assert_status 0
     assert_err 'pm-supervise: srun runs under a parallel debugger, so this step is not supervised$'
     assert_out '^epoch none$'
-}
-
-# --- environment of a rank --------------------------------------------------------------------------
-
-test_python_style_environment_for_the_first_life_and_after_a_restart() {
-    supervise --pm-supervise -N2 -n4 bash -c '
-        echo "env $PM_EPOCH $RANK $WORLD_SIZE $LOCAL_RANK $LOCAL_WORLD_SIZE $GROUP_RANK $NODE_RANK $MASTER_ADDR $MASTER_PORT $TORCHELASTIC_RESTART_COUNT $TORCHELASTIC_MAX_RESTARTS $PM_INCARNATION $PM_MAX_RESTARTS ${PM_RESTART_CAUSE:--} ${PM_RESTART_RANK:--}"
-        [ $PM_EPOCH = 1 ] || [ $RANK != 3 ] || { sleep 0.2; exit 7; }; sleep 0.4'
-    assert_status 0
-    assert_out '^env 0 3 4 1 2 1 1 node1 [0-9]+ 0 3 0 3 - -$'
-    assert_out '^env 1 3 4 1 2 1 1 node1 [0-9]+ 1 3 1 3 exit 3$'
-    [[ $(awk '/^env/ {print $2, $10}' out | sort -u | wc -l) == 2 ]] || fail "ranks disagree on MASTER_PORT, or it did not change"
-    [[ $(awk '/^env/ {print $10}' out | sort -u | wc -l) == 2 ]] || fail "MASTER_PORT did not change with the epoch"
-}
-# A rank can listen there; and what rank 0 was told is what everybody was told.
-test_master_port_is_free_on_the_node_of_rank_0() {
-    supervise --pm-supervise -N2 -n2 python3 -c '
-import os, socket, sys
-if os.environ["RANK"] == "0":
-    socket.create_server(("", int(os.environ["MASTER_PORT"])))
-    print("bound", os.environ["PM_EPOCH"], os.environ["MASTER_ADDR"], socket.gethostname(), os.environ["MASTER_PORT"], flush=True)
-sys.exit(os.environ["PM_EPOCH"] == "0" and os.environ["RANK"] == "0")'
-    assert_status 0
-    assert_out '^bound 0 node1 node1 [0-9]+$'
-    assert_out '^bound 1 node1 node1 [0-9]+$'
-}
-# Whoever reads the whole environment finds what plain srun gives, with the step's own numbers, and our additions.
-test_environment_of_a_rank_is_plain_sruns_and_ours() {
-    local show='env | grep -v "^_=" | sed "s/^/$SLURM_PROCID /"'
-    local ours='(RANK|WORLD_SIZE|LOCAL_RANK|LOCAL_WORLD_SIZE|GROUP_RANK|NODE_RANK|MASTER_ADDR|MASTER_PORT|TORCHELASTIC_(RESTART_COUNT|MAX_RESTARTS|RUN_ID)|PM_(EPOCH|INCARNATION|MAX_RESTARTS|RESTART_CAUSE|RESTART_RANK)|PMIX_[A-Z0-9_]+|OMP_NUM_THREADS|OMPI_MCA_orte_precondition_transports)='
-    # Numbers of job and step, ports of srun, the rank's pid.
-    local differs='(SLURM_(JOB_?ID|STEP_?ID|TASK_PID|SRUN_COMM_PORT|STEP_LAUNCHER_PORT|LAUNCH_NODE_IPADDR|JOB_START_TIME|JOB_END_TIME|JOB_NAME|STEP_RESV_PORTS)|SLURM_[A-Z_]*PORT|SLURM_JOBID|TMPDIR)='
-    run salloc -N2 -n4 sh -c "srun sh -c '$show'"
-    grep -vE "^[0-9]+ $differs" out | sort >plain
-    [[ -s plain ]] || fail "plain srun showed nothing"
-    run salloc -N2 -n4 sh -c "srun --pm-supervise sh -c '[ \$PM_EPOCH = 1 ] || [ \$SLURM_PROCID != 3 ] || exit 7; [ \$PM_EPOCH = 1 ] || exec sleep 20; $show'"
-    assert_status 0
-    grep -vE "^[0-9]+ ($ours|$differs)" out | sort >supervised
-    diff plain supervised >difference || fail "the environment differs: $(<difference)"
-    # And each of ours is there.
-    local name rank=3
-    for name in RANK=3 WORLD_SIZE=4 LOCAL_RANK=1 LOCAL_WORLD_SIZE=2 GROUP_RANK=1 NODE_RANK=1 MASTER_ADDR=node1 'MASTER_PORT=[0-9]+' \
-        TORCHELASTIC_RESTART_COUNT=1 TORCHELASTIC_MAX_RESTARTS=3 'TORCHELASTIC_RUN_ID=[0-9]+\.0' PM_EPOCH=1 PM_INCARNATION=1 \
-        OMP_NUM_THREADS=1 PM_MAX_RESTARTS=3 PM_RESTART_CAUSE=exit PM_RESTART_RANK=3 'PMIX_NAMESPACE=pm\.[0-9]+\.0\.1' PMIX_RANK=3 \
-        'OMPI_MCA_orte_precondition_transports=[0-9a-f]{16}-[0-9a-f]{16}'; do
-        assert_out "^$rank $name\$"
-    done
-}
-test_master_address_of_the_user_stays() {
-    MASTER_ADDR=example MASTER_PORT=1234 TORCHELASTIC_RUN_ID=mine RANK=77 supervise --pm-supervise -N1 -n1 \
-        bash -c 'echo "env $MASTER_ADDR $MASTER_PORT $TORCHELASTIC_RUN_ID $RANK"'
-    assert_out '^env example 1234 mine 0$'
-}
-test_internals_are_not_seen_by_ranks() {
-    run srun -N1 -n1 env
-    sort out >plain
-    supervise --pm-supervise -N1 -n1 env
-    ! grep -E 'SLURM_PM_STEP|SLURM_PM_KEY' out || fail "internals in the environment of a rank"
-    local name
-    local same='for name in SLURM_MPI_TYPE SLURM_NO_KILL SLURM_KILL_BAD_EXIT SLURM_WAIT; do eval "echo $name \${$name-unset}"; done'
-    run srun -N1 -n1 sh -c "$same"
-    mv out plain
-    run srun --pm-supervise -N1 -n1 sh -c "$same"
-    diff plain out >difference || fail "differs from plain srun's: $(<difference)"
-    # The user's own values are the user's, also in the second life; --mpi of habit is what srun was told.
-    local users=(SLURM_MPI_TYPE=none SLURM_NO_KILL=set SLURM_KILL_BAD_EXIT=1 SLURM_WAIT=77)
-    run env "${users[@]}" srun -N1 -n1 sh -c "$same"
-    mv out plain
-    run env "${users[@]}" srun --pm-supervise -N1 -n1 sh -c "[ \$PM_EPOCH = 1 ] || exit 7; $same"
-    diff plain out >difference || fail "differs from plain srun's: $(<difference)"
-    run srun --mpi=pmix -N1 -n1 sh -c "$same"
-    mv out plain
-    run srun --mpi=pmix --pm-supervise -N1 -n1 sh -c "$same"
-    diff plain out >difference || fail "differs from plain srun's: $(<difference)"
-    run env SLURM_MPI_TYPE=pmix srun --pm-supervise -N1 -n1 sh -c "$same"
-    diff plain out >difference || fail "differs from plain srun's: $(<difference)"
-    refute_err pm-supervise
-}
-test_srun_inside_a_supervised_rank() {
-    supervise --pm-supervise -N2 -n2 bash -c '[ $SLURM_PROCID = 0 ] || exit 0
-        echo "outer $MASTER_ADDR $MASTER_PORT $TORCHELASTIC_RUN_ID"
-        srun --overlap -N1 -n1 -w node2 bash -c "echo plain-inner \${SLURM_MPI_TYPE-unset} \${SLURM_KILL_BAD_EXIT-unset}; env | grep ^SLURM_PM_STEP"
-        srun --overlap --pm-supervise -N1 -n1 -w node2 bash -c "[ \$PM_EPOCH = 1 ] || exit 7; echo inner \$MASTER_ADDR \$MASTER_PORT \$TORCHELASTIC_RUN_ID \$PM_INCARNATION"'
-    assert_status 0
-    assert_out '^plain-inner unset unset$'
-    assert_out_count 0 SLURM_PM_STEP
-    assert_err '; restarting 1 rank on 1 node \(restart 1 of 3\)$'
-    # The outer step's rendezvous is not the user's: the inner one has its own.
-    assert_out '^outer node1 [0-9]+ [0-9]+\.0$'
-    assert_out '^inner node2 [0-9]+ [0-9]+\.2 1$'
-    [[ $(awk '$1 == "outer" || $1 == "inner" {print $3}' out | sort -u | wc -l) == 2 ]] || fail "both steps have the same MASTER_PORT"
-}
-test_sbatch_from_a_supervised_rank() {
-    supervise --pm-supervise -N1 -n1 sbatch --wait -n1 --overcommit -o "$case_dir/inner" --wrap "env | grep -E 'SLURM_PM_STEP|SLURM_PM_KEY'; echo batch-ran"
-    assert_status 0
-    [[ $(<inner) == batch-ran ]] || fail "the batch job printed: $(<inner)"
-}
-# On the same nodes, with and without the plugin in anybody's plugstack.conf.
-test_srun_without_the_option_is_plain_srun() {
-    local host show='env | grep -vE "^(_|SLURM_(JOB_?ID|TASK_PID|JOB_START_TIME|JOB_END_TIME|[A-Z_]*PORT))=" | sort
-        cat /proc/self/limits; ls -l /proc/self/fd | sed "s/.* -> /-> /; s/[0-9][0-9]*//g" | sort
-        grep -E "^(Sig(Pnd|Blk|Ign|Cgt)|Cap|Cpus|Groups|Uid|Gid|Seccomp|NoNewPrivs)" /proc/self/status; cat /proc/self/oom_score_adj
-        sed "s/_[0-9][0-9]*//g" /proc/self/cgroup; exit 5'
-    run srun -N2 -n2 -l sh -c "$show"
-    assert_status 5
-    sort out >with
-    mv err with.err
-    [[ -z $(node_pids node1 pm-agent) ]] || fail "an agent runs without the option"
-    trap 'for host in login node1 node2; do cluster exec $host umount /etc/slurm/plugstack.conf; done' EXIT
-    echo '# nothing' >plugstack
-    for host in login node1 node2; do cluster exec "$host" mount --bind "$case_dir/plugstack" /etc/slurm/plugstack.conf; done
-    run srun -N2 -n2 -l sh -c "$show"
-    assert_status 5
-    sort out >without
-    diff without with >difference || fail "with the plugin it differs: $(<difference)"
-    diff <(sort err) <(sort with.err) >difference || fail "srun says something else: $(<difference)"
-    run srun --pm-supervise -N1 -n1 true
-    [[ $status != 0 ]] || fail "the plugin was still there"
 }

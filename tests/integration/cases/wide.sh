@@ -11,13 +11,14 @@ test_form_fail_restart_and_end_on_a_deep_tree() {
     deep --pm-supervise "$programs/fault" --rank 37,63 --after 300 --exit 7 --run 600
     assert_status 0
     assert_out_count 128 '^fault: start'
-    assert_err '; restarting 64 ranks on 16 nodes \(restart 1 of 3\)'
+    assert_decided restart-world exit 'rank (37|63) .* exited with code 7.*; restarting 64 ranks on 16 nodes \(restart 1 of 3\)$'
     assert_log_count 1 '.kind == "decision" and .action == "restart-world"'
 }
 test_rank_restarts_alone_on_a_deep_tree() {
     deep --pm-supervise=rank "$programs/fault" --rank 62 --after 300 --exit 7 --run 900
     assert_status 0
     assert_out_count 65 '^fault: start'
+    assert_decided restart-rank exit 'rank 62 .* exited with code 7.*; restarting this rank \(restart 1 of 3\)$'
 }
 test_fences_on_a_deep_tree() {
     deep --pm-supervise "$programs/pmix_probe" init fence:rounds=5 fence:collect:bytes=1024 fence:late=63:late-ms=300 \
@@ -33,7 +34,7 @@ test_loss_of_an_inner_agent_is_that_agents_alone() {
     cluster exec node1 kill -KILL "$(node_pids node1 pm-agent)"
     wait_step
     assert_status 1
-    assert_err '^pm-supervise: node1 .*agent-lost'
+    assert_decided stop agent-lost 'node1 lost its agent \(agent-lost\).*; stopping: its place in the step cannot come back$'
     assert_log_count 0 '.kind == "failure" and .cause == "node-lost"'
     [[ $(log_select '.kind == "failure" and .cause == "agent-lost"' | wc -l) == 1 ]] || fail "more than one agent was lost"
 }
