@@ -32,6 +32,7 @@ static const struct pm_bound_value values[] = {
     {"spares", FIELD(spares)},
     {"shrink", FIELD(shrink)},
     {"min-nodes", FIELD(min_nodes)},
+    {"relaunch", FIELD(relaunch)},
     {"max-node-losses", FIELD(max_node_losses), offsetof(struct pm_options, node_loss_window_ms)},
     {"node-timeout", FIELD(node_timeout_ms)},
     {"orphan-timeout", FIELD(orphan_timeout_ms)},
