@@ -166,6 +166,8 @@ static int read_input(struct coordinator *c, const struct arguments *a, char *er
         return -EINVAL;
     }
     int r = pm_srun_argv_rewrite(a->argv, a->program, &c->argv, error);
+    if (r == 0)
+        r = pm_relaunch_read(c, error);
     if (r < 0)
         return r;
     const char *wait = getenv("SLURM_WAIT");
@@ -220,6 +222,7 @@ static int start_core(struct coordinator *c)
     struct pm_core_config config = {.node = PM_NODE_COORDINATOR, .launch = c->launch,
                                     .options = &c->options, .addresses = name,
                                     .wait_ms = (uint64_t)c->argv.wait_s * 1000};
+    pm_relaunch_config(c, &config);
     int r = pm_core_new(&config, pm_clock_ns(), &c->core);
     if (r < 0)
         return r;
@@ -317,6 +320,9 @@ int main(int argc, char **argv)
     else
         event_base_dispatch(c.base);
     int status = r < 0 ? PM_EXIT_CANNOT_START : c.verdict;
+    sigset_t mask = {0};
+    if (c.relaunch)
+        mask = *pm_signals_old_mask(c.signals);
     stop(&c);
-    return status;
+    return c.relaunch ? pm_relaunch_exec(&c.inherited, &mask, argv) : status;
 }

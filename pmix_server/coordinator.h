@@ -57,6 +57,8 @@ struct coordinator {
     uint8_t key[PM_KEY_LEN];
     struct inherited inherited;
     struct pm_srun_argv argv;
+    struct pm_legacy legacy;  // of the launch before
+    bool relaunch;            // another one follows
     bool launched;
     uint32_t job;
     uint32_t step;
@@ -151,6 +153,15 @@ int pm_coordinator_bound_check(const struct coordinator *c, char *error);
 void pm_coordinator_bound(struct coordinator *c, const struct pm_action *a);
 void pm_coordinator_bound_flush(struct coordinator *c);  // tells what waits
 void pm_coordinator_bound_done(struct coordinator *c);
+
+// coordinator_relaunch.c
+// Is this a further launch? Then c->legacy, c->launch and c->argv say so. 0, -ENOMEM, or -EINVAL with a sentence.
+int pm_relaunch_read(struct coordinator *c, char *error);
+void pm_relaunch_config(const struct coordinator *c, struct pm_core_config *config);
+// PM_ACTION_RELAUNCH: main() is to call pm_relaunch_exec() when all is closed.
+void pm_relaunch_wanted(struct coordinator *c, const struct pm_action *a);
+// Becomes the next launch. Returns an exit status if it cannot.
+int pm_relaunch_exec(const struct inherited *in, const sigset_t *mask, char **argv);
 
 // coordinator_losses.c
 // A record of the core on its way to the log.

@@ -69,6 +69,8 @@ static void do_ask(struct pm_action *a, void *arg) { pm_job_ask(arg); }
 
 static void do_ask_nodes(struct pm_action *a, void *arg) { pm_nodes_ask(arg, a); }
 
+static void do_relaunch(struct pm_action *a, void *arg) { pm_relaunch_wanted(arg, a); }
+
 static void do_exit(struct pm_action *a, void *arg) { pm_coordinator_finish(arg, a->status); }
 
 const pm_action_f pm_coordinator_handlers[PM_ACTION_MAX] = {
@@ -79,4 +81,5 @@ const pm_action_f pm_coordinator_handlers[PM_ACTION_MAX] = {
     [PM_ACTION_AWAIT_OUTPUT] = do_await_output, [PM_ACTION_FENCE_OFF] = do_fence_off,
     [PM_ACTION_ASK_NODES] = do_ask_nodes,
     [PM_ACTION_ASK_JOB_STATE] = do_ask, [PM_ACTION_EXIT] = do_exit,
+    [PM_ACTION_RELAUNCH] = do_relaunch,
 };

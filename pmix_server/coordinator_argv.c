@@ -115,11 +115,25 @@ static int treat_nodes(struct walk *w, const char *value)
     return 0;
 }
 
+static int treat_exclude(struct walk *w, const char *value)
+{
+    free(w->out->exclude);
+    w->out->exclude = strdup(value);
+    return w->out->exclude ? 0 : -ENOMEM;
+}
+
+static int treat_named(struct walk *w, const char *value)
+{
+    w->out->nodes_named = true;
+    return 0;
+}
+
 static const struct {
     const char *name;
     char letter;
     treat_f treat;
 } treatments[] = {
+    {"exclude", 'x', treat_exclude}, {"nodelist", 'w', treat_named}, {"nodefile", 'F', treat_named},
     {"mpi", 0, treat_mpi},        {"kill-on-bad-exit", 'K', treat_drop},
     {"no-kill", 'k', treat_drop}, {"wait", 'W', treat_wait},
     {"pty", 0, treat_pty},        {"het-group", 0, treat_het},
@@ -253,6 +267,7 @@ int pm_srun_argv_rewrite(char *const *argv, int program, struct pm_srun_argv *re
         r = refuse_components(&w, argc);
     if (r == 0)
         r = walk_options(&w);
+    out.program = out.argc;
     for (; r == 0 && w.at < argc; w.at++)
         r = keep(&w, argv[w.at]);
     if (r == 0)
@@ -265,8 +280,27 @@ int pm_srun_argv_rewrite(char *const *argv, int program, struct pm_srun_argv *re
     return 0;
 }
 
+// Of two --exclude srun takes the last.
+int pm_srun_argv_without(struct pm_srun_argv *a, const char *nodes)
+{
+    char *exclude = NULL, *overlap = strdup("--overlap");
+    char **argv = realloc(a->argv, ((size_t)a->argc + 3) * sizeof(*argv));
+    a->argv = argv ? argv : a->argv;
+    if (!overlap || !argv || asprintf(&exclude, "--exclude=%s%s%s", a->exclude ? a->exclude : "",
+                                      a->exclude ? "," : "", nodes) < 0) {
+        free(overlap);
+        return -ENOMEM;
+    }
+    memmove(argv + a->program + 2, argv + a->program, ((size_t)(a->argc - a->program) + 1) * sizeof(*argv));
+    argv[a->program++] = overlap;
+    argv[a->program++] = exclude;
+    a->argc += 2;
+    return 0;
+}
+
 void pm_srun_argv_done(struct pm_srun_argv *a)
 {
+    free(a->exclude);
     for (int i = 0; i < a->argc; i++)
         free(a->argv[i]);
     free(a->argv);

@@ -8,6 +8,8 @@
 //   -k, --no-kill             dropped: what a bad exit leads to is our policy.
 //   -W, --wait=N              taken over.
 //   -N, --nodes=N             noted: spares need more than one.
+//   -x, --exclude=NODES       noted: a further launch adds the lost nodes to them.
+//   -w, --nodelist=NODES, -F, --nodefile=FILE  noted: they leave no choice to a further launch.
 //   --cpu-bind, --mem-bind    noted: ours leaves that part alone.
 //   --multi-prog              noted: there is no one command that all ranks run.
 //   --het-group, a lone ":"   refused: heterogeneous steps are not supported.
@@ -43,6 +45,9 @@ struct pm_srun_argv {
     bool mem_bind;
     bool wait_given;
     uint32_t wait_s;   // of --wait, 0: never
+    char *exclude;     // owned; NULL: not given
+    bool nodes_named;  // --nodelist or --nodefile was given
+    int program;       // index of the program in argv, argc: there is none
     uint32_t nodes;    // the most that --nodes allows, 0: it was not given as a number
     bool multi_prog;
     // The program and its arguments, joined by blanks, owned; NULL: none, not the same for all ranks, or
@@ -54,6 +59,9 @@ struct pm_srun_argv {
 // -EINVAL with a sentence in `error` (PM_ERROR_CAP bytes).
 int pm_srun_argv_rewrite(char *const *argv, int program, struct pm_srun_argv *ret, char *error);
 void pm_srun_argv_done(struct pm_srun_argv *a);
+// A further launch: not on `nodes` ("node3,node7"), and beside what is left of the launch before in Slurm's books. 0 or
+// -ENOMEM.
+int pm_srun_argv_without(struct pm_srun_argv *a, const char *nodes);
 // The most nodes that a value of --nodes or SLURM_NNODES allows ("4", "2-4", "1k"), 0: not a number of them.
 uint32_t pm_srun_nodes_parse(const char *text);
 // A value of --wait or SLURM_WAIT: seconds. 0 or -EINVAL.

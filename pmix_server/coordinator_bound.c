@@ -48,7 +48,7 @@ static FILE *open_file(struct coordinator *c)
 {
     char path[PM_PATH_CAP], text[PM_TEXT_CAP];
     int rc = pm_event_log_expand(c->options.bind_report, c->job, c->step, path, sizeof(path));
-    int fd = rc < 0 ? -1 : open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (c->bound_begun ? O_APPEND : O_TRUNC), 0666);
+    int fd = rc < 0 ? -1 : open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (c->bound_begun || c->launch ? O_APPEND : O_TRUNC), 0666);
     FILE *file = fd < 0 ? NULL : fdopen(fd, "a");
     if (file || c->bound_failed)
         return file;

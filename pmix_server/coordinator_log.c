@@ -32,7 +32,7 @@ int pm_coordinator_log_check(const struct coordinator *c, char *error)
                  strerror(errno));
         return -EINVAL;
     }
-    if (!strchr(c->options.log, '%') && access(path, F_OK) == 0) {
+    if (!strchr(c->options.log, '%') && !c->launch && access(path, F_OK) == 0) {
         snprintf(error, PM_ERROR_CAP,
                  "--pm-log=%.200s: the file is there already, and each step needs one of its own: "
                  "put %%j and %%s into the name",

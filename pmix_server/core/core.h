@@ -191,6 +191,8 @@ enum pm_action_type {
     PM_ACTION_ASK_NODES,       // data (a set of nodes as pm_write_set() writes it): always answered by NODE_STATES
     PM_ACTION_ASK_JOB_STATE,   // answered by JOB_STATE
     PM_ACTION_EXIT,            // status: the step's verdict; nothing follows
+    PM_ACTION_RELAUNCH,        // instead of EXIT: no rank of this launch runs any more; launch the step again with what
+                               // pm_core_legacy() says, without the nodes of data (a set as pm_write_set() writes it)
     PM_ACTION_BOUND,           // text, data (a set of nodes as pm_write_set() writes it): coordinator: how the ranks of each are bound
     PM_ACTION_MAX,
 };
@@ -272,6 +274,16 @@ struct pm_world {
     struct pm_world_block *block;  // placement.c: owner of the arrays, shared and immutable
 };
 
+// What a launch of the step takes over from the one before; all zero in the first.
+struct pm_legacy {
+    uint32_t epoch;        // its first one
+    uint32_t relaunches;   // how many launches there were before
+    uint32_t restarts;     // of the budget
+    uint32_t node_losses;  // the same
+    uint32_t nodes_out;    // of the job: lost by the launches before
+    enum pm_cause cause;   // why the last of them was given up
+};
+
 struct pm_core_config {
     uint32_t node;      // own id, or PM_NODE_COORDINATOR
     uint32_t launch;    // number of this launch
@@ -288,6 +300,9 @@ struct pm_core_config {
     const char *place;            // copied; path of switches above this node ("spine.leaf"); NULL: not known
     // Coordinator only:
     uint64_t wait_ms;  // srun's --wait=N, 0: none
+    struct pm_legacy legacy;
+    uint32_t job_nodes;       // how many the job has; 0: not known
+    const char *no_relaunch;  // borrowed; why the step cannot be launched again, NULL: it can, if nodes are left
     uint32_t isolation_floor; // nodes that may fall silent together before we doubt ourselves; 0: default (2)
 };
 
@@ -307,6 +322,7 @@ uint64_t pm_core_digest_beside(const struct pm_core *core, uint64_t now_ns, cons
 const struct pm_world *pm_core_world(const struct pm_core *core);
 enum pm_state pm_core_state(const struct pm_core *core);  // coordinator
 uint32_t pm_core_epoch(const struct pm_core *core);
+struct pm_legacy pm_core_legacy(const struct pm_core *core);  // coordinator: what the next launch takes over
 // Coordinator: the name of a node, "node #3" while it is not known. buf: PM_TEXT_CAP bytes; returns it.
 const char *pm_core_host(const struct pm_core *core, uint32_t node, char *buf);
 // Agent: the rank that local task `local` has in the world of pm_core_world(), PM_RANK_NONE: none (a spare's).

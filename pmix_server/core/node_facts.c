@@ -200,7 +200,7 @@ static void on_server_lost(struct pm_core *core, const struct pm_event *event)
         (!any_connected(n, event->epoch) && slot->tries < PM_SERVER_TRIES_MAX))
         return;
     slot->tries = PM_SERVER_TRIES_MAX; // what follows is a decision, not another server
-    if (event->epoch == 0 && !any_has_run(n)) {
+    if ((event->epoch == 0 || n->wanted.phase == PM_PHASE_FORM) && !any_has_run(n)) {
         on_cannot_start(core, event);
         return;
     }

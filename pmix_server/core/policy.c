@@ -5,6 +5,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/wait.h>
 
 struct question {
@@ -80,10 +81,24 @@ static bool place_is_lost(const struct question *q)
     const struct pm_options *o = q->options;
     uint32_t left = q->history->nodes_left;
     bool too_few = spares_are_too_few(q) && !pm_policy_may_shrink(o, left);
-    if (!too_few || !o->shrink || !left)
-        return too_few;
-    return because(q, true, "%u node%s would be left, and --pm-min-nodes=%u", left, left == 1 ? "" : "s",
-                   o->min_nodes);
+    if (too_few && o->shrink && left)
+        (void)because(q, true, "%u node%s would be left, and --pm-min-nodes=%u", left, left == 1 ? "" : "s",
+                      o->min_nodes);
+    if (too_few && q->history->no_relaunch) {
+        size_t len = strlen(q->why);
+        (void)snprintf(q->why + len, PM_TEXT_CAP - len, ", and it is not launched again: %s", q->history->no_relaunch);
+    }
+    return too_few;
+}
+
+static bool losses_are_used(const struct question *q);
+
+// Neither spares nor fewer nodes help. The step's own loss is one of the node's budget.
+static bool world_needs_other_nodes(const struct question *q)
+{
+    const struct pm_history *h = q->history;
+    return h->can_relaunch && !losses_are_used(q) && spares_are_too_few(q) &&
+           !pm_policy_may_shrink(q->options, h->nodes_left);
 }
 
 static bool losses_are_used(const struct question *q)
@@ -182,6 +197,11 @@ static bool world_has_no_place(const struct question *q)
                    q->options->spares ? ": no spare is left" : "");
 }
 
+static bool world_has_other_nodes(const struct question *q)
+{
+    return q->history->can_relaunch && world_has_no_place(q);
+}
+
 static bool rank_was_connected(const struct question *q)
 {
     return because(q, q->options->mode == PM_MODE_RANK && q->failure->rank != PM_RANK_NONE,
@@ -204,6 +224,7 @@ static const struct rule {
     {spare_is_lost, PM_VERDICT_IGNORE, false},
     {ended_well, PM_VERDICT_IGNORE, false},
     {world_is_over, PM_VERDICT_IGNORE, false},
+    {world_needs_other_nodes, PM_VERDICT_RELAUNCH, false},
     {place_is_lost, PM_VERDICT_STOP, false},
     {losses_are_used, PM_VERDICT_STOP, false},
     {spares_are_too_few, PM_VERDICT_SHRINK, false},
@@ -216,6 +237,7 @@ static const struct rule {
     {budget_is_used, PM_VERDICT_STOP, false},
     {cannot_get_up, PM_VERDICT_STOP, false},
     {rank_alone, PM_VERDICT_RESTART_RANK, false},
+    {world_has_other_nodes, PM_VERDICT_RELAUNCH, false},
     {world_has_no_place, PM_VERDICT_STOP, false},
     {rank_was_connected, PM_VERDICT_RESTART_WORLD, true},
     {always, PM_VERDICT_RESTART_WORLD, false},

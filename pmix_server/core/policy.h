@@ -15,7 +15,7 @@ enum pm_verdict_action {
     PM_VERDICT_RESTART_WORLD,
     PM_VERDICT_MOVE_TO_SPARE, // the world, with this node's ranks on a spare
     PM_VERDICT_SHRINK,        // the world, without this node's ranks
-    PM_VERDICT_RELAUNCH,      // no rule leads here until it is built
+    PM_VERDICT_RELAUNCH,      // the step, on other nodes of the job
     PM_VERDICT_STOP,
     PM_VERDICT_MAX,
 };
@@ -36,6 +36,8 @@ struct pm_history {
     bool no_house;   // there is not a spare that is large enough for each of the homeless
     uint32_t homeless; // nodes of the world that are lost, this one included
     uint32_t nodes_left; // that the next world would have: spares take the places of as many as they can
+    bool can_relaunch; // the step can be launched again on other nodes
+    const char *no_relaunch; // why it cannot, although the user wants it; NULL: he does not, or it can
     uint32_t node_losses; // replaced or done without, within the window if there is one; this one not included
 };
 
@@ -69,6 +71,7 @@ struct pm_story {
     uint32_t n_moving;    // ranks of the lost node; 0: none has started yet
     uint32_t spares_left; // then
     const char *blame;    // whom --pm-blame has swapped, or would have; NULL: nobody
+    uint32_t launch;      // number of the next launch, the first is 0
     uint32_t gone_ranks, gone_nodes; // that the next world has no more; no ranks: none has started yet
 };
 // "rank 17 (node042, pid 8123) killed by signal 9 after 12m04s". Returns buf.

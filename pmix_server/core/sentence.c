@@ -206,6 +206,10 @@ static void put_what(struct line *line, const struct pm_story *story,
     case PM_VERDICT_SHRINK:
         put_shrink(line, story, options);
         break;
+    case PM_VERDICT_RELAUNCH:
+        put(line, "%s: launching the step again on other nodes of the job (launch %u of %u)", verdict->why,
+            story->launch + 1, options->relaunch + 1);
+        break;
     case PM_VERDICT_RESTART_RANK:
         put(line, "restarting this rank");
         put_budget(line, story, options);

@@ -91,7 +91,7 @@ int pm_supervisor_new(struct pm_core *core)
     s->wanted.launch = core->config.launch;
     s->wanted.grace_ms = core->config.options->grace_ms;
     pm_report_init(&s->seen);
-    return 0;
+    return pm_supervisor_inherit(core);
 }
 
 struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s)
@@ -333,17 +333,24 @@ static void declare_condemned(struct pm_core *core)
     }
 }
 
+static void over(struct pm_core *core)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    if (s->srun_exited && s->state != PM_STATE_DONE && !pm_supervisor_holds(core))
+        (void)pm_supervisor_fire(core, PM_IN_OVER);
+}
+
 // Follows the conditions as far as they lead, then tells everybody.
 void pm_supervisor_settle(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
-    if (s->srun_exited && s->state != PM_STATE_DONE)
-        (void)pm_supervisor_fire(core, PM_IN_OVER);
+    over(core);
     for (enum pm_input input; (input = pm_supervisor_condition(core)) != PM_IN_NONE;) {
         bool fired = pm_supervisor_fire(core, input);
         assert(fired); // a state waits for nothing that its rows do not know
         (void)fired;
     }
+    over(core);
     declare_condemned(core);
     if (!s->wanted_dirty || s->state == PM_STATE_DONE)
         return;
@@ -419,8 +426,7 @@ void pm_supervisor_event(struct pm_core *core, const struct pm_event *event)
         pm_supervisor_user_stop(core, event->signal);
         break;
     case PM_EVENT_SRUN_EXITED:
-        s->srun_exited = true;
-        s->srun_status = event->wait_status;
+        pm_supervisor_srun_exited(core, event->wait_status);
         break;
     case PM_EVENT_FENCED_OFF:
         pm_supervisor_fenced_off(core, event);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The coordinator's part of the core in ten files: supervisor.c owns it (table of transitions,
+// The coordinator's part of the core in eleven files: supervisor.c owns it (table of transitions,
 // timers), supervisor_frames.c takes the records of the tree in, supervisor_states.c says what each
 // state waits for and does on entry, supervisor_place.c who runs where, supervisor_candidates.c which nodes are fit for
 // that, supervisor_blame.c whom failures of ranks are put down to, supervisor_decide.c turns
 // failures into decisions, supervisor_again.c follows ranks that start again alone, supervisor_stop.c ends the step,
-// supervisor_digest.c hashes it.
+// supervisor_relaunch.c what comes after it, supervisor_digest.c hashes it.
 #ifndef PM_CORE_SUPERVISOR_H
 #define PM_CORE_SUPERVISOR_H
 
@@ -145,6 +145,7 @@ struct pm_supervisor {
     // End
     enum pm_end_stage end;
     int32_t status; // our verdict
+    bool relaunch;  // the step ends in order to be launched again
     bool user_stop;
     bool ranks_untold;  // of the user's stop: neither Slurm nor srun signals them, so we do
     int32_t user_signal;
@@ -274,6 +275,18 @@ void pm_supervisor_fence_off(struct pm_core *core, uint32_t node, enum pm_cause 
 void pm_supervisor_fenced_off(struct pm_core *core, const struct pm_event *event);
 // How much longer a state may take for the programs that are waited for, ms.
 uint64_t pm_supervisor_fence_off_ms(const struct pm_core *core);
+
+// --- supervisor_relaunch.c ---------------------------------------------------------------------
+// Takes over what the launch before has left. 0 or -ENOMEM.
+int pm_supervisor_inherit(struct pm_core *core);
+// Can the step be launched again if `node` (UINT32_MAX: none) is lost as well? *ret_why: why not, though the user
+// wants it; else NULL.
+bool pm_supervisor_can_relaunch(struct pm_core *core, uint32_t node, const char **ret_why);
+void pm_supervisor_srun_exited(struct pm_core *core, int32_t wait_status);
+// srun has ended, but something of this launch may still run where we do not see it.
+bool pm_supervisor_holds(struct pm_core *core);
+// The launch is over: is it followed by another one? Then that has been said and done.
+bool pm_supervisor_relaunches(struct pm_core *core);
 
 // --- supervisor_stop.c -------------------------------------------------------------------------
 void pm_supervisor_enter_finishing(struct pm_core *core, enum pm_state from);

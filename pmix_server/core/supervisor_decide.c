@@ -48,7 +48,8 @@ static bool was_mover(const struct pm_supervisor *s, uint32_t node)
 static void count_loss(struct pm_core *core, uint32_t node)
 {
     struct pm_supervisor *s = core->supervisor;
-    if (!pm_options_ranks_move(core->config.options) || pm_supervisor_is_idle(core, node) || was_mover(s, node) ||
+    const struct pm_options *o = core->config.options;
+    if ((!pm_options_ranks_move(o) && !o->relaunch) || pm_supervisor_is_idle(core, node) || was_mover(s, node) ||
         pm_set_has(&s->retired, node))
         return;
     uint64_t *times = realloc(s->loss_ns, (s->n_losses + 1u) * sizeof(*times));
@@ -130,6 +131,7 @@ static void look_at_places(struct pm_core *core, const struct pm_failure *failur
 {
     struct pm_supervisor *s = core->supervisor;
     uint32_t lost = pm_cause_is_loss(failure->cause) ? failure->node : UINT32_MAX;
+    history->can_relaunch = pm_supervisor_can_relaunch(core, lost, &history->no_relaunch);
     if (!pm_supervisor_can_house(core, lost))
         (void)pm_supervisor_pardon(core);
     history->no_house = !pm_supervisor_can_house(core, lost);
@@ -371,12 +373,20 @@ static void do_stop(struct pm_core *core, struct pm_story *story, const struct p
     (void)pm_supervisor_fire(core, PM_IN_STOP);
 }
 
+// What may follow shows when this launch has ended.
+static void do_relaunch(struct pm_core *core, struct pm_story *story, const struct pm_history *history)
+{
+    core->supervisor->relaunch = true;
+    story->launch = core->config.legacy.relaunches + 1;
+    do_stop(core, story, history);
+}
+
 static void (*const act[PM_VERDICT_MAX])(struct pm_core *core, struct pm_story *story,
                                          const struct pm_history *history) = {
     [PM_VERDICT_IGNORE] = do_ignore,     [PM_VERDICT_NOTIFY] = do_notify,
     [PM_VERDICT_RESTART_RANK] = do_rank, [PM_VERDICT_RESTART_WORLD] = do_world,
     [PM_VERDICT_MOVE_TO_SPARE] = do_move, [PM_VERDICT_SHRINK] = do_shrink,
-    [PM_VERDICT_STOP] = do_stop,
+    [PM_VERDICT_RELAUNCH] = do_relaunch,  [PM_VERDICT_STOP] = do_stop,
 };
 
 // While a decision is carried out: does this one ask for more than it?
@@ -385,7 +395,7 @@ static bool joins(const struct pm_supervisor *s, const struct pm_verdict *verdic
     if (s->state == PM_STATE_STOPPING)
         return true;
     return (s->state == PM_STATE_HALTING || s->state == PM_STATE_PLACING) &&
-           verdict->action != PM_VERDICT_STOP;
+           verdict->action != PM_VERDICT_STOP && verdict->action != PM_VERDICT_RELAUNCH;
 }
 
 // What fails while a decision is carried out is judged on what that was made on: its restart is spent

@@ -97,7 +97,8 @@ void pm_supervisor_digest(const struct pm_core *core, uint64_t now_ns, struct pm
                               (uint32_t)s->status,
                               s->stop_line[0] != '\0',
                               s->step_is_foreign,
-                              s->users_verdict};
+                              s->users_verdict,
+                              s->relaunch};
     for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
         pm_digest_u64(d, plain[i]);
     pm_supervisor_again_digest(s, now_ns, d);

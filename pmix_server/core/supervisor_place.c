@@ -418,10 +418,14 @@ static enum pm_input no_place(struct pm_core *core, const struct pm_set *lost)
 {
     char names[PM_TEXT_CAP];
     bool one = pm_set_count(lost) == 1;
+    const char *why;
+    core->supervisor->relaunch = pm_supervisor_can_relaunch(core, UINT32_MAX, &why);
     return pm_supervisor_refuse(core, PM_EXIT_LOST,
-                                "pm-supervise: %.200s %s lost and nothing can take %s place; stopping",
+                                "pm-supervise: %.200s %s lost and nothing can take %s place; %s",
                                 pm_supervisor_names(core, lost, names, sizeof(names)), one ? "is" : "are",
-                                one ? "its" : "their");
+                                one ? "its" : "their",
+                                core->supervisor->relaunch ? "launching the step again on other nodes of the job"
+                                                           : "stopping");
 }
 
 // As many move as there are spares for, once those have answered; the others are done without, if the user allows it.

@@ -422,6 +422,8 @@ uint64_t pm_supervisor_side_deadline_ns(const struct pm_supervisor *s)
         return s->wait_ns;
     case PM_STATE_PLACING:
         return placing_deadline_ns(s);
+    case PM_STATE_STOPPING:
+        return s->relaunch && s->srun_exited ? after(s->judged_ns, PM_PLACE_POLL_MS) : UINT64_MAX;
     default:
         return UINT64_MAX;
     }

@@ -231,6 +231,8 @@ static int32_t verdict(struct pm_core *core, enum pm_state from)
         return over_unexpectedly(core, from);
     if (s->users_verdict)
         return users_status(s);
+    if (s->relaunch && s->user_stop)
+        return 128 + s->user_signal;
     if (!killed_from_outside(s))
         return s->status;
     pm_say(core, "pm-supervise: all of the step was killed by signal %d from outside (scancel?)",
@@ -241,8 +243,10 @@ static int32_t verdict(struct pm_core *core, enum pm_state from)
 void pm_supervisor_enter_done(struct pm_core *core, enum pm_state from)
 {
     struct pm_supervisor *s = core->supervisor;
-    s->status = verdict(core, from);
     pm_membership_stop(core);
+    if (pm_supervisor_relaunches(core))
+        return;
+    s->status = verdict(core, from);
     struct pm_log *log = pm_log_record(core, "exit");
     log->epoch = s->wanted.epoch;
     log->wait_status = s->status << 8;

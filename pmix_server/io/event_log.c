@@ -29,7 +29,8 @@ int pm_event_log_new(const char *path, const struct pm_event_log_id *id, struct 
     log->id = *id;
     snprintf(log->writer, sizeof(log->writer), "%s", id->writer);
     log->id.writer = log->writer;
-    log->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOCTTY, 0666);
+    int further = id->launch ? 0 : O_EXCL; // a further launch of the step may go on in the same file
+    log->fd = open(path, O_WRONLY | O_CREAT | further | O_APPEND | O_CLOEXEC | O_NOCTTY, 0666);
     if (log->fd < 0) {
         int r = -errno;
         free(log);

@@ -274,6 +274,7 @@ PARSE_WITH(blame, parse_number)
 PARSE_WITH(health_timeout_ms, parse_duration)
 PARSE_WITH(shrink, parse_switch)
 PARSE_WITH(min_nodes, parse_number)
+PARSE_WITH(relaunch, parse_number)
 PARSE_WITH(verbose, parse_switch)
 PARSE_WITH(fence_required, parse_switch)
 
@@ -320,6 +321,9 @@ const struct pm_option_spec pm_option_specs[] = {
      parse_shrink},
     {"min-nodes", "NODES",
      "with --pm-shrink: the fewest nodes that the world goes on with", "1", 1, 65536, false, parse_min_nodes},
+    {"relaunch", "N",
+     "how many times the step may be launched again on other nodes of the job, when it has lost too many", "0", 0, 100,
+     false, parse_relaunch},
     {"max-node-losses", "N[/DURATION]|unlimited",
      "how many lost nodes may be replaced by spares or done without, in all or in a sliding window", "unlimited", 0,
      65536, false, parse_max_node_losses},
@@ -432,24 +436,4 @@ int pm_options_set(struct pm_options *o, const char *source, const char *name, c
     if (rc < 0)
         refuse(error, "%.128s=%s: %.300s", source, shown(text, value, sizeof value), detail);
     return rc;
-}
-
-int pm_options_check(const struct pm_options *o, char *error)
-{
-    if (o->log[0] && strcmp(o->log, o->log_nodes) == 0)
-        return refuse(error, "--pm-log and --pm-log-nodes name the same path; the first takes a "
-                             "file, the second a folder");
-    if (o->fence_required && !o->fence[0])
-        return refuse(error, "plugstack.conf: fence-required needs fence=PATH");
-    if (o->restart_window_ms && o->restart_window_ms < o->min_uptime_ms)
-        return refuse(error, "the window of --pm-max-restarts is shorter than --pm-min-uptime, so "
-                             "no two restarts would ever count together; make it longer");
-    if (o->spares && o->mode == PM_MODE_NOTIFY)
-        return refuse(error, "--pm-spares=%" PRIu32 " with --pm-supervise=notify: nothing starts again "
-                             "there, so spares would wait for nothing; leave one of them out",
-                      o->spares);
-    if (o->shrink && o->mode == PM_MODE_NOTIFY)
-        return refuse(error, "--pm-shrink with --pm-supervise=notify: nothing starts again there, so the "
-                             "world never gets smaller; leave one of them out");
-    return 0;
 }

@@ -49,6 +49,7 @@ struct pm_options {
     uint32_t spares;             // the last nodes of the step wait
     uint32_t shrink;             // 1: where spares are too few the world goes on with fewer nodes
     uint32_t min_nodes;          // that it keeps at least
+    uint32_t relaunch;           // how many times the step may be launched again on other nodes of the job
     uint32_t max_node_losses;    // PM_UNLIMITED: as long as spares last
     uint64_t node_loss_window_ms;  // 0: the whole step
     uint32_t blame;  // failures of a node's ranks after which it is swapped; 0: never

@@ -32,6 +32,7 @@ static const struct pm_bound_value values[] = {
     {"spares", FIELD(spares)},
     {"shrink", FIELD(shrink)},
     {"min-nodes", FIELD(min_nodes)},
+    {"relaunch", FIELD(relaunch)},
     {"max-node-losses", FIELD(max_node_losses), offsetof(struct pm_options, node_loss_window_ms)},
     {"blame", FIELD(blame)},
     {"health-timeout", FIELD(health_timeout_ms)},

@@ -83,7 +83,8 @@ int pm_options_encode(const struct pm_options *o, char *buf, size_t cap)
     line_add(&l, " backoff=%" PRIu64 "ms:%" PRIu64 "ms", o->backoff_ms, o->backoff_max_ms);
     line_add_fatal(&l, &o->fatal);
     line_add(&l, " grace=%" PRIu64 "ms", o->grace_ms);
-    line_add(&l, " spares=%" PRIu32 " shrink=%" PRIu32 " min-nodes=%" PRIu32, o->spares, o->shrink, o->min_nodes);
+    line_add(&l, " spares=%" PRIu32 " shrink=%" PRIu32 " min-nodes=%" PRIu32 " relaunch=%" PRIu32,
+             o->spares, o->shrink, o->min_nodes, o->relaunch);
     if (o->max_node_losses != PM_UNLIMITED)
         line_add(&l, " max-node-losses=%" PRIu32 "/%" PRIu64 "ms", o->max_node_losses,
                  o->node_loss_window_ms);

@@ -113,6 +113,18 @@ void sim_check_fork(struct sim *s, uint32_t node, uint32_t local)
     r->life = s->check->n_lives;
 }
 
+// Invariant 2 across launches: the next one starts each rank anew.
+void sim_check_relaunch(struct sim *s)
+{
+    const struct sim_check *c = s->check;
+    for (uint32_t i = 0; i < c->n_lives; i++)
+        if (life_runs(s, &c->lives[i], SIM_NONE))
+            sim_violate(s, "2: the step is launched again while rank %u of epoch %u runs on node %u",
+                        c->lives[i].rank, c->lives[i].epoch, c->lives[i].node);
+    if (s->p.legacy.relaunches >= s->p.options.relaunch)
+        sim_violate(s, "4: the step is launched again after %u launches", s->p.legacy.relaunches + 1);
+}
+
 void sim_check_never_ran(struct sim *s, uint32_t node, const struct sim_start *start, int32_t status)
 {
     struct sim_life *life = life_new(s, node, start);

@@ -90,6 +90,7 @@ void sim_check_signalled(struct sim *s, uint32_t node, uint32_t local, int32_t s
 void sim_check_stopped(struct sim *s, uint32_t node, uint32_t local, bool stop);
 void sim_check_aborts(struct sim *s, uint32_t node, uint32_t local, int32_t status);
 void sim_check_connected(struct sim *s, uint32_t node, uint32_t local, bool finalized);
+void sim_check_relaunch(struct sim *s); // nothing of this launch may run from now on
 void sim_check_slurm_kills(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_proc_ends(struct sim *s, uint32_t slot);
 void sim_check_shim_killed(struct sim *s, uint32_t node, uint32_t local);

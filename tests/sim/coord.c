@@ -114,6 +114,10 @@ void sim_coord_act(struct sim *s, struct pm_action *a)
     case PM_ACTION_EXIT:
         finish(s, a->status);
         break;
+    case PM_ACTION_RELAUNCH: // here the world ends; the next launch is another seed's
+        sim_check_relaunch(s);
+        finish(s, 1);
+        break;
     case PM_ACTION_SAY:
         if (a->text)
             snprintf(s->said_last, sizeof(s->said_last), "%s", a->text);

@@ -105,7 +105,8 @@ static bool loss_counts(const struct sim *s)
 {
     const struct pm_options *o = &s->p.options;
     uint32_t n = nodes_gone(s);
-    return s->outcome->lost && (s->p.sized || n > losses_borne(s) || n > o->max_node_losses || !s->check->world_started ||
+    return s->outcome->lost && (s->p.sized || n > losses_borne(s) ||
+                                n + s->p.legacy.node_losses > o->max_node_losses || !s->check->world_started ||
                                 s->outcome->unfenced);
 }
 
@@ -133,7 +134,7 @@ static bool is_fatal(const struct sim *s, const struct sim_life *life)
 static bool budget_may_be_used(const struct sim *s)
 {
     const struct pm_options *o = &s->p.options;
-    uint32_t decisions = s->check->worlds_restarted + s->check->ranks_restarted;
+    uint32_t decisions = s->p.legacy.restarts + s->check->worlds_restarted + s->check->ranks_restarted;
     return o->mode == PM_MODE_NOTIFY || decisions >= o->max_restarts || o->min_uptime_ms > 0;
 }
 
@@ -174,9 +175,9 @@ static void allow_all(struct sim *s, uint32_t epoch)
     if (loss_counts(s) || troubled(s) || servers_failed(s))
         allow(s, 1);
     if ((loss_counts(s) || troubled(s) || servers_failed(s) || s->stats.faults[SIM_FAULT_LOCAL_LATE] ||
-         s->stats.faults[SIM_FAULT_START_FAILS]) && epoch == 0)
+         s->stats.faults[SIM_FAULT_START_FAILS]) && epoch == s->p.legacy.epoch)
         allow(s, CANNOT_SUPERVISE);
-    if (s->p.sized && epoch == 0) // a spare that is of use to nobody is refused
+    if (s->p.sized && epoch == s->p.legacy.epoch) // a spare that is of use to nobody is refused
         allow(s, CANNOT_SUPERVISE);
     // Shims that never started a rank end so when their agent does, and the coordinator may sleep so long
     // that its first news is srun's end.
@@ -194,7 +195,7 @@ static void allow_all(struct sim *s, uint32_t epoch)
 static void all_restarts_happened(struct sim *s, uint32_t epoch)
 {
     const struct sim_check *c = s->check;
-    if (c->worlds_restarted + c->worlds_moved != epoch)
+    if (s->p.legacy.epoch + c->worlds_restarted + c->worlds_moved != epoch)
         sim_violate(s, "1: %u decisions to restart the world, %u to move a part of it or to do without, and the last "
                        "epoch is %u",
                     c->worlds_restarted, c->worlds_moved, epoch);
@@ -222,7 +223,7 @@ void sim_outcome_judge(struct sim *s, int32_t status)
         all_restarts_happened(s, epoch);
     const struct pm_options *opt = &s->p.options;
     if (!opt->restart_window_ms &&
-        s->check->worlds_restarted + s->check->ranks_restarted > opt->max_restarts)
+        s->p.legacy.restarts + s->check->worlds_restarted + s->check->ranks_restarted > opt->max_restarts)
         sim_violate(s, "4: %u worlds and %u ranks restarted, %u restarts are allowed",
                     s->check->worlds_restarted, s->check->ranks_restarted, opt->max_restarts);
 }

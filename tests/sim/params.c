@@ -149,6 +149,30 @@ static void draw_shrink(struct sim_params *p)
         draw_losses(&r, p);
 }
 
+// The same again: launches that may be followed by another one, or follow one.
+#define RELAUNCH_STREAM 23500
+
+static void draw_relaunch(struct sim_params *p)
+{
+    struct sim_rng r = sim_rng_of(p->seed, RELAUNCH_STREAM);
+    struct pm_options *o = &p->options;
+    p->job_nodes = p->nnodes;
+    if (!sim_rng_one_in(&r, 6) || o->mode == PM_MODE_NOTIFY)
+        return;
+    o->relaunch = (uint32_t)ONE_OF(&r, 1, 1, 2, 3);
+    p->job_nodes += (uint32_t)ONE_OF(&r, 0, 1, 1, 2, 8);
+    if (!pm_options_ranks_move(o))
+        draw_losses(&r, p);
+    if (!sim_rng_one_in(&r, 2))
+        return;
+    p->legacy = (struct pm_legacy){.relaunches = 1 + sim_rng_pick(&r, o->relaunch), .nodes_out = 1,
+                                   .cause = PM_CAUSE_NODE_LOST};
+    p->job_nodes++;
+    p->legacy.restarts = sim_rng_pick(&r, o->max_restarts < 3 ? o->max_restarts + 1 : 3);
+    p->legacy.node_losses = o->max_node_losses ? 1 : 0;
+    p->legacy.epoch = p->legacy.relaunches + p->legacy.restarts;
+}
+
 static void draw_size(struct sim_rng *r, struct sim_params *p)
 {
     p->nnodes = (uint32_t)ONE_OF(r, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 16, 24);
@@ -209,6 +233,7 @@ void sim_params_of_seed(struct sim_params *p, uint64_t seed)
     p->life_ms = p->chaos_ms * ONE_OF(&r, 2, 8, 8, 16) / 8;
     draw_spares(p);
     draw_shrink(p);
+    draw_relaunch(p);
     give_fence(p);
     give_health(p);
     give_blame(p);
@@ -230,7 +255,9 @@ void sim_params_print(const struct sim_params *p, FILE *f)
         fprintf(f, ", %u of the nodes are spares", o->spares);
     if (o->shrink)
         fprintf(f, ", shrinks to %u nodes", o->min_nodes);
-    if (pm_options_ranks_move(o) && o->max_node_losses != PM_UNLIMITED)
+    if (o->relaunch)
+        fprintf(f, ", launch %u of %u in a job of %u nodes", p->legacy.relaunches, o->relaunch, p->job_nodes);
+    if ((pm_options_ranks_move(o) || o->relaunch) && o->max_node_losses != PM_UNLIMITED)
         fprintf(f, ", %u losses in %" PRIu64 " ms", o->max_node_losses, o->node_loss_window_ms);
     if (o->health[0])
         fprintf(f, ", health%s", p->sized ? ", unlike nodes" : "");

@@ -97,6 +97,8 @@ enum sim_plant {
 struct sim_params {
     uint64_t seed;
     uint32_t nnodes; // options.spares of them wait
+    uint32_t job_nodes; // of the job; more than that only with --pm-relaunch
+    struct pm_legacy legacy; // of the launches before this one
     uint32_t per_node;
     bool sized;    // nodes have 4 or 8 GPUs
     bool uneven;   // some nodes have fewer ranks

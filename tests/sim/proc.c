@@ -181,6 +181,8 @@ void sim_proc_start(struct sim *s, uint32_t slot)
                                .fence_piece = s->p.fence_piece};
     if (slot == s->p.nnodes) {
         c.wait_ms = s->p.wait_ms;
+        c.legacy = s->p.legacy;
+        c.job_nodes = s->p.job_nodes;
         c.addresses = "login1:40123";
     } else {
         agent_config(s, slot, &c, ranks, texts);

@@ -457,6 +457,22 @@ const struct scenario scenarios[] = {
      .nodes = 3, .shrinks_to = 1,
      .faults = {NOW(0, FAULT(NODE_CUT, .node = 2, .ms = 6000)), NOW(1000, FAULT(HOST_LOST, .node = 1))}},
 
+    // --- another launch ------------------------------------------------------------------------------
+    {"running-relaunch", "RUNNING, a node is lost, and the job has another one: all ends, its lease is waited for, "
+     "the step is launched again", .nodes = 3, .relaunch = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
+    {"running-relaunch-impossible", "another node is lost before the end: the job has too few for another launch",
+     .nodes = 3, .relaunch = 1,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 1)), IN(STOPPING, 0, 10, FAULT(AGENT_KILLED, .node = 2))}},
+    {"halting-relaunch", "HALTING, a node is lost, and the job has another one: STOPPING, launched again",
+     .nodes = 3, .relaunch = 1, .grace_ms = 1000,
+     .faults = {IN(RUNNING, 0, 999, FAULT(RANK_STUBBORN, .node = 0)),
+                IN(RUNNING, 0, 1000, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
+                IN(HALTING, 0, 0, FAULT(AGENT_KILLED, .node = 2))}},
+    {"stopping-relaunch-user", "STOPPING for another launch, the user stops: there is none",
+     .nodes = 3, .relaunch = 1,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 1)),
+                IN(STOPPING, 0, 10, FAULT(USER_STOP, .node = COORDINATOR, .arg = 15))}},
+
     // --- FINISHING -----------------------------------------------------------------------------------
     {"finishing-node-lost", "FINISHING, a node is lost whose ranks had ended well: no recovery",
      .faults = {IN(FINISHING, 0, 0, FAULT(HOST_LOST, .node = 1))}},
@@ -513,6 +529,8 @@ void scenario_params(const struct scenario *c, struct sim_params *p)
         strcpy(p->options.health, "/user/health");
         p->options.health_timeout_ms = 4000;
     }
+    p->options.relaunch = c->relaunch;
+    p->job_nodes = p->nnodes + (c->relaunch > 0);
     p->options.shrink = c->shrinks_to > 0;
     p->options.min_nodes = or_default(c->shrinks_to, 1);
     p->options.max_node_losses = c->losses ? c->losses : PM_UNLIMITED;

@@ -35,6 +35,7 @@ struct scenario {
     uint32_t restarts; // --pm-max-restarts; SCENARIO_ZERO: 0
     uint32_t spares;   // of the nodes
     uint32_t losses;   // --pm-max-node-losses; 0: unlimited
+    uint32_t relaunch;   // --pm-relaunch, in a job of one node more
     uint32_t shrinks_to; // --pm-min-nodes, with --pm-shrink; 0: off
     uint32_t min_uptime_ms, backoff_ms, window_ms, grace_ms, orphan_ms, wait_ms, kill_wait_ms, life_ms;
     bool without_pmix;

@@ -87,6 +87,7 @@ static const struct {
     {"spares", {"0", "1", "65536"}, {"", "-1", "65537", "2/1h", "all"}},
     {"shrink", {"", "0", "1"}, {"2", "yes", "-1"}},
     {"min-nodes", {"1", "7", "65536"}, {"", "0", "-1", "65537", "50%"}},
+    {"relaunch", {"0", "1", "100"}, {"", "-1", "101", "3/1h", "yes"}},
     {"max-node-losses", {"0", "2", "65536", "3/1h", "unlimited"}, {"", "-1", "65537", "3/", "3/x", "Unlimited"}},
     {"blame", {"0", "1", "1000000"}, {"", "-1", "1000001", "2/1h"}},
     {"health", {"", "/opt/site/health check"}, {"health", "./health", "/x\n"}},
@@ -190,7 +191,13 @@ Test(options, a_world_that_shrinks_has_to_start_again)
     takes("supervise", "rank");
     cr_expect(pm_options_check(&o, error) == 0);
     takes("min-nodes", "3");
+    takes("relaunch", "2");
     cr_expect(pm_options_check(&o, error) == 0);
+    takes("supervise", "notify");
+    takes("shrink", "0");
+    cr_expect(pm_options_check(&o, error) < 0);
+    cr_expect(strstr(error, "--pm-relaunch=2 with --pm-supervise=notify"), "%s", error);
+    takes("shrink", "1");
     cr_expect(pm_options_ranks_move(&o));
     takes("shrink", "0");
     cr_expect(!pm_options_ranks_move(&o));
@@ -258,6 +265,7 @@ Test(options, bounds_let_the_limit_pass_and_nothing_beyond)
         {"spares:max=4", "4", "5"},
         {"shrink:max=0", "0", "1"},
         {"min-nodes:min=2", "2", "1"},
+        {"relaunch:max=2", "2", "3"},
         {"max-node-losses:max=4", "4", "unlimited"},
         {"max-node-losses:max=4", "0", "1/1h"},
         {"max-node-losses:max=4/1h", "4/1h", "4/59m"},

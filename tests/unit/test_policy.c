@@ -246,6 +246,40 @@ Test(policy, without_spares_the_world_shrinks_as_far_as_it_may)
     cr_assert_str_eq(pm_policy(&f, &h, &o).why, "2 of 2 node losses used");
 }
 
+Test(policy, what_neither_spares_nor_fewer_nodes_save_is_launched_again)
+{
+    struct pm_options o = options(PM_MODE_WORLD);
+    struct pm_failure f = loss(PM_CAUSE_AGENT_LOST);
+    struct pm_history h = {.homeless = 1, .nodes_left = 3, .can_relaunch = true};
+    o.max_node_losses = 2;
+    o.min_nodes = 3;
+    cr_assert_eq(pm_policy(&f, &h, &o).action, PM_VERDICT_RELAUNCH);
+    o.shrink = 1;
+    cr_assert_eq(pm_policy(&f, &h, &o).action, PM_VERDICT_SHRINK);
+    h.nodes_left = 2;
+    cr_assert_eq(pm_policy(&f, &h, &o).action, PM_VERDICT_RELAUNCH);
+    h.spares = 1;
+    cr_assert_eq(pm_policy(&f, &h, &o).action, PM_VERDICT_MOVE_TO_SPARE);
+    h.spares = 0;
+    h.node_losses = 2;
+    struct pm_verdict v = pm_policy(&f, &h, &o);
+    cr_assert_eq(v.action, S); // the budget is not for spares only
+    h.node_losses = 0;
+    h.can_relaunch = false;
+    h.no_relaunch = "--pm-relaunch is used up";
+    v = pm_policy(&f, &h, &o);
+    cr_assert_eq(v.action, S);
+    cr_assert_str_eq(v.why, "2 nodes would be left, and --pm-min-nodes=3, and it is not launched again: "
+                            "--pm-relaunch is used up");
+    f = failure(PM_CAUSE_SIGNAL, 9);
+    h = (struct pm_history){.place_lost = true};
+    cr_assert_eq(pm_policy(&f, &h, &o).action, S);
+    h.can_relaunch = true;
+    cr_assert_eq(pm_policy(&f, &h, &o).action, PM_VERDICT_RELAUNCH);
+    h.restarts = o.max_restarts;
+    cr_assert_eq(pm_policy(&f, &h, &o).action, S);
+}
+
 // --- sentences ---------------------------------------------------------------------------------
 
 static const char *sentence(const struct pm_failure *f, const struct pm_history *h,
@@ -363,6 +397,18 @@ Test(policy, sentences_of_a_world_that_shrinks)
     cr_expect_str_eq(sentence(&f, &h, &o, (struct pm_story){.nranks = 2, .nnodes = 2, .gone_ranks = 1, .gone_nodes = 1}),
                      "pm-supervise: node042 is lost (node-lost); 2 nodes of the world are lost, and 0 spares are "
                      "left: restarting 1 rank on 1 node (was 2 on 2)");
+}
+
+Test(policy, sentences_of_a_further_launch)
+{
+    struct pm_options o = options(PM_MODE_WORLD);
+    struct pm_failure f = loss(PM_CAUSE_NODE_LOST);
+    struct pm_history h = {.homeless = 1, .can_relaunch = true};
+    o.max_node_losses = PM_UNLIMITED;
+    o.relaunch = 2;
+    cr_expect_str_eq(sentence(&f, &h, &o, (struct pm_story){.launch = 1}),
+                     "pm-supervise: node042 is lost (node-lost); its place in the step cannot come back: launching the "
+                     "step again on other nodes of the job (launch 2 of 3)");
 }
 
 Test(policy, sentences_of_rank_and_notify_mode)

@@ -206,3 +206,42 @@ Test(srun_argv, pty_is_noticed, .timeout = 10)
     cr_assert(!out.pty);
     pm_srun_argv_done(&out);
 }
+
+static void expect_without(const char *line, const char *nodes, const char *wanted)
+{
+    struct pm_srun_argv out;
+    char error[PM_ERROR_CAP], text[256] = "";
+    cr_assert_eq(rewrite(line, &out, error), 0);
+    cr_assert_eq(pm_srun_argv_without(&out, nodes), 0);
+    for (int i = 0; i < out.argc; i++)
+        snprintf(text + strlen(text), sizeof(text) - strlen(text), "%s%s", i ? " " : "", out.argv[i]);
+    cr_expect_str_eq(text, wanted);
+    cr_expect_null(out.argv[out.argc]);
+    pm_srun_argv_done(&out);
+}
+
+Test(srun_argv, a_further_launch_leaves_nodes_out_beside_those_of_the_user, .timeout = 10)
+{
+    expect_without("srun -N2 prog -x a", "n3", "srun -N2 --overlap --exclude=n3 prog -x a");
+    expect_without("srun -x n1 -N2 prog", "n3,n4", "srun -x n1 -N2 --overlap --exclude=n1,n3,n4 prog");
+    expect_without("srun --exclude=n1 --exclude n2 -- prog", "n3",
+                   "srun --exclude=n1 --exclude n2 --overlap --exclude=n2,n3 -- prog");
+    expect_without("srun -n2", "n3", "srun -n2 --overlap --exclude=n3");
+}
+
+Test(srun_argv, that_nodes_are_named_is_noted, .timeout = 10)
+{
+    static const char *const lines[] = {"srun -w n1 prog", "srun -lwn1 prog", "srun --nodelist=n1 prog",
+                                        "srun -F file prog", "srun --nodefile file prog"};
+    struct pm_srun_argv out;
+    char error[PM_ERROR_CAP];
+    for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++) {
+        cr_assert_eq(rewrite(lines[i], &out, error), 0);
+        cr_expect(out.nodes_named, "%s", lines[i]);
+        pm_srun_argv_done(&out);
+        expect(lines[i], lines[i]);
+    }
+    cr_assert_eq(rewrite("srun -x n1 prog -w n2", &out, error), 0);
+    cr_expect(!out.nodes_named);
+    pm_srun_argv_done(&out);
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Another launch of the step, when the world has too few nodes left and the job has others.
+//
+// This launch ends like any other step: ranks are halted, lost nodes fenced off, shims and srun ended. Only then, and
+// when each node has either reported that nothing of it runs or was declared lost and its last lease is over, the
+// shell is told to launch the step again. The next launch is a new step with a key, a tree and a core of its own; it
+// begins with the next epoch, and the budgets go on.
+//
+// Who kills all of the step (scancel --signal=KILL) does not want it back: there is no further launch when no node is
+// left that could tell what happened, nor when srun was killed, or ended with what killed its tasks, before we ended it.
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "pmix_server/core/supervisor.h"
+
+static uint64_t *times_of(uint32_t n, uint64_t now_ns)
+{
+    uint64_t *times = calloc(n + 1u, sizeof(*times));
+    for (uint32_t i = 0; times && i < n; i++)
+        times[i] = now_ns;
+    return times;
+}
+
+// What was spent counts in a window as if it were spent now.
+int pm_supervisor_inherit(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    const struct pm_legacy *legacy = &core->config.legacy;
+    if (!legacy->relaunches)
+        return 0;
+    s->restarts = s->n_restart_ns = legacy->restarts;
+    s->n_losses = legacy->node_losses;
+    s->restart_ns = times_of(s->n_restart_ns, core->now_ns);
+    s->loss_ns = times_of(s->n_losses, core->now_ns);
+    s->wanted.epoch = legacy->epoch;
+    s->wanted.restart_cause = legacy->cause;
+    s->wanted.restart_rank = PM_RANK_NONE;
+    s->wanted.version = 1; // nodes hear of the epoch before they get a server ready for one
+    pm_report_next_epoch(&s->seen, legacy->epoch);
+    return s->restart_ns && s->loss_ns ? 0 : -ENOMEM;
+}
+
+// Nodes of the step that the next launch does without, into a zeroed *ret.
+static void find_out(struct pm_core *core, uint32_t node, struct pm_set *ret)
+{
+    if (pm_set_copy(ret, &core->supervisor->wanted.lost) < 0 || pm_set_union(ret, pm_dead_nodes(core)) < 0 ||
+        (node != UINT32_MAX && pm_set_add(ret, node) < 0))
+        core->out->error = -ENOMEM;
+}
+
+static const char *why_not(struct pm_core *core, uint32_t node)
+{
+    const struct pm_core_config *c = &core->config;
+    struct pm_set out = {0};
+    if (c->no_relaunch)
+        return c->no_relaunch;
+    if (c->legacy.relaunches >= c->options->relaunch)
+        return "--pm-relaunch is used up";
+    find_out(core, node, &out);
+    uint64_t gone = pm_set_count(&out), nnodes = core->supervisor->nnodes;
+    pm_set_done(&out);
+    if (c->job_nodes < c->legacy.nodes_out + gone + nnodes)
+        return "the job has too few other nodes";
+    return gone >= nnodes ? "none of its nodes is left" : NULL;
+}
+
+bool pm_supervisor_can_relaunch(struct pm_core *core, uint32_t node, const char **ret_why)
+{
+    // While it forms nothing has run that could go on.
+    bool asked = core->config.options->relaunch && core->supervisor->state != PM_STATE_FORMING;
+    *ret_why = asked ? why_not(core, node) : NULL;
+    return asked && !*ret_why;
+}
+
+// May ranks of this node of the world still run? *ret_in_vain: waiting does not help.
+static bool may_run(struct pm_core *core, uint32_t node, bool *ret_in_vain)
+{
+    bool dead = pm_set_has(pm_dead_nodes(core), node);
+    *ret_in_vain = !dead;
+    return !pm_set_has(&core->supervisor->seen.marks[PM_MARK_HALTED], node) && (!dead || !pm_lease_over(core, node));
+}
+
+// `wait`: only nodes that are worth waiting for.
+static bool any_may_run(struct pm_core *core, bool wait)
+{
+    const struct pm_set *hosts = &core->world.hosts;
+    for (uint32_t node = pm_set_next(hosts, 0); node != UINT32_MAX; node = pm_set_next(hosts, node + 1)) {
+        bool in_vain;
+        if (may_run(core, node, &in_vain) && !(wait && in_vain))
+            return true;
+    }
+    return false;
+}
+
+void pm_supervisor_srun_exited(struct pm_core *core, int32_t wait_status)
+{
+    struct pm_supervisor *s = core->supervisor;
+    s->srun_exited = true;
+    s->srun_status = wait_status;
+    bool asked = s->end != PM_END_WAIT && s->end != PM_END_KILL;
+    if (!s->relaunch || asked || pm_policy_exit_of(wait_status) <= 128)
+        return;
+    s->relaunch = false;
+    pm_say(core, "pm-supervise: the step is not launched again: srun ended by itself (exit code %d)",
+           pm_policy_exit_of(wait_status));
+}
+
+bool pm_supervisor_holds(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (!s->relaunch || s->state != PM_STATE_STOPPING || s->user_stop)
+        return false;
+    if (s->end == PM_END_WAIT || s->end == PM_END_KILL)
+        return true;
+    if (!any_may_run(core, true))
+        return false;
+    s->deadline_ns = UINT64_MAX; // a lease ends for sure
+    return true;
+}
+
+static void tell(struct pm_core *core, const struct pm_set *out)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    char names[PM_TEXT_CAP];
+    struct pm_log *log = pm_log_record(core, "relaunch");
+    log->epoch = s->wanted.epoch;
+    log->restarts = s->restarts;
+    (void)snprintf(log->reason, sizeof(log->reason), "launch %u of %u, without %.200s",
+                   core->config.legacy.relaunches + 2, core->config.options->relaunch + 1,
+                   pm_supervisor_names(core, out, names, sizeof(names)));
+    pm_say(core, "pm-supervise: nothing of the step runs any more; %s", log->reason);
+}
+
+bool pm_supervisor_relaunches(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    const char *why;
+    if (!s->relaunch || s->user_stop)
+        return false;
+    bool can = pm_supervisor_can_relaunch(core, UINT32_MAX, &why);
+    if (!s->srun_exited || any_may_run(core, false))
+        why = "it is not sure that nothing of it runs any more";
+    if (!can || why) {
+        pm_say(core, "pm-supervise: the step is not launched again: %s", why ? why : "");
+        return false;
+    }
+    struct pm_set out = {0};
+    struct pm_writer w = {0};
+    find_out(core, UINT32_MAX, &out);
+    pm_write_set(&w, &out);
+    tell(core, &out);
+    if (w.error)
+        core->out->error = w.error;
+    else
+        pm_action_set_data(core, pm_emit(core, PM_ACTION_RELAUNCH), w.data, w.len);
+    pm_writer_done(&w);
+    pm_set_done(&out);
+    return true;
+}
+
+struct pm_legacy pm_core_legacy(const struct pm_core *core)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    const struct pm_legacy *old = &core->config.legacy;
+    return (struct pm_legacy){
+        .epoch = s->wanted.epoch + 1,
+        .relaunches = old->relaunches + 1,
+        .restarts = core->config.options->restart_window_ms ? s->n_restart_ns : s->restarts,
+        .node_losses = s->n_losses,
+        .nodes_out = old->nodes_out + (uint32_t)pm_set_count(&s->wanted.lost),
+        .cause = s->cause.cause,
+    };
+}
