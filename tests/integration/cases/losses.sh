@@ -290,6 +290,8 @@ test_who_asks_for_spares_is_told_what_a_loss_means_without_no_kill() {
     submit -N2 --ntasks-per-node=1 --wrap "$step"
     says_not err
     says job "$at_start"
+    submit -N2 --ntasks-per-node=1 --wrap "${step/--pm-spares=1/--pm-shrink}; ${step/--pm-spares=1/--pm-relaunch=1}"
+    [[ $(grep -cE "$at_start" job) == 2 ]] || fail "who shrinks, or is launched again, is not told"
 }
 test_nobody_is_told_who_gave_no_kill() {
     submit --no-kill --pm-supervise --pm-spares=1 -N2 --ntasks-per-node=1 --wrap "$step"

@@ -33,7 +33,7 @@ test_power_off_under_mpi_finishes_in_another_step() {
     wait_step
     assert_status 0
     assert_out_count 6 '^heat: start rank=[0-5] size=6 .* host=node[134] epoch=1 '
-    assert_out '^heat: resumed from step [3-9][0-9]$'
+    assert_out '^heat: resumed from step [1-9][0-9]*$'
     cmp undisturbed result || fail "the result is another one"
     assert_decided relaunch node-lost \
         'node2 is lost \(node-lost\): nothing was heard of it for [0-9.]+ s; its place in the step cannot come back: launching the step again on other nodes of the job \(launch 2 of 2\)$'
@@ -80,7 +80,7 @@ test_a_step_that_is_killed_from_outside_stays_dead() {
 
 test_what_cannot_be_launched_again_says_why() {
     supervise_bg --pm-supervise --pm-relaunch=1 --pm-grace=1s -N2 -n2 "$programs/fault" --run 30000
-    wait_until 15 "2 ranks" ranks_started 2
+    wait_until 30 "2 ranks" ranks_started 2
     wait_running
     # shellcheck disable=SC2046  # pids are words
     cluster exec node2 kill -KILL $(node_pids node2 pm-agent)

@@ -29,7 +29,7 @@ test_power_off_under_mpi_finishes_on_fewer_nodes() {
     wait_step
     assert_status 0
     assert_out_count 6 '^heat: start rank=[0-5] size=6 .* epoch=1 '
-    assert_out '^heat: resumed from step [3-9][0-9]$'
+    assert_out '^heat: resumed from step [1-9][0-9]*$'
     cmp undisturbed result || fail "the result is another one"
     assert_decided shrink node-lost \
         'node2 is lost \(node-lost\): nothing was heard of it for [0-9.]+ s; restarting 6 ranks on 3 nodes \(was 8 on 4\)$'
