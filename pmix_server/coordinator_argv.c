@@ -284,16 +284,19 @@ int pm_srun_argv_rewrite(char *const *argv, int program, struct pm_srun_argv *re
 int pm_srun_argv_without(struct pm_srun_argv *a, const char *nodes)
 {
     char *exclude = NULL, *overlap = strdup("--overlap");
-    char **argv = realloc(a->argv, ((size_t)a->argc + 3) * sizeof(*argv));
-    a->argv = argv ? argv : a->argv;
-    if (!overlap || !argv || asprintf(&exclude, "--exclude=%s%s%s", a->exclude ? a->exclude : "",
-                                      a->exclude ? "," : "", nodes) < 0) {
+    char **longer = realloc(a->argv, ((size_t)a->argc + 3) * sizeof(*longer));
+    if (longer)
+        a->argv = longer;
+    if (!longer || !overlap || asprintf(&exclude, "--exclude=%s%s%s", a->exclude ? a->exclude : "",
+                                        a->exclude ? "," : "", nodes) < 0) {
         free(overlap);
         return -ENOMEM;
     }
-    memmove(argv + a->program + 2, argv + a->program, ((size_t)(a->argc - a->program) + 1) * sizeof(*argv));
-    argv[a->program++] = overlap;
-    argv[a->program++] = exclude;
+    char **at = a->argv + a->program;
+    memmove(at + 2, at, ((size_t)(a->argc - a->program) + 1) * sizeof(*at));
+    at[0] = overlap;
+    at[1] = exclude;
+    a->program += 2;
     a->argc += 2;
     return 0;
 }
