@@ -3,7 +3,7 @@
 // fence=PATH: a program of the site's makes sure that a lost node does no more harm. It is asked for when a node that
 // has ranks is declared lost, and waited for before ranks start elsewhere and before the step ends; the shell
 // answers for each node, at the latest when the program's time is over. With fence-required a failure stops the
-// step. (Nothing to do with PMIx_Fence.)
+// step, and it is not launched again. (Nothing to do with PMIx_Fence.)
 #include "pmix_server/core/supervisor.h"
 
 #include <errno.h>
@@ -41,6 +41,21 @@ static void stop_for_it(struct pm_core *core, const char *host, const char *why)
     (void)pm_supervisor_fire(core, PM_IN_STOP);
 }
 
+// What a failure leads to. A step that ends anyhow only is not launched again.
+static void not_fenced_off(struct pm_core *core, const char *host, const char *why)
+{
+    struct pm_supervisor *s = core->supervisor;
+    bool ends = s->state == PM_STATE_STOPPING;
+    if (core->config.options->fence_required && !ends) {
+        stop_for_it(core, host, why);
+        return;
+    }
+    bool forbids = core->config.options->fence_required && s->relaunch;
+    s->relaunch = s->relaunch && !forbids;
+    pm_say(core, "pm-supervise: %s could not be fenced off: fence %s; %s", host, why,
+           forbids ? "the step is not launched again, as this site has set fence-required" : "going on");
+}
+
 void pm_supervisor_fenced_off(struct pm_core *core, const struct pm_event *event)
 {
     struct pm_supervisor *s = core->supervisor;
@@ -57,8 +72,6 @@ void pm_supervisor_fenced_off(struct pm_core *core, const struct pm_event *event
     pm_text_copy(log->reason, sizeof(log->reason), why);
     if (!event->flag_failed)
         pm_say(core, "pm-supervise: %s is fenced off (%s)", host, why);
-    else if (core->config.options->fence_required && s->state != PM_STATE_STOPPING)
-        stop_for_it(core, host, why);
     else
-        pm_say(core, "pm-supervise: %s could not be fenced off: fence %s; going on", host, why);
+        not_fenced_off(core, host, why);
 }

@@ -114,9 +114,9 @@ bool pm_supervisor_holds(struct pm_core *core)
         return false;
     if (s->end == PM_END_WAIT || s->end == PM_END_KILL)
         return true;
-    if (!any_may_run(core, true))
+    if (pm_set_empty(&s->fencing) && !any_may_run(core, true))
         return false;
-    s->deadline_ns = UINT64_MAX; // a lease ends for sure
+    s->deadline_ns = UINT64_MAX; // a lease ends for sure, and the shell answers for each node
     return true;
 }
 
@@ -140,7 +140,9 @@ bool pm_supervisor_relaunches(struct pm_core *core)
     if (!s->relaunch || s->user_stop)
         return false;
     bool can = pm_supervisor_can_relaunch(core, UINT32_MAX, &why);
-    if (!s->srun_exited || any_may_run(core, false))
+    if (!pm_set_empty(&s->fencing))
+        why = "a lost node is not fenced off yet";
+    else if (!s->srun_exited || any_may_run(core, false))
         why = "it is not sure that nothing of it runs any more";
     if (!can || why) {
         pm_say(core, "pm-supervise: the step is not launched again: %s", why ? why : "");

@@ -121,6 +121,65 @@ Test(supervisor_relaunch, the_lease_of_a_lost_node_is_waited_for)
     cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 1);
 }
 
+// Node 1 is lost, and the site's fence program runs for it while the step ends.
+static void ends_while_fencing(bool required)
+{
+    strcpy(options.fence, "/site/fence");
+    options.fence_timeout_ms = 30000;
+    options.fence_required = required;
+    running();
+    node_dies(1);
+    cr_assert_eq(stand_count(PM_ACTION_FENCE_OFF, NULL), 1);
+    stand_mark(PM_MARK_HALTED, 0, 0, 0);
+    stand_mark(PM_MARK_HALTED, 0, 2, 2);
+}
+
+static void answers(uint32_t node, bool failed)
+{
+    stand_event(&(struct pm_event){.type = PM_EVENT_FENCED_OFF, .node = node, .flag_failed = failed, .text = "0.8 s"});
+}
+
+Test(supervisor_relaunch, the_step_ends_when_the_lost_node_is_fenced_off)
+{
+    ends_while_fencing(false);
+    stand_run_ms(5000);
+    expect_state(PM_STATE_STOPPING);
+    cr_assert_neq(stand.wanted.phase, PM_PHASE_END);
+    answers(1, false);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
+    stand_event(&(struct pm_event){.type = PM_EVENT_OUTPUT_READ});
+    srun_exits();
+    cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 1, "said: %s", stand.said);
+}
+
+Test(supervisor_relaunch, a_node_lost_at_the_end_is_fenced_off_before_the_next_launch)
+{
+    ends_while_fencing(false);
+    answers(1, false);
+    node_dies(2);
+    cr_assert_eq(stand_count(PM_ACTION_FENCE_OFF, NULL), 2);
+    stand_event(&(struct pm_event){.type = PM_EVENT_OUTPUT_READ});
+    srun_exits();
+    stand_run_ms(20000);
+    expect_state(PM_STATE_STOPPING);
+    cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
+    answers(2, false);
+    cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 1, "said: %s", stand.said);
+}
+
+Test(supervisor_relaunch, a_node_that_cannot_be_fenced_off_forbids_it_where_the_site_says_so)
+{
+    ends_while_fencing(true);
+    answers(1, true);
+    expect_said("node1 could not be fenced off: fence 0.8 s; the step is not launched again, as this site has set "
+                "fence-required");
+    srun_exits();
+    stand_run_ms(60000);
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
+    cr_assert_eq(stand.exit_status, PM_EXIT_LOST);
+}
+
 Test(supervisor_relaunch, srun_may_end_before_the_ranks_do)
 {
     running();
