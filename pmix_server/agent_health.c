@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "pmix_server/agent.h"
@@ -31,6 +32,15 @@ static void on_ended(pid_t pid, int status, void *arg)
     tell(a, !good, false, why);
 }
 
+// 0, or why not as an errno. A folder that may be searched is X_OK, too.
+static int cannot_run(const char *path)
+{
+    struct stat st;
+    if (access(path, X_OK) < 0 || stat(path, &st) < 0)
+        return errno;
+    return S_ISREG(st.st_mode) ? 0 : EISDIR;
+}
+
 void pm_health_check(struct agent *a, uint64_t check)
 {
     char joins[] = "join", use[] = "use";
@@ -39,8 +49,9 @@ void pm_health_check(struct agent *a, uint64_t check)
                                        .limit_ms = a->config.options.health_timeout_ms, .ends_with_us = true};
     char why[WHY_CAP];
     a->health_check = check;
-    if (access(a->config.options.health, X_OK) < 0) {
-        snprintf(why, sizeof(why), "cannot be run here (%s)", strerror(errno));
+    int error = cannot_run(a->config.options.health);
+    if (error) {
+        snprintf(why, sizeof(why), "cannot be run here (%s)", strerror(error));
         tell(a, true, true, why);
         return;
     }

@@ -19,6 +19,7 @@
 
 #define STATUS_CANNOT_RUN 127  // as of a shell; errno is not told on
 #define SIGNAL_LIMIT SIGALRM   // the guard ends by it when the limit is over
+#define KILLED_MS 500          // from SIGKILL to the end; less than the core waits beyond a limit (ANSWER_MS)
 
 static void reset_signals(const sigset_t *mask)
 {
@@ -50,29 +51,39 @@ __attribute__((noreturn)) static void end_like(int wait_status)
     _exit(128 + WTERMSIG(wait_status));
 }
 
-// Waits for the program's end, the limit or our parent's word (SIGTERM); all signals are blocked, and SIGCHLD also comes
-// when it is stopped.
-static int wait_for(pid_t pid, uint64_t limit_ms)
+// False: it has not ended when the time is over, or our parent has said (SIGTERM, if that is in `news`) that it shall. All
+// signals are blocked, and SIGCHLD also comes when it is stopped.
+static bool ends_within(pid_t pid, uint64_t limit_ms, const sigset_t *news, int *ret_status)
 {
-    int status = 0;
-    sigset_t news;
     uint64_t end_ns = pm_clock_ns() + limit_ms * 1000000;
-    sigemptyset(&news);
-    sigaddset(&news, SIGCHLD);
-    sigaddset(&news, SIGTERM);
-    while (waitpid(pid, &status, WNOHANG) == 0) {
+    while (waitpid(pid, ret_status, WNOHANG) == 0) {
         uint64_t now_ns = pm_clock_ns(), left_ns = end_ns > now_ns ? end_ns - now_ns : 0;
         struct timespec left = {.tv_sec = (time_t)(left_ns / 1000000000),
                                 .tv_nsec = (long)(left_ns % 1000000000)};
-        int sig = left_ns ? sigtimedwait(&news, NULL, &left) : SIGTERM;
-        if (sig == SIGCHLD || (sig < 0 && errno == EINTR))
-            continue;
-        kill(-pid, SIGKILL);
-        kill(pid, SIGKILL);  // it may not have its group yet
-        waitpid(pid, &status, 0);
-        return SIGNAL_LIMIT;
+        int sig = left_ns ? sigtimedwait(news, NULL, &left) : SIGTERM;
+        if (sig != SIGCHLD && !(sig < 0 && errno == EINTR))
+            return false;
     }
-    return status;
+    return true;
+}
+
+// What hangs in the kernel (a GPU's driver, a dead file server) does not even die of SIGKILL: it is left behind, so that
+// whoever asked has an answer.
+static int wait_for(pid_t pid, const struct pm_program *program)
+{
+    int status = 0, late = 0;
+    sigset_t news;
+    sigemptyset(&news);
+    sigaddset(&news, SIGCHLD);
+    if (program->ends_with_us)
+        sigaddset(&news, SIGTERM);
+    if (ends_within(pid, program->limit_ms, &news, &status))
+        return status;
+    kill(-pid, SIGKILL);
+    kill(pid, SIGKILL);  // it may not have its group yet
+    sigdelset(&news, SIGTERM);
+    (void)ends_within(pid, KILLED_MS, &news, &late);
+    return SIGNAL_LIMIT;
 }
 
 __attribute__((noreturn)) static void guard(const struct pm_program *program)
@@ -92,7 +103,7 @@ __attribute__((noreturn)) static void guard(const struct pm_program *program)
     pid_t pid = fork();
     if (pid == 0)
         become_program(program);
-    end_like(pid > 0 ? wait_for(pid, program->limit_ms) : STATUS_CANNOT_RUN << 8);
+    end_like(pid > 0 ? wait_for(pid, program) : STATUS_CANNOT_RUN << 8);
 }
 
 pid_t pm_program_start(const struct pm_program *program)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Runs a program of the site's or the user's beside the loop: in a process group of its own, with /dev/null as input and
-// output, and with a time limit after which the whole group is killed.
+// output, and with a time limit after which the whole group is killed. One that hangs in the kernel even then is left
+// behind: the answer comes in any case.
 //
 // Between us and the program stands a guard, a copy of this process that only waits. It keeps the limit
 // also when we are gone first, and ends as the program did; a program that was killed at its limit, or that
@@ -25,7 +26,7 @@ struct pm_program {
 
 // Borrows `program` for the call. The guard's pid, to be watched with pm_children_watch(), or a negative errno.
 pid_t pm_program_start(const struct pm_program *program);
-// Has the program killed now; its guard ends a moment later, and is then to be reaped.
+// Has a program that ends with us killed now; its guard ends a moment later, and is then to be reaped.
 void pm_program_stop(pid_t guard);
 // From the guard's waitpid status: did the program end with 0? If not, `why` gets what happened, as the rest
 // of a sentence about it: "ended with exit code 3", "took longer than 30 s and was killed".

@@ -68,6 +68,9 @@ test_what_is_not_executable_on_a_node_is_refused() {
     assert_status 125
     assert_err '^pm-supervise: node2: --pm-health cannot be run here \(Permission denied\)$'
     assert_out_count 0 .
+    supervise --pm-supervise --pm-health=/tmp -N2 -n2 "$programs/fault" --run 100
+    assert_status 125
+    assert_err '^pm-supervise: node[12]: --pm-health cannot be run here \(Is a directory\)$'
     supervise --pm-supervise --pm-health=health -N2 -n2 "$programs/fault" --run 100
     assert_status 125
     assert_err '^pm-supervise: --pm-health=health: takes an absolute path of at most 511 bytes'
