@@ -82,6 +82,7 @@ static void on_shim_lost(struct pm_core *core, const struct pm_event *event)
     if (!local || local->shim_lost)
         return;
     local->shim_lost = true;
+    local->killed = false; // whether it has done what it was told nobody knows: we do it
     pm_node_log(core, "shim-lost", local);
     if (user_stops(core->node))
         return;

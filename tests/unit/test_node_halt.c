@@ -80,6 +80,23 @@ Test(node_halt, kill_phase_has_no_grace)
     cr_assert_eq(stand_count(PM_ACTION_KILL_RANK, NULL), 2);
 }
 
+// It had its order to kill, and may not have done it; the agent does it in its place. Nobody is left who could tell.
+Test(node_halt, a_shim_lost_when_it_should_have_killed_holds_no_halt_up)
+{
+    running();
+    notice_of(7);
+    want(PM_PHASE_HALT);
+    stand_run_ms(5001);
+    cr_assert_eq(stand_count(PM_ACTION_KILL_RANK, NULL), 2);
+    exits(0, KILLED);
+    event(PM_EVENT_RANK_GONE, 0);
+    cr_assert(!marked(PM_MARK_HALTED));
+    event(PM_EVENT_SHIM_LOST, 1);
+    cr_assert_eq(stand_count(PM_ACTION_KILL_RANK, NULL), 3);
+    cr_assert(marked(PM_MARK_HALTED));
+    cr_assert_eq(reported()->cause, PM_CAUSE_SHIM_LOST);
+}
+
 Test(node_halt, stop_overtakes_halt_without_a_second_signal)
 {
     running();
