@@ -19,11 +19,6 @@
 
 enum answer { NOT_KNOWN = 0, GIVEN, NOT_GIVEN };
 
-static bool outlives_nodes(const struct pm_options *o)
-{
-    return pm_options_ranks_move(o) || o->relaunch > 0;
-}
-
 static enum answer ask_slurm(void)
 {
     void *opt = dlsym(RTLD_DEFAULT, "opt"), *symbol = dlsym(RTLD_DEFAULT, "slurm_option_get");
@@ -43,7 +38,7 @@ void pm_no_kill_at_submission(const struct pm_options *o, bool asked)
         (void)setenv(MARK, "1", 1);
     else
         (void)unsetenv(MARK);
-    if (answer == NOT_GIVEN && asked && outlives_nodes(o))
+    if (answer == NOT_GIVEN && asked && pm_options_outlives_nodes(o))
         slurm_spank_log("pm-supervise: without --no-kill Slurm ends or requeues the job when it notices a lost "
                         "node, although the step has gone on without it: add --no-kill");
 }
@@ -52,7 +47,7 @@ void pm_no_kill_at_start(const struct pm_options *o)
 {
     const char *job = getenv("SLURM_JOB_ID"), *mark = getenv(MARK);
     // A job that srun itself allocates is with --no-kill: the coordinator sees to that.
-    if (!outlives_nodes(o) || !job || (mark && strcmp(mark, "1") == 0))
+    if (!pm_options_outlives_nodes(o) || !job || (mark && strcmp(mark, "1") == 0))
         return;
     dprintf(STDERR_FILENO, "pm-supervise: job %.16s does not seem to be submitted with --no-kill: then Slurm ends or "
             "requeues it when it notices a lost node, although the step has gone on without it\n", job);

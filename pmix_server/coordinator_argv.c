@@ -122,18 +122,18 @@ static int treat_exclude(struct walk *w, const char *value)
     return w->out->exclude ? 0 : -ENOMEM;
 }
 
-static int treat_named(struct walk *w, const char *value)
-{
-    w->out->nodes_named = true;
-    return 0;
-}
+#define NODES_ARE_NAMED "--nodelist or --nodefile names its nodes"
 
-static const struct {
+static const struct treatment {
     const char *name;
     char letter;
-    treat_f treat;
+    treat_f treat;            // NULL: keep
+    const char *no_relaunch;  // NULL: goes together with what pm_srun_argv_without() adds
 } treatments[] = {
-    {"exclude", 'x', treat_exclude}, {"nodelist", 'w', treat_named}, {"nodefile", 'F', treat_named},
+    {"nodelist", 'w', NULL, NODES_ARE_NAMED}, {"nodefile", 'F', NULL, NODES_ARE_NAMED},
+    {"relative", 'r', NULL, "srun takes no --exclude beside --relative"},
+    {"exclusive", 0, NULL, "srun takes no --overlap beside --exclusive"},
+    {"exclude", 'x', treat_exclude},
     {"mpi", 0, treat_mpi},        {"kill-on-bad-exit", 'K', treat_drop},
     {"no-kill", 'k', treat_drop}, {"wait", 'W', treat_wait},
     {"pty", 0, treat_pty},        {"het-group", 0, treat_het},
@@ -143,13 +143,22 @@ static const struct {
     {"mem-bind", 0, treat_mem_bind}, {"mem_bind", 0, treat_mem_bind},
 };
 
-static treat_f treatment_of(const char *name, char letter)
+static const struct treatment *treatment_of(const char *name, char letter)
 {
     for (size_t i = 0; i < sizeof(treatments) / sizeof(*treatments); i++) {
         if (name ? !strcmp(treatments[i].name, name) : treatments[i].letter == letter)
-            return treatments[i].treat;
+            return &treatments[i];
     }
     return NULL;
+}
+
+// By its name, or by its letter if that is NULL; `value` may be NULL. As treat_f.
+static int treat(struct walk *w, const char *name, char letter, const char *value)
+{
+    const struct treatment *t = treatment_of(name, letter);
+    if (t && t->no_relaunch)
+        w->out->no_relaunch = t->no_relaunch;
+    return t && t->treat ? t->treat(w, value ? value : "") : 0;
 }
 
 // "--name", "--name=value" or "--name" "value".
@@ -162,8 +171,7 @@ static int take_long(struct walk *w)
     const char *next = NULL;
     if (!value && o && o->arg == PM_SRUN_ARG_REQUIRED && w->at + 1 < w->end)
         value = next = w->argv[++w->at];
-    treat_f treat = o ? treatment_of(o->name, 0) : NULL;
-    int r = treat ? treat(w, value ? value : "") : 0;
+    int r = o ? treat(w, o->name, 0, value) : 0;
     if (r)
         return r < 0 ? r : 0;
     r = keep(w, word);
@@ -185,8 +193,7 @@ static int take_short(struct walk *w)
         const char *value = arg == PM_SRUN_ARG_NONE ? NULL : p + 1;
         if (arg == PM_SRUN_ARG_REQUIRED && !*value && w->at + 1 < w->end)
             value = next = w->argv[++w->at];
-        treat_f treat = treatment_of(NULL, *p);
-        r = treat ? treat(w, value ? value : "") : 0;
+        r = treat(w, NULL, *p, value);
         size_t len = value && !next ? strlen(p) : 1;
         if (r == 0) {
             memcpy(kept + n, p, len);
@@ -272,6 +279,8 @@ int pm_srun_argv_rewrite(char *const *argv, int program, struct pm_srun_argv *re
         r = keep(&w, argv[w.at]);
     if (r == 0)
         r = note_command(&out, argv + w.end);
+    if (out.exclude && strchr(out.exclude, '/'))
+        out.no_relaunch = "--exclude names a file";
     if (r < 0) {
         pm_srun_argv_done(&out);
         return r;

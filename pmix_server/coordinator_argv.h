@@ -9,7 +9,8 @@
 //   -W, --wait=N              taken over.
 //   -N, --nodes=N             noted: spares need more than one.
 //   -x, --exclude=NODES       noted: a further launch adds the lost nodes to them.
-//   -w, --nodelist=NODES, -F, --nodefile=FILE  noted: they leave no choice to a further launch.
+//   -x, --exclude=FILE, -w, --nodelist=NODES, -F, --nodefile=FILE,
+//   -r, --relative=N, --exclusive  noted: srun refuses them beside what a further launch adds, or they leave it no choice.
 //   --cpu-bind, --mem-bind    noted: ours leaves that part alone.
 //   --multi-prog              noted: there is no one command that all ranks run.
 //   --het-group, a lone ":"   refused: heterogeneous steps are not supported.
@@ -46,7 +47,7 @@ struct pm_srun_argv {
     bool wait_given;
     uint32_t wait_s;   // of --wait, 0: never
     char *exclude;     // owned; NULL: not given
-    bool nodes_named;  // --nodelist or --nodefile was given
+    const char *no_relaunch;  // static; what stands in the way of a further launch, NULL: nothing
     int program;       // index of the program in argv, argc: there is none
     uint32_t nodes;    // the most that --nodes allows, 0: it was not given as a number
     bool multi_prog;

@@ -20,12 +20,12 @@ struct list {
 };
 
 // The shims never end before they are told to: a task that exits earlier means that our own machinery
-// failed, and srun then ends the step by itself after SLURM_WAIT seconds. Not where ranks move: the step
-// goes on without a node's tasks, which may end one by one.
+// failed, and srun then ends the step by itself after SLURM_WAIT seconds. Not where a node's tasks may end without
+// the step: it goes on elsewhere, or is ended in order and launched again, which takes longer.
 static const struct {
     const char *name;
     const char *value;
-    const char *where_ranks_move;
+    const char *outlives_nodes;  // the value where the step goes on after a lost node
 } replaced[] = {
     {"SLURM_MPI_TYPE", "none", "none"},
     {"SLURM_NO_KILL", "set", "set"},
@@ -104,9 +104,9 @@ static void add_own(struct list *l, const struct coordinator *c, int report_fd)
     add_number(l, STEP_PREFIX "REPORT_FD", report_fd);
     if (c->argv.command)
         add(l, STEP_PREFIX "COMMAND", c->argv.command);
+    bool outlives = pm_options_outlives_nodes(&c->options);
     for (size_t i = 0; i < sizeof(replaced) / sizeof(*replaced); i++)
-        add(l, replaced[i].name,
-            pm_options_ranks_move(&c->options) ? replaced[i].where_ranks_move : replaced[i].value);
+        add(l, replaced[i].name, outlives ? replaced[i].outlives_nodes : replaced[i].value);
     sodium_memzero(hex, sizeof(hex));
 }
 

@@ -34,8 +34,10 @@ void pm_relaunch_config(const struct coordinator *c, struct pm_core_config *conf
         config->job_nodes = number_of("SLURM_NNODES");
     if (!getenv("SLURM_JOB_ID"))
         config->no_relaunch = "srun has made the allocation itself, and it has no other nodes";
-    else if (c->argv.nodes_named)
-        config->no_relaunch = "--nodelist or --nodefile names its nodes";
+    else if (c->argv.no_relaunch)
+        config->no_relaunch = c->argv.no_relaunch;
+    else if (getenv("SLURM_HOSTFILE"))
+        config->no_relaunch = "SLURM_HOSTFILE names its nodes";
 }
 
 int pm_relaunch_read(struct coordinator *c, char *error)

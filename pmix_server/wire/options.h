@@ -97,6 +97,11 @@ static inline bool pm_options_ranks_move(const struct pm_options *o)
 {
     return o->spares > 0 || o->shrink > 0;
 }
+// Does it go on after a lost node: elsewhere, on fewer nodes, or launched again?
+static inline bool pm_options_outlives_nodes(const struct pm_options *o)
+{
+    return pm_options_ranks_move(o) || o->relaunch > 0;
+}
 // NULL if there is no such option.
 const struct pm_option_spec *pm_option_find(const char *name, size_t len);
 // Sets one option. `source` is put before the value in the sentence ("--pm-grace=5x",

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The real srun and what Slurm does to the step: it hears of the end of tasks from the hosts that it can
-// reach, ends when all have ended, kills the step 10 s after the first end (SLURM_WAIT=10) or when it
-// is told to end, and does not hear of hosts that are lost.
+// reach, ends when all have ended, kills the step 10 s after the first end (SLURM_WAIT=10, off where the step
+// outlives nodes) or when it is told to end, and does not hear of hosts that are lost.
 #include "tests/sim/check.h"
 #include "tests/sim/outcome.h"
 #include "tests/sim/sim.h"
@@ -104,7 +104,7 @@ static void task_over(struct sim *s, uint32_t arg, int32_t status)
         r->worst = code_of(status);
     if (!r->first_ns) {
         r->first_ns = s->now_ns;
-        if (!pm_options_ranks_move(&s->p.options)) // else SLURM_WAIT=0: the step goes on without a lost node's tasks
+        if (!pm_options_outlives_nodes(&s->p.options)) // else SLURM_WAIT=0
             push(s, WAIT_NS, SIM_SRUN_WAIT, 0, 0);
     }
     if (r->n_over == r->n_tasks)

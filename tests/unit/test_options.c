@@ -198,9 +198,12 @@ Test(options, a_world_that_shrinks_has_to_start_again)
     cr_expect(pm_options_check(&o, error) < 0);
     cr_expect(strstr(error, "--pm-relaunch=2 with --pm-supervise=notify"), "%s", error);
     takes("shrink", "1");
-    cr_expect(pm_options_ranks_move(&o));
+    cr_expect(pm_options_ranks_move(&o) && pm_options_outlives_nodes(&o));
     takes("shrink", "0");
     cr_expect(!pm_options_ranks_move(&o));
+    cr_expect(pm_options_outlives_nodes(&o)); // by another launch
+    takes("relaunch", "0");
+    cr_expect(!pm_options_outlives_nodes(&o));
 }
 
 Test(options, fence_required_needs_a_fence)

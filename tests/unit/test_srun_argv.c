@@ -229,19 +229,28 @@ Test(srun_argv, a_further_launch_leaves_nodes_out_beside_those_of_the_user, .tim
     expect_without("srun -n2", "n3", "srun -n2 --overlap --exclude=n3");
 }
 
-Test(srun_argv, that_nodes_are_named_is_noted, .timeout = 10)
+Test(srun_argv, what_srun_refuses_in_a_further_launch_is_noted, .timeout = 10)
 {
-    static const char *const lines[] = {"srun -w n1 prog", "srun -lwn1 prog", "srun --nodelist=n1 prog",
-                                        "srun -F file prog", "srun --nodefile file prog"};
-    struct pm_srun_argv out;
-    char error[PM_ERROR_CAP];
+    static const struct {
+        const char *line, *why;
+    } lines[] = {
+        {"srun -w n1 prog", "names its nodes"},        {"srun -lwn1 prog", "names its nodes"},
+        {"srun --nodelist=n1 prog", "names its nodes"}, {"srun -F file prog", "names its nodes"},
+        {"srun --nodefile file prog", "names its nodes"}, {"srun -r1 prog", "--relative"},
+        {"srun -lr 1 prog", "--relative"},              {"srun --relative=1 prog", "--relative"},
+        {"srun --exclusive prog", "--exclusive"},       {"srun --exclusive=user prog", "--exclusive"},
+        {"srun -x ./file prog", "--exclude names a file"}, {"srun -x n1 --exclude /a prog", "--exclude names a file"},
+        {"srun -x ./file -x n1 prog", NULL},            {"srun -x n1 prog -w n2 -r1 --exclusive", NULL},
+        {"srun -J --exclusive -J -r --bogus prog", NULL}, {"srun --exact prog", NULL},
+    };
     for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++) {
-        cr_assert_eq(rewrite(lines[i], &out, error), 0);
-        cr_expect(out.nodes_named, "%s", lines[i]);
+        struct pm_srun_argv out;
+        char error[PM_ERROR_CAP];
+        const char *why = lines[i].why;
+        cr_assert_eq(rewrite(lines[i].line, &out, error), 0);
+        cr_expect(why ? out.no_relaunch && strstr(out.no_relaunch, why) : !out.no_relaunch, "%s: %s", lines[i].line,
+                  out.no_relaunch ? out.no_relaunch : "nothing");
         pm_srun_argv_done(&out);
-        expect(lines[i], lines[i]);
+        expect(lines[i].line, lines[i].line);
     }
-    cr_assert_eq(rewrite("srun -x n1 prog -w n2", &out, error), 0);
-    cr_expect(!out.nodes_named);
-    pm_srun_argv_done(&out);
 }
