@@ -95,7 +95,9 @@ int pm_relaunch_exec(const struct inherited *in, const sigset_t *mask, char **ar
 {
     sigaction(SIGCHLD, &in->actions[SIGCHLD], NULL);
     setrlimit(RLIMIT_NOFILE, &in->nofile);
+    (void)signal(SIGPIPE, SIG_IGN);  // one that waits, since nobody reads stderr any more, is taken away
     sigprocmask(SIG_SETMASK, mask, NULL);
+    sigaction(SIGPIPE, &in->actions[SIGPIPE], NULL);
     execv("/proc/self/exe", argv);
     fprintf(stderr, "pm-supervise: cannot launch the step again: %s\n", strerror(errno));
     return PM_EXIT_INFRASTRUCTURE;
