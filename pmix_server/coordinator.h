@@ -127,6 +127,8 @@ void pm_job_done(struct coordinator *c);
 // coordinator_nodes.c: asks Slurm which of these nodes it has drained, or shows as down; answered by PM_EVENT_NODE_STATES.
 void pm_nodes_ask(struct coordinator *c, const struct pm_action *a);
 void pm_nodes_done(struct coordinator *c);
+// Their names as Slurm writes them ("node[3-5,7]"); malloc'd, NULL without memory.
+char *pm_nodes_names(const struct coordinator *c, const struct pm_set *nodes);
 
 // coordinator_log.c
 // Before anything starts: can --pm-log be made? 0, or -EINVAL with a sentence (PM_ERROR_CAP).

@@ -60,7 +60,7 @@ struct pm_srun_argv {
 // -EINVAL with a sentence in `error` (PM_ERROR_CAP bytes).
 int pm_srun_argv_rewrite(char *const *argv, int program, struct pm_srun_argv *ret, char *error);
 void pm_srun_argv_done(struct pm_srun_argv *a);
-// A further launch: not on `nodes` ("node3,node7"), and beside what is left of the launch before in Slurm's books. 0 or
+// A further launch: not on `nodes` ("node3,node[7-9]"), and beside what is left of the launch before in Slurm's books. 0 or
 // -ENOMEM.
 int pm_srun_argv_without(struct pm_srun_argv *a, const char *nodes);
 // The most nodes that a value of --nodes or SLURM_NNODES allows ("4", "2-4", "1k"), 0: not a number of them.

@@ -174,11 +174,16 @@ static uint64_t lost_ms(const struct loss *l)
     return (end_ns - l->declared_ns) / NS_PER_MS + l->silent_ms;
 }
 
+// What the verdict puts an end to: another launch may follow.
+static const char *what_ended(const struct coordinator *c) { return c->relaunch ? "this launch" : "the step"; }
+
 static void write_line(struct coordinator *c, const struct loss *l)
 {
-    char until[48] = "the step ended", lost[32], line[4 * PM_TEXT_CAP];
+    char until[48], lost[32], line[4 * PM_TEXT_CAP];
     if (l->back_ns)
         (void)snprintf(until, sizeof(until), "epoch %u ran", l->next_epoch);
+    else
+        (void)snprintf(until, sizeof(until), "%s ended", what_ended(c));
     (void)snprintf(line, sizeof(line), "%s in epoch %u: %s at %s (%s): %s; %s until %s", l->verb, l->epoch,
                    l->host, l->time, l->cause ? pm_cause_name(l->cause) : "--pm-blame", l->evidence,
                    pm_duration_format(lost_ms(l), lost, sizeof(lost)), until);
@@ -210,7 +215,8 @@ void pm_losses_ledger(struct coordinator *c)
         pm_coordinator_say(c, line);
     }
     if (untold) {
-        (void)snprintf(line, sizeof(line), "on-node-loss was not run for %u nodes: the step ended first", untold);
+        (void)snprintf(line, sizeof(line), "on-node-loss was not run for %u nodes: %s ended first", untold,
+                       what_ended(c));
         pm_coordinator_say(c, line);
     }
 }

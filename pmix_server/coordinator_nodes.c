@@ -58,13 +58,11 @@ static void on_answer(const char *text, void *arg)
     free(copy);
 }
 
-// The names of the nodes in asked_nodes as Slurm writes them; malloc'd, NULL without memory.
-static char *names_of(const struct coordinator *c)
+char *pm_nodes_names(const struct coordinator *c, const struct pm_set *nodes)
 {
-    uint32_t n = 0, cap = (uint32_t)pm_set_count(&c->asked_nodes);
+    uint32_t n = 0, cap = (uint32_t)pm_set_count(nodes);
     char **names = calloc(cap + 1u, sizeof(*names)), *list = NULL, host[PM_TEXT_CAP];
-    for (uint32_t node = pm_set_next(&c->asked_nodes, 0); names && node != UINT32_MAX;
-         node = pm_set_next(&c->asked_nodes, node + 1)) {
+    for (uint32_t node = pm_set_next(nodes, 0); names && node != UINT32_MAX; node = pm_set_next(nodes, node + 1)) {
         names[n] = strdup(pm_core_host(c->core, node, host));
         if (!names[n++])
             break;
@@ -83,7 +81,7 @@ void pm_nodes_ask(struct coordinator *c, const struct pm_action *a)
     if (c->nodes_question)
         c->nodes_question = pm_ask_end(c->nodes_question);
     pm_read_set(&r, &c->asked_nodes, NODES_MAX);
-    char *names = r.error ? NULL : names_of(c);
+    char *names = r.error ? NULL : pm_nodes_names(c, &c->asked_nodes);
     const char *const argv[] = {"sinfo", "-h", "-N", "-n", names, "-o", "%N %T", NULL};
     const struct pm_question question = {.base = c->base, .children = c->children, .near = c->exe, .argv = argv,
                                          .mask = pm_signals_old_mask(c->signals), .limit_ms = ASK_TIMEOUT_MS,

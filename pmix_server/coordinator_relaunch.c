@@ -58,18 +58,15 @@ int pm_relaunch_read(struct coordinator *c, char *error)
     return pm_srun_argv_without(&c->argv, nodes);
 }
 
-// "node3,node7", with those of the launches before; NULL without memory.
+// "node3,node[7-9]", those of the launches before in front; NULL without memory. One word of the environment or of a
+// command line holds 128 KiB, so the names of thousands of nodes must not be written out.
 static char *nodes_out(const struct coordinator *c, const struct pm_set *out)
 {
     const char *before = getenv(EXCLUDE);
-    char *list = strdup(before ? before : "");
-    for (uint32_t node = pm_set_next(out, 0); list && node != UINT32_MAX; node = pm_set_next(out, node + 1)) {
-        char host[PM_TEXT_CAP], *longer = NULL;
-        if (asprintf(&longer, "%s%s%s", list, list[0] ? "," : "", pm_core_host(c->core, node, host)) < 0)
-            longer = NULL;
-        free(list);
-        list = longer;
-    }
+    char *names = pm_nodes_names(c, out), *list = NULL;
+    if (names && asprintf(&list, "%s%s%s", before ? before : "", before ? "," : "", names) < 0)
+        list = NULL;
+    free(names);
     return list;
 }
 
@@ -95,7 +92,9 @@ int pm_relaunch_exec(const struct inherited *in, const sigset_t *mask, char **ar
 {
     sigaction(SIGCHLD, &in->actions[SIGCHLD], NULL);
     setrlimit(RLIMIT_NOFILE, &in->nofile);
+    (void)signal(SIGPIPE, SIG_IGN);  // one that waits, since nobody reads stderr any more, is taken away
     sigprocmask(SIG_SETMASK, mask, NULL);
+    sigaction(SIGPIPE, &in->actions[SIGPIPE], NULL);
     execv("/proc/self/exe", argv);
     fprintf(stderr, "pm-supervise: cannot launch the step again: %s\n", strerror(errno));
     return PM_EXIT_INFRASTRUCTURE;

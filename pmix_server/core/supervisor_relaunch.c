@@ -42,25 +42,31 @@ int pm_supervisor_inherit(struct pm_core *core)
     return s->restart_ns && s->loss_ns ? 0 : -ENOMEM;
 }
 
-// Nodes of the step that the next launch does without, into a zeroed *ret.
-static void find_out(struct pm_core *core, uint32_t node, struct pm_set *ret)
+// Nodes of the step that the next launch does without: the lost and the dead ones. Into a zeroed *ret.
+static void find_out(struct pm_core *core, struct pm_set *ret)
 {
-    if (pm_set_copy(ret, &core->supervisor->wanted.lost) < 0 || pm_set_union(ret, pm_dead_nodes(core)) < 0 ||
-        (node != UINT32_MAX && pm_set_add(ret, node) < 0))
+    if (pm_set_copy(ret, &core->supervisor->wanted.lost) < 0 || pm_set_union(ret, pm_dead_nodes(core)) < 0)
         core->out->error = -ENOMEM;
 }
 
-static const char *why_not(struct pm_core *core, uint32_t node)
+// How many these are, with `node` unless it is UINT32_MAX.
+static uint32_t count_out(const struct pm_core *core, uint32_t node)
+{
+    const struct pm_set *lost = &core->supervisor->wanted.lost, *dead = pm_dead_nodes(core);
+    uint32_t n = (uint32_t)pm_set_count(lost);
+    for (uint32_t i = pm_set_next(dead, 0); i != UINT32_MAX; i = pm_set_next(dead, i + 1))
+        n += !pm_set_has(lost, i);
+    return n + (node != UINT32_MAX && !pm_set_has(lost, node) && !pm_set_has(dead, node));
+}
+
+static const char *why_not(const struct pm_core *core, uint32_t node)
 {
     const struct pm_core_config *c = &core->config;
-    struct pm_set out = {0};
     if (c->no_relaunch)
         return c->no_relaunch;
     if (c->legacy.relaunches >= c->options->relaunch)
         return "--pm-relaunch is used up";
-    find_out(core, node, &out);
-    uint64_t gone = pm_set_count(&out), nnodes = core->supervisor->nnodes;
-    pm_set_done(&out);
+    uint64_t gone = count_out(core, node), nnodes = core->supervisor->nnodes;
     if (c->job_nodes < c->legacy.nodes_out + gone + nnodes)
         return "the job has too few other nodes";
     return gone >= nnodes ? "none of its nodes is left" : NULL;
@@ -150,7 +156,7 @@ bool pm_supervisor_relaunches(struct pm_core *core)
     }
     struct pm_set out = {0};
     struct pm_writer w = {0};
-    find_out(core, UINT32_MAX, &out);
+    find_out(core, &out);
     pm_write_set(&w, &out);
     tell(core, &out);
     if (w.error)
@@ -162,16 +168,27 @@ bool pm_supervisor_relaunches(struct pm_core *core)
     return true;
 }
 
+// Of n times, oldest first, those in a window that ends now; window_ms 0: all.
+static uint32_t recent(const uint64_t *times_ns, uint32_t n, uint64_t window_ms, uint64_t now_ns)
+{
+    uint32_t old = 0;
+    while (window_ms && old < n && times_ns[old] + window_ms * PM_MS <= now_ns)
+        old++;
+    return n - old;
+}
+
 struct pm_legacy pm_core_legacy(const struct pm_core *core)
 {
     const struct pm_supervisor *s = core->supervisor;
+    const struct pm_options *o = core->config.options;
     const struct pm_legacy *old = &core->config.legacy;
     return (struct pm_legacy){
         .epoch = s->wanted.epoch + 1,
         .relaunches = old->relaunches + 1,
-        .restarts = core->config.options->restart_window_ms ? s->n_restart_ns : s->restarts,
-        .node_losses = s->n_losses,
-        .nodes_out = old->nodes_out + (uint32_t)pm_set_count(&s->wanted.lost),
+        .restarts = o->restart_window_ms ? recent(s->restart_ns, s->n_restart_ns, o->restart_window_ms, core->now_ns)
+                                         : s->restarts,
+        .node_losses = recent(s->loss_ns, s->n_losses, o->node_loss_window_ms, core->now_ns),
+        .nodes_out = old->nodes_out + count_out(core, UINT32_MAX),
         .cause = s->cause.cause,
     };
 }

@@ -226,6 +226,7 @@ Test(srun_argv, a_further_launch_leaves_nodes_out_beside_those_of_the_user, .tim
     expect_without("srun -x n1 -N2 prog", "n3,n4", "srun -x n1 -N2 --overlap --exclude=n1,n3,n4 prog");
     expect_without("srun --exclude=n1 --exclude n2 -- prog", "n3",
                    "srun --exclude=n1 --exclude n2 --overlap --exclude=n2,n3 -- prog");
+    expect_without("srun -x n1 prog", "n3,n[5-7,9]", "srun -x n1 --overlap --exclude=n1,n3,n[5-7,9] prog");
     expect_without("srun -n2", "n3", "srun -n2 --overlap --exclude=n3");
 }
 

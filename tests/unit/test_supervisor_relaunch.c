@@ -231,6 +231,18 @@ Test(supervisor_relaunch, a_node_lost_meanwhile_counts_as_well)
                                        .cause = PM_CAUSE_NODE_LOST}, 2);
 }
 
+Test(supervisor_relaunch, a_dead_node_is_out_before_it_is_decided_upon)
+{
+    running();
+    node_dies(1);
+    stand_mark(PM_MARK_HALTED, 0, 0, 0);
+    stand_mark(PM_MARK_HALTED, 0, 2, 2);
+    cr_assert_eq(pm_set_add(&stand.dead, 2), 0);
+    srun_exits();
+    expect_relaunch((struct pm_legacy){.epoch = 1, .relaunches = 1, .node_losses = 1, .nodes_out = 2,
+                                       .cause = PM_CAUSE_NODE_LOST}, 2);
+}
+
 Test(supervisor_relaunch, too_few_nodes_in_the_job_stop_the_step)
 {
     running();
@@ -339,6 +351,20 @@ Test(supervisor_relaunch, it_begins_with_the_next_epoch_and_goes_on_counting)
     failure.epoch = failure.incarnation = 5;
     stand_fail(&failure);
     expect_said("3 of 3 restarts used");
+}
+
+Test(supervisor_relaunch, what_left_its_window_is_not_handed_on)
+{
+    next_launch((struct pm_legacy){.epoch = 4, .relaunches = 1, .restarts = 2, .node_losses = 3});
+    stand.options.restart_window_ms = 20000;
+    stand.options.node_loss_window_ms = 10000;
+    struct pm_legacy legacy = pm_core_legacy(&stand.core);
+    cr_expect(legacy.restarts == 2 && legacy.node_losses == 3);
+    stand_run_ms(12000);
+    legacy = pm_core_legacy(&stand.core);
+    cr_expect(legacy.restarts == 2 && legacy.node_losses == 0);
+    stand_run_ms(12000);
+    cr_expect_eq(pm_core_legacy(&stand.core).restarts, 0);
 }
 
 Test(supervisor_relaunch, nodes_hear_of_the_epoch_before_the_map)
