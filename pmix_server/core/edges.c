@@ -46,6 +46,12 @@ bool pm_edges_get(const struct pm_edges *e, uint32_t node, uint32_t fanout, stru
     return true;
 }
 
+bool pm_edges_newer(const struct pm_edges *e, uint32_t node, uint32_t fanout, uint32_t attach)
+{
+    struct pm_edge edge;
+    return pm_edges_get(e, node, fanout, &edge) && edge.attach > attach;
+}
+
 static int insert_known(struct pm_edges *e, const struct pm_edge *edge)
 {
     uint32_t i = lower_bound(e, edge->node);

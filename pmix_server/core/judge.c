@@ -110,8 +110,8 @@ void pm_judge_report(struct pm_core *core, const struct pm_report *report)
     struct pm_edge edge;
     if (pm_set_has(&m->dead, report->node) ||
         !pm_edges_get(&m->edges, report->node, m->fanout, &edge) || edge.attach != report->attach ||
-        !edge.attached)
-        return;
+        !edge.attached || pm_edges_newer(&m->edges, report->parent, m->fanout, report->via))
+        return; // what still holds its parent says anew
     if (report->kind == PM_REPORT_FINE) {
         // Of a child of our own we may say so because our clock was late, and not because it was heard.
         m->judge.heard |= edge.parent != PM_NODE_COORDINATOR;

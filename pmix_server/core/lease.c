@@ -181,6 +181,8 @@ void pm_lease_check_child(struct pm_core *core, struct pm_child *c, bool repeat)
     struct pm_report report = {
         .node = c->node,
         .attach = c->attach,
+        .parent = m->self,
+        .via = m->attach,
         .kind = kind,
         .silent_ns = silent > unseen ? silent : unseen,
         .granted_ns = c->granted_ns ? core->now_ns - c->granted_ns : m->t_ns,

@@ -49,6 +49,8 @@ enum pm_report_kind {
 struct pm_report {
     uint32_t node;
     uint32_t attach;
+    uint32_t parent; // that says so
+    uint32_t via;    // its own newest attach number: under an older one it is an old word
     uint8_t kind;
     uint64_t silent_ns;  // how long nothing came
     uint64_t granted_ns; // how long ago it was last granted a lease
@@ -300,6 +302,8 @@ void pm_adopt_on_attach(struct pm_core *core, struct pm_link *link, struct pm_re
 // ---------------------------------------------------------------------------------------- The edge
 // of `node`; false: never heard of.
 bool pm_edges_get(const struct pm_edges *e, uint32_t node, uint32_t fanout, struct pm_edge *ret);
+// Is a newer attachment of `node` known than that number? What it said under the older one may be long past.
+bool pm_edges_newer(const struct pm_edges *e, uint32_t node, uint32_t fanout, uint32_t attach);
 // Merges one; 1: something changed, 0: old news, or -ENOMEM.
 int pm_edges_merge(struct pm_edges *e, const struct pm_edge *edge, uint32_t fanout);
 // Does `node` hang (at any depth) below `top` now? Or is it `top`.

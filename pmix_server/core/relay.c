@@ -13,7 +13,7 @@
 
 #include "pmix_server/core/membership.h"
 
-#define REPORT_SIZE  25
+#define REPORT_SIZE  33
 #define REPORTS_MAX  (1u << 20)
 #define ADDRESS_SIZE 8 // at least
 #define SPANS_MAX    (1u << 24)
@@ -212,6 +212,8 @@ static void write_reports(struct pm_writer *w, const struct pm_membership *m)
         const struct pm_report *p = &m->reports[i];
         pm_write_u32(w, p->node);
         pm_write_u32(w, p->attach);
+        pm_write_u32(w, p->parent);
+        pm_write_u32(w, p->via);
         pm_write_u8(w, p->kind);
         pm_write_u64(w, p->silent_ns);
         pm_write_u64(w, p->granted_ns);
@@ -262,10 +264,12 @@ static void read_reports(struct pm_core *core, struct pm_reader *r, bool apply)
     for (uint32_t i = 0; i < n && r->error == 0; i++) {
         struct pm_report p = {.node = pm_read_u32(r)};
         p.attach = pm_read_u32(r);
+        p.parent = pm_read_u32(r);
+        p.via = pm_read_u32(r);
         p.kind = pm_read_u8(r);
         p.silent_ns = pm_read_u64(r);
         p.granted_ns = pm_read_u64(r);
-        if (p.kind >= PM_REPORT_ENDED)
+        if (p.kind >= PM_REPORT_ENDED || p.parent >= pm_node_limit(core))
             r->error = -EBADMSG;
         if (r->error == 0 && apply)
             pm_relay_report(core, &p);

@@ -129,6 +129,8 @@ static void digest_news(const struct pm_membership *m, const struct clock *c, st
         const struct pm_report *r = &m->reports[i];
         pm_digest_u64(d, (uint64_t)r->node << 32 | r->kind);
         pm_digest_attach(d, r->node, r->attach);
+        pm_digest_u64(d, r->parent);
+        pm_digest_attach(d, r->parent, r->via);
         pm_digest_u64(d, pm_min_ns(r->silent_ns, c->t_ns));
         pm_digest_u64(d, pm_min_ns(r->granted_ns, c->t_ns));
     }

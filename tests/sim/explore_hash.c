@@ -143,6 +143,9 @@ static void hash_up(struct pm_digest *d, struct pm_reader *r)
         uint32_t node = pm_read_u32(r);
         pm_digest_u64(d, node);
         pm_digest_attach(d, node, pm_read_u32(r));
+        uint32_t parent = pm_read_u32(r);
+        pm_digest_u64(d, parent);
+        pm_digest_attach(d, parent, pm_read_u32(r));
         pm_digest_u64(d, pm_read_u8(r));
         for (int time = 0; time < 2; time++) // silent, granted: T is as good as more
             pm_digest_u64(d, pm_min_ns(pm_read_u64(r), X_T_MS * SIM_MS));

@@ -115,7 +115,7 @@ static void redirect(struct pm_reader *r, struct line *line)
 
 // An UP as send_up() of core/relay.c writes it: edges, addresses, what a parent reports about its
 // children. Edges and addresses are left out here: the links that made them are shown.
-enum { EDGE_BYTES = 13, ADDRESS_MIN = 8, REPORT_BYTES = 25, REPORT_TIMES = 16 };
+enum { EDGE_BYTES = 13, ADDRESS_MIN = 8, REPORT_BYTES = 33, REPORT_FROM = 8, REPORT_TIMES = 16 };
 
 static void up(struct pm_reader *r, struct line *line)
 {
@@ -133,6 +133,7 @@ static void up(struct pm_reader *r, struct line *line)
     for (uint32_t n = pm_read_count(r, 1u << 20, REPORT_BYTES); n > 0 && !r->error; n--) {
         uint32_t node = pm_read_u32(r);
         (void)pm_read_u32(r);
+        (void)pm_read_raw(r, REPORT_FROM);
         uint8_t kind = pm_read_u8(r);
         (void)pm_read_raw(r, REPORT_TIMES);
         put(line, " node %u %s", node, kind < 3 ? kinds[kind] : "?");

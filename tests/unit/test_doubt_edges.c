@@ -317,6 +317,8 @@ static void tell(struct pm_core *core, struct pm_edge *edge, const struct pm_rep
     if (report) {
         pm_write_u32(&w, report->node);
         pm_write_u32(&w, report->attach);
+        pm_write_u32(&w, report->parent);
+        pm_write_u32(&w, report->via);
         pm_write_u8(&w, report->kind);
         pm_write_u64(&w, report->silent_ns);
         pm_write_u64(&w, report->granted_ns);
@@ -331,7 +333,7 @@ Test(doubt_edges, who_left_a_suspect_is_none_when_both_come_back)
 {
     form_tree(18, 2, 0);
     struct pm_core *core = pm_core_clone(harness_core(h, COORDINATOR));
-    const struct pm_report silent = {.node = 7, .attach = 1, .kind = PM_REPORT_SILENT};
+    const struct pm_report silent = {.node = 7, .attach = 1, .parent = 2, .via = 1, .kind = PM_REPORT_SILENT};
     tell(core, NULL, &silent);
     cr_assert(pm_judge_is_suspect(core, 7) && pm_judge_is_suspect(core, 16));
     tell(core, &(struct pm_edge){.node = 2, .parent = 0, .attach = 1}, NULL);
@@ -341,6 +343,31 @@ Test(doubt_edges, who_left_a_suspect_is_none_when_both_come_back)
     cr_assert_not(pm_judge_is_suspect(core, 2));
     cr_assert_not(pm_judge_is_suspect(core, 17));
     cr_assert(pm_judge_is_suspect(core, 7) && pm_judge_is_suspect(core, 16));
+    pm_core_free(core);
+    harness_free(h);
+}
+
+// 7's parent 2 has moved, and has told by its new way that 7 is heard; what its old parent still had to pass on comes
+// after it, and is no news.
+Test(doubt_edges, an_old_word_that_comes_late_makes_no_suspect)
+{
+    form_tree(18, 2, 0);
+    struct pm_core *core = pm_core_clone(harness_core(h, COORDINATOR));
+    struct pm_report report = {.node = 7, .attach = 1, .parent = 2, .via = 1, .kind = PM_REPORT_SILENT};
+    tell(core, NULL, &report);
+    cr_assert(pm_judge_is_suspect(core, 7));
+    tell(core, &(struct pm_edge){.node = 2, .parent = 0, .attach = 2, .attached = true}, NULL);
+    report.via = 2;
+    report.kind = PM_REPORT_FINE;
+    tell(core, NULL, &report);
+    cr_assert_not(pm_judge_is_suspect(core, 7));
+    report.via = 1;
+    report.kind = PM_REPORT_SILENT;
+    tell(core, NULL, &report);
+    cr_assert_not(pm_judge_is_suspect(core, 7));
+    report.via = 2;
+    tell(core, NULL, &report);
+    cr_assert(pm_judge_is_suspect(core, 7));
     pm_core_free(core);
     harness_free(h);
 }

@@ -300,6 +300,8 @@ Test(death, a_report_that_comes_late_kills_nobody, .init = setup)
     pm_write_var(&w, 1);
     pm_write_u32(&w, 2);
     pm_write_u32(&w, 1);
+    pm_write_u32(&w, 0); // the reporter, and its attach number
+    pm_write_u32(&w, 1);
     pm_write_u8(&w, PM_REPORT_SILENT);
     pm_write_u64(&w, 2 * options.node_timeout_ms * HARNESS_MS);
     pm_write_u64(&w, 2 * options.node_timeout_ms * HARNESS_MS);

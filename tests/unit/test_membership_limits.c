@@ -153,6 +153,8 @@ Test(doubt, when_it_ends_the_last_silent_ones_have_their_time_again, .init = set
     pm_judge_restart(coordinator()); // as at the end of every doubt
     const struct pm_report report = {.node = 7,
                                      .attach = 1,
+                                     .parent = 2,
+                                     .via = 1,
                                      .kind = PM_REPORT_SILENT,
                                      .silent_ns = 2 * t_ms() * PM_MS,
                                      .granted_ns = 2 * t_ms() * PM_MS};
