@@ -269,9 +269,11 @@ static enum pm_input build_with_spares(struct pm_core *core)
     if (rc == 0)
         need(core, pm_spares_without(tasks, &all_spares, &map, &nranks));
     need(core, rc);
+    int no_use = pm_spares_useless(&s->seen.sizes, s->first_spare, &spares, &useless);
+    need(core, no_use);
     if (rc > 0)
         input = refuse_spare(core, &small);
-    else if (pm_spares_useless(&s->seen.sizes, s->first_spare, &spares, &useless))
+    else if (no_use > 0)
         input = refuse_useless(core, &useless);
     else if (!core->out->error)
         input = adopt_map(core, &map, nranks);
@@ -312,11 +314,9 @@ static void shared_switch(struct pm_core *core, const struct pm_set *lost, char 
 {
     const struct pm_supervisor *s = core->supervisor;
     char path[PM_PLACE_CAP];
-    bool others = false;
     buf[0] = '\0';
     (void)pm_places_shared(&s->places, lost, path);
-    for (uint32_t node = 0; node < s->nnodes && !others; node++)
-        others = !pm_places_under(&s->places, path, node);
+    bool others = pm_places_count(&s->places, path) < s->nnodes;
     const char *last = strrchr(path, '.');
     if (path[0] && others && pm_set_count(lost) > 1)
         (void)snprintf(buf, cap, ", all under switch %.100s", last ? last + 1 : path);
