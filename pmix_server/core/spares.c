@@ -248,6 +248,8 @@ static int choose(const struct pm_removal *r, struct table *lost, struct table *
 int pm_spares_choose(const struct pm_removal *r, struct pm_moves *ret)
 {
     struct table lost = {0}, ready = {0};
+    if (pm_set_empty(r->lost)) // as in most decisions: then nothing is looked up
+        return 0;
     ret->list = calloc((size_t)pm_set_count(r->lost) + 1u, sizeof(*ret->list));
     int rc = ret->list ? list_nodes(r->lost, &lost) : -ENOMEM;
     if (rc == 0)
