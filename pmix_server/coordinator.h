@@ -40,6 +40,7 @@ struct inherited {
     struct rlimit nofile;
 };
 
+struct asked_node;
 struct loss;
 struct bound_kind;
 
@@ -80,7 +81,8 @@ struct coordinator {
     struct pm_ask *job_question;  // NULL: none
     // coordinator_nodes.c
     struct pm_ask *nodes_question;
-    struct pm_set asked_nodes;
+    struct asked_node *asked;  // by name
+    uint32_t n_asked;
     // coordinator_log.c
     struct pm_event_log *log;
     bool log_failed;

@@ -29,19 +29,40 @@ static void tell(struct coordinator *c, const struct pm_set *out, bool failed)
     pm_loop_post(c->loop, &(struct pm_event){.type = PM_EVENT_NODE_STATES, .set = out, .flag_failed = failed});
 }
 
-// "node4 draining": the number of the node, if it is one of those that were asked for.
-static int take_line(struct coordinator *c, char *line, struct pm_set *out)
+struct asked_node {
+    char *host;
+    uint32_t node;
+};
+
+static int by_host(const void *a, const void *b)
 {
-    char host[PM_TEXT_CAP];
+    return strcmp(((const struct asked_node *)a)->host, ((const struct asked_node *)b)->host);
+}
+
+static void forget(struct asked_node *asked, uint32_t n)
+{
+    for (uint32_t i = 0; asked && i < n; i++)
+        free(asked[i].host);
+    free(asked);
+}
+
+static void forget_asked(struct coordinator *c)
+{
+    forget(c->asked, c->n_asked);
+    c->asked = NULL;
+    c->n_asked = 0;
+}
+
+// "node4 draining": the number of the node, if it is one of those that were asked for.
+static int take_line(const struct coordinator *c, char *line, struct pm_set *out)
+{
     char *state = strchr(line, ' ');
     if (!state || !is_out(state + 1))
         return 0;
     *state = '\0';
-    for (uint32_t node = pm_set_next(&c->asked_nodes, 0); node != UINT32_MAX;
-         node = pm_set_next(&c->asked_nodes, node + 1))
-        if (!strcmp(pm_core_host(c->core, node, host), line))
-            return pm_set_add(out, node);
-    return 0;
+    const struct asked_node key = {.host = line};
+    const struct asked_node *found = bsearch(&key, c->asked, c->n_asked, sizeof(key), by_host);
+    return found ? pm_set_add(out, found->node) : 0;
 }
 
 static void on_answer(const char *text, void *arg)
@@ -54,45 +75,79 @@ static void on_answer(const char *text, void *arg)
     for (char *line = copy ? strtok_r(copy, "\n", &save) : NULL; r == 0 && line; line = strtok_r(NULL, "\n", &save))
         r = take_line(c, line, &out);
     tell(c, &out, r < 0);
+    forget_asked(c);
     pm_set_done(&out);
     free(copy);
 }
 
+// `nodes` with their names, in order; malloc'd, NULL without memory. A name is looked up in the step's list once, not
+// again for each line of an answer, which has one for each node and partition.
+static struct asked_node *expand(const struct coordinator *c, const struct pm_set *nodes, uint32_t *ret_n)
+{
+    struct asked_node *asked = calloc((size_t)pm_set_count(nodes) + 1u, sizeof(*asked));
+    char host[PM_TEXT_CAP];
+    uint32_t n = 0;
+    for (uint32_t node = pm_set_next(nodes, 0); asked && node != UINT32_MAX; node = pm_set_next(nodes, node + 1)) {
+        asked[n] = (struct asked_node){.host = strdup(pm_core_host(c->core, node, host)), .node = node};
+        if (!asked[n++].host) {
+            forget(asked, n);
+            asked = NULL;
+        }
+    }
+    *ret_n = asked ? n : 0;
+    return asked;
+}
+
+static char *join(const struct asked_node *asked, uint32_t n)
+{
+    char **names = asked ? calloc(n + 1u, sizeof(*names)) : NULL;
+    for (uint32_t i = 0; names && i < n; i++)
+        names[i] = asked[i].host;
+    char *list = names ? pm_hostlist_join(names, n) : NULL;
+    free(names);
+    return list;
+}
+
 char *pm_nodes_names(const struct coordinator *c, const struct pm_set *nodes)
 {
-    uint32_t n = 0, cap = (uint32_t)pm_set_count(nodes);
-    char **names = calloc(cap + 1u, sizeof(*names)), *list = NULL, host[PM_TEXT_CAP];
-    for (uint32_t node = pm_set_next(nodes, 0); names && node != UINT32_MAX; node = pm_set_next(nodes, node + 1)) {
-        names[n] = strdup(pm_core_host(c->core, node, host));
-        if (!names[n++])
-            break;
-    }
-    if (names && n == cap)
-        list = pm_hostlist_join(names, n);
-    for (uint32_t i = 0; names && i < n; i++)
-        free(names[i]);
-    free(names);
+    uint32_t n;
+    struct asked_node *asked = expand(c, nodes, &n);
+    char *list = join(asked, n);
+    forget(asked, n);
+    return list;
+}
+
+// Keeps what is asked for, by name, for the answer.
+static char *keep_asked(struct coordinator *c, const struct pm_set *nodes)
+{
+    forget_asked(c);
+    c->asked = expand(c, nodes, &c->n_asked);
+    char *list = join(c->asked, c->n_asked);
+    if (c->asked)
+        qsort(c->asked, c->n_asked, sizeof(*c->asked), by_host);
     return list;
 }
 
 void pm_nodes_ask(struct coordinator *c, const struct pm_action *a)
 {
     struct pm_reader r = pm_reader_of(a->data, a->len);
+    struct pm_set nodes = {0};
     if (c->nodes_question)
         c->nodes_question = pm_ask_end(c->nodes_question);
-    pm_read_set(&r, &c->asked_nodes, NODES_MAX);
-    char *names = r.error ? NULL : pm_nodes_names(c, &c->asked_nodes);
+    pm_read_set(&r, &nodes, NODES_MAX);
+    char *names = r.error ? NULL : keep_asked(c, &nodes);
     const char *const argv[] = {"sinfo", "-h", "-N", "-n", names, "-o", "%N %T", NULL};
     const struct pm_question question = {.base = c->base, .children = c->children, .near = c->exe, .argv = argv,
                                          .mask = pm_signals_old_mask(c->signals), .limit_ms = ASK_TIMEOUT_MS,
                                          .answered = on_answer, .arg = c};
     if (!names || pm_ask_begin(&question, &c->nodes_question) < 0)
         tell(c, &(struct pm_set){0}, true);
+    pm_set_done(&nodes);
     free(names);
 }
 
 void pm_nodes_done(struct coordinator *c)
 {
     c->nodes_question = pm_ask_end(c->nodes_question);
-    pm_set_done(&c->asked_nodes);
+    forget_asked(c);
 }

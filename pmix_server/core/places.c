@@ -132,20 +132,36 @@ static void keep_common(char *path, const char *other)
     path[whole] = '\0';
 }
 
+// By line, not by node: a few lost nodes of thousands of switches are asked for at once.
 char *pm_places_shared(const struct pm_places *places, const struct pm_set *nodes, char *buf)
 {
-    uint32_t node = pm_set_next(nodes, 0);
-    (void)snprintf(buf, PM_PLACE_CAP, "%s", node == UINT32_MAX ? "" : pm_places_of(places, node));
-    for (; node != UINT32_MAX && buf[0]; node = pm_set_next(nodes, node + 1))
-        keep_common(buf, pm_places_of(places, node));
+    uint64_t known = 0;
+    buf[0] = '\0';
+    for (uint32_t i = 0; i < places->n; i++) {
+        uint64_t here = pm_set_common(&places->list[i].nodes, nodes);
+        if (here && known)
+            keep_common(buf, places->list[i].path);
+        else if (here)
+            (void)snprintf(buf, PM_PLACE_CAP, "%s", places->list[i].path);
+        known += here;
+    }
+    if (known < pm_set_count(nodes))
+        buf[0] = '\0';
     return buf;
 }
 
-bool pm_places_under(const struct pm_places *places, const char *path, uint32_t node)
+bool pm_place_is_below(const struct pm_place *place, const char *path)
 {
-    const char *own = pm_places_of(places, node);
     size_t len = strlen(path);
-    return len > 0 && strncmp(own, path, len) == 0 && (own[len] == '\0' || own[len] == '.');
+    return len > 0 && strncmp(place->path, path, len) == 0 && (place->path[len] == '\0' || place->path[len] == '.');
+}
+
+uint64_t pm_places_count(const struct pm_places *places, const char *path)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < places->n; i++)
+        count += pm_place_is_below(&places->list[i], path) ? pm_set_count(&places->list[i].nodes) : 0;
+    return count;
 }
 
 void pm_places_digest(const struct pm_places *places, struct pm_digest *d)

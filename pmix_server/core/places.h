@@ -33,8 +33,10 @@ void pm_read_places(struct pm_reader *r, struct pm_places *ret, uint32_t nnodes)
 char *pm_places_shared(const struct pm_places *places, const struct pm_set *nodes, char *buf);
 // The path of `node`; "": not known. Borrowed from `places`.
 const char *pm_places_of(const struct pm_places *places, uint32_t node);
-// Does `node` stand below `path`? Not if nothing is known of it.
-bool pm_places_under(const struct pm_places *places, const char *path, uint32_t node);
+// Does what stands at `place` stand below `path`? Nothing does below "".
+bool pm_place_is_below(const struct pm_place *place, const char *path);
+// How many nodes stand below `path`, of those of which it is known.
+uint64_t pm_places_count(const struct pm_places *places, const char *path);
 void pm_places_digest(const struct pm_places *places, struct pm_digest *d);
 
 #endif

@@ -25,13 +25,22 @@ int pm_sizes_add(struct pm_places *sizes, const struct pm_size *size, uint32_t n
     return pm_places_add(sizes, text, &self, changed);
 }
 
-// What another agent has sent may be no size: then nothing is known.
-struct pm_size pm_sizes_of(const struct pm_places *sizes, uint32_t node)
+static struct pm_size parse(const char *text)
 {
     struct pm_size size = {0};
-    if (sscanf(pm_places_of(sizes, node), "%" SCNu32 " %" SCNu64, &size.gpus, &size.memory_mib) != 2)
+    if (sscanf(text, "%" SCNu32 " %" SCNu64, &size.gpus, &size.memory_mib) != 2)
         return (struct pm_size){0};
     return size;
+}
+
+struct pm_size pm_size_at(const struct pm_place *place)
+{
+    return parse(place->path);
+}
+
+struct pm_size pm_sizes_of(const struct pm_places *sizes, uint32_t node)
+{
+    return parse(pm_places_of(sizes, node));
 }
 
 bool pm_size_fits(const struct pm_size *need, const struct pm_size *offer)

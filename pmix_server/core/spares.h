@@ -50,7 +50,7 @@ struct pm_removal {
     const struct pm_places *sizes;
 };
 // Is there a spare (of `spares`) that is too small for each node before first_spare? 1: ret->to is it, and ret->from
-// the smallest of those nodes; 0: no.
+// the smallest of those nodes; 0: no; -ENOMEM.
 int pm_spares_useless(const struct pm_places *sizes, uint32_t first_spare, const struct pm_set *spares,
                       struct pm_move *ret);
 // One of `ready` for each of `lost` that there is one for: the largest of the lost nodes first, for each the smallest

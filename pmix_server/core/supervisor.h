@@ -201,11 +201,14 @@ enum pm_input pm_supervisor_build_world(struct pm_core *core);
 enum pm_input pm_supervisor_rehouse(struct pm_core *core);
 // How many nodes with ranks are lost, `node` (UINT32_MAX: none) as well.
 uint32_t pm_supervisor_homeless(struct pm_core *core, uint32_t node);
-// Is there a spare that is large enough for each node with ranks that is lost, `node` (UINT32_MAX: none) as well?
-bool pm_supervisor_can_house(struct pm_core *core, uint32_t node);
-// How many nodes the next world would have with `node` (UINT32_MAX: none) lost as well. Lost ones are replaced as far
-// as there are spares that are large enough; of those that cannot be, *ret_ranks (may be NULL) counts the ranks.
-uint32_t pm_supervisor_nodes_left(struct pm_core *core, uint32_t node, uint32_t *ret_ranks);
+// The next world, with `node` (UINT32_MAX: none) lost as well, if lost nodes are replaced as far as there are spares that
+// are large enough.
+struct pm_housing {
+    uint32_t nodes_left;
+    uint32_t gone_nodes; // that nobody replaces
+    uint32_t gone_ranks; // of those
+};
+struct pm_housing pm_supervisor_housing(struct pm_core *core, uint32_t node);
 // Spares that wait, other than `node`.
 uint32_t pm_supervisor_n_spares(struct pm_core *core, uint32_t node);
 // Whether it is a node without ranks.

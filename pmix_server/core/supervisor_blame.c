@@ -63,7 +63,7 @@ const char *pm_supervisor_swap_blamed(struct pm_core *core, char *buf, size_t ca
         if (!is_blamed(core, node))
             continue;
         last = node;
-        if (pm_supervisor_can_house(core, node))
+        if (!pm_supervisor_housing(core, node).gone_nodes)
             need(core, pm_set_add(&s->blamed, node));
     }
     if (last != UINT32_MAX)

@@ -132,10 +132,11 @@ static void look_at_places(struct pm_core *core, const struct pm_failure *failur
     struct pm_supervisor *s = core->supervisor;
     uint32_t lost = pm_cause_is_loss(failure->cause) ? failure->node : UINT32_MAX;
     history->can_relaunch = pm_supervisor_can_relaunch(core, lost, &history->no_relaunch);
-    if (!pm_supervisor_can_house(core, lost))
-        (void)pm_supervisor_pardon(core);
-    history->no_house = !pm_supervisor_can_house(core, lost);
-    history->nodes_left = pm_supervisor_nodes_left(core, lost, NULL);
+    struct pm_housing housing = pm_supervisor_housing(core, lost);
+    if (housing.gone_nodes && pm_supervisor_pardon(core))
+        housing = pm_supervisor_housing(core, lost);
+    history->no_house = housing.gone_nodes > 0;
+    history->nodes_left = housing.nodes_left;
     history->place_lost = lost == UINT32_MAX && history->no_house &&
                           !pm_policy_may_shrink(core->config.options, history->nodes_left);
     if (lost == UINT32_MAX)
@@ -351,7 +352,7 @@ static void do_shrink(struct pm_core *core, struct pm_story *story, const struct
     struct pm_supervisor *s = core->supervisor;
     uint32_t hosts = core->world_known ? (uint32_t)pm_set_count(&core->world.hosts) : s->first_spare;
     story->gone_nodes = hosts - history->nodes_left;
-    (void)pm_supervisor_nodes_left(core, story->failure->node, &story->gone_ranks);
+    story->gone_ranks = pm_supervisor_housing(core, story->failure->node).gone_ranks;
     s->told_nodes = story->gone_ranks ? history->nodes_left : 0;
     s->decision = *history;
     s->cause = *story->failure;

@@ -173,29 +173,24 @@ static void plan(struct pm_core *core, uint32_t node, struct pm_moves *ret)
     pm_set_done(&spares);
 }
 
-bool pm_supervisor_can_house(struct pm_core *core, uint32_t node)
-{
-    struct pm_moves moves = {0};
-    plan(core, node, &moves);
-    bool can = pm_set_empty(&moves.out);
-    pm_moves_done(&moves);
-    return can;
-}
-
-uint32_t pm_supervisor_nodes_left(struct pm_core *core, uint32_t node, uint32_t *ret_ranks)
+// How many nodes the world has that `moves` leads to.
+static uint32_t nodes_after(const struct pm_core *core, const struct pm_moves *moves)
 {
     const struct pm_supervisor *s = core->supervisor;
-    uint32_t hosts = core->world_known ? (uint32_t)pm_set_count(&core->world.hosts) : s->first_spare, ranks = 0;
+    uint32_t hosts = core->world_known ? (uint32_t)pm_set_count(&core->world.hosts) : s->first_spare;
+    return hosts - (uint32_t)pm_set_count(&moves->out);
+}
+
+struct pm_housing pm_supervisor_housing(struct pm_core *core, uint32_t node)
+{
     struct pm_moves moves = {0};
     plan(core, node, &moves);
+    struct pm_housing ret = {.nodes_left = nodes_after(core, &moves), .gone_nodes = (uint32_t)pm_set_count(&moves.out)};
     for (uint32_t out = pm_set_next(&moves.out, 0); core->world_known && out != UINT32_MAX;
          out = pm_set_next(&moves.out, out + 1))
-        ranks += (uint32_t)pm_set_count(&core->world.ranks_of_node[out]);
-    if (ret_ranks)
-        *ret_ranks = ranks;
-    hosts -= (uint32_t)pm_set_count(&moves.out);
+        ret.gone_ranks += (uint32_t)pm_set_count(&core->world.ranks_of_node[out]);
     pm_moves_done(&moves);
-    return hosts;
+    return ret;
 }
 
 uint32_t pm_supervisor_likely_spare(struct pm_core *core, uint32_t node)
@@ -269,9 +264,11 @@ static enum pm_input build_with_spares(struct pm_core *core)
     if (rc == 0)
         need(core, pm_spares_without(tasks, &all_spares, &map, &nranks));
     need(core, rc);
+    int no_use = pm_spares_useless(&s->seen.sizes, s->first_spare, &spares, &useless);
+    need(core, no_use);
     if (rc > 0)
         input = refuse_spare(core, &small);
-    else if (pm_spares_useless(&s->seen.sizes, s->first_spare, &spares, &useless))
+    else if (no_use > 0)
         input = refuse_useless(core, &useless);
     else if (!core->out->error)
         input = adopt_map(core, &map, nranks);
@@ -312,11 +309,9 @@ static void shared_switch(struct pm_core *core, const struct pm_set *lost, char 
 {
     const struct pm_supervisor *s = core->supervisor;
     char path[PM_PLACE_CAP];
-    bool others = false;
     buf[0] = '\0';
     (void)pm_places_shared(&s->places, lost, path);
-    for (uint32_t node = 0; node < s->nnodes && !others; node++)
-        others = !pm_places_under(&s->places, path, node);
+    bool others = pm_places_count(&s->places, path) < s->nnodes;
     const char *last = strrchr(path, '.');
     if (path[0] && others && pm_set_count(lost) > 1)
         (void)snprintf(buf, cap, ", all under switch %.100s", last ? last + 1 : path);
@@ -428,37 +423,41 @@ static enum pm_input no_place(struct pm_core *core, const struct pm_set *lost)
                                                            : "stopping");
 }
 
-// As many move as there are spares for, once those have answered; the others are done without, if the user allows it.
-static enum pm_input rehouse(struct pm_core *core, const struct pm_set *lost)
+// As many move as there are spares for (`best`), once those have answered; the others are done without, if the user
+// allows it.
+static enum pm_input rehouse(struct pm_core *core, const struct pm_set *lost, const struct pm_moves *best)
 {
     struct pm_set spares = {0};
-    struct pm_moves best = {0}, moves = {0};
+    struct pm_moves moves = {0};
     enum pm_input input = PM_IN_NONE;
-    plan(core, UINT32_MAX, &best);
-    bool shrinks = pm_policy_may_shrink(core->config.options, pm_supervisor_nodes_left(core, UINT32_MAX, NULL));
+    if (!pm_set_empty(&best->out) && !pm_policy_may_shrink(core->config.options, nodes_after(core, best)))
+        return no_place(core, lost);
     pm_supervisor_spares(core, &spares);
     pm_supervisor_keep_ready(core, &spares);
     choose(core, lost, &spares, &moves);
-    if (!pm_set_empty(&best.out) && !shrinks)
-        input = no_place(core, lost);
-    else if (moves.n == best.n && !core->out->error)
+    if (moves.n == best->n && !core->out->error)
         input = move(core, &moves);
-    pm_moves_done(&best);
     pm_moves_done(&moves);
     pm_set_done(&spares);
     return input;
 }
 
+// Each event of a search for places comes here: one plan, and a second one only where it forgives somebody.
 enum pm_input pm_supervisor_rehouse(struct pm_core *core)
 {
     struct pm_set lost = {0};
+    struct pm_moves best = {0};
     if (nobody_is_out(core))
         return PM_IN_NONE;
-    if (!pm_supervisor_can_house(core, UINT32_MAX))
-        (void)pm_supervisor_pardon(core);
+    plan(core, UINT32_MAX, &best);
+    if (!pm_set_empty(&best.out) && pm_supervisor_pardon(core)) {
+        pm_moves_done(&best);
+        plan(core, UINT32_MAX, &best);
+    }
     pm_supervisor_ask_spares(core);
     find_homeless(core, &lost);
-    enum pm_input input = pm_set_empty(&lost) ? PM_IN_NONE : rehouse(core, &lost);
+    enum pm_input input = pm_set_empty(&lost) ? PM_IN_NONE : rehouse(core, &lost, &best);
+    pm_moves_done(&best);
     pm_set_done(&lost);
     return input;
 }

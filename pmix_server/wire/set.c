@@ -189,6 +189,21 @@ bool pm_set_intersects(const struct pm_set *a, const struct pm_set *b)
     return false;
 }
 
+uint64_t pm_set_common(const struct pm_set *a, const struct pm_set *b)
+{
+    uint64_t count = 0;
+    for (uint32_t i = 0; i < a->n; i++) {
+        const struct pm_span *own = &a->spans[i];
+        for (uint32_t j = lower(b, own->first); j < b->n && b->spans[j].first <= own->last; j++) {
+            const struct pm_span *other = &b->spans[j];
+            uint32_t first = own->first > other->first ? own->first : other->first;
+            uint32_t last = own->last < other->last ? own->last : other->last;
+            count += (uint64_t)last - first + 1;
+        }
+    }
+    return count;
+}
+
 bool pm_set_equal(const struct pm_set *a, const struct pm_set *b)
 {
     return a->n == b->n && (a->n == 0 || memcmp(a->spans, b->spans, a->n * sizeof(*a->spans)) == 0);

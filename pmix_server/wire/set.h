@@ -39,6 +39,8 @@ bool pm_set_has(const struct pm_set *s, uint32_t v);
 // Every member of `sub` is in `s`.
 bool pm_set_covers(const struct pm_set *s, const struct pm_set *sub);
 bool pm_set_intersects(const struct pm_set *a, const struct pm_set *b);
+// How many members both have. Quick if `a` has few spans, however many `b` has.
+uint64_t pm_set_common(const struct pm_set *a, const struct pm_set *b);
 bool pm_set_equal(const struct pm_set *a, const struct pm_set *b);
 bool pm_set_empty(const struct pm_set *s);
 uint64_t pm_set_count(const struct pm_set *s);

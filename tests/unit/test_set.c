@@ -291,3 +291,22 @@ Test(set, text_of_any_length_is_whole)
     text_is(&s, "4294967280-4294967288,4294967290-4294967294");
     pm_set_done(&s);
 }
+
+Test(set, what_two_have_in_common_is_counted)
+{
+    struct pm_set a = {0}, b = {0};
+    cr_assert_eq(pm_set_common(&a, &b), 0);
+    pm_set_add_span(&a, 2, 5);
+    pm_set_add_span(&a, 8, 9);
+    pm_set_add_span(&a, 20, 4294967294u);
+    cr_assert_eq(pm_set_common(&a, &b), 0);
+    pm_set_add_span(&b, 0, 2);
+    pm_set_add(&b, 4);
+    pm_set_add_span(&b, 6, 7);
+    pm_set_add_span(&b, 9, 21);
+    cr_assert_eq(pm_set_common(&a, &b), 5); // 2, 4, 9, 20, 21
+    cr_assert_eq(pm_set_common(&b, &a), 5);
+    cr_assert_eq(pm_set_common(&a, &a), pm_set_count(&a));
+    pm_set_done(&a);
+    pm_set_done(&b);
+}

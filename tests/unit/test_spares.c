@@ -187,11 +187,11 @@ Test(spares, nodes_share_the_lowest_switch_above_all_of_them)
     expect_shared(&places, SET(4, 8), "");
     expect_shared(&places, SET(8, 11), "");
     expect_shared(&places, (struct pm_set){0}, "");
-    cr_assert(pm_places_under(&places, "a", 4));
-    cr_assert(pm_places_under(&places, "a.s1", 3));
-    cr_assert(!pm_places_under(&places, "a.s1", 4));
-    cr_assert(!pm_places_under(&places, "", 4));
-    cr_assert(!pm_places_under(&places, "a", 11));
+    cr_assert_eq(pm_places_count(&places, "a"), 8);
+    cr_assert_eq(pm_places_count(&places, "a.s1"), 4);
+    cr_assert_eq(pm_places_count(&places, "b.s1"), 3);
+    cr_assert_eq(pm_places_count(&places, "b.s"), 0);
+    cr_assert_eq(pm_places_count(&places, ""), 0);
     pm_places_done(&places);
 }
 
@@ -383,4 +383,16 @@ Test(spares, one_that_can_replace_nobody_is_named)
     pm_places_done(&sizes);
     pm_set_done(&useful);
     pm_set_done(&all);
+}
+
+// One of which nothing is known needs nothing, so that every spare is of use.
+Test(spares, none_is_useless_beside_a_node_of_unknown_size)
+{
+    struct pm_places sizes = unlike();
+    struct pm_move useless;
+    struct pm_set none = SET(13);
+    cr_assert_eq(pm_spares_useless(&sizes, 4, &none, &useless), 0);
+    cr_assert_eq(pm_spares_useless(&sizes, 3, &none, &useless), 1);
+    pm_places_done(&sizes);
+    pm_set_done(&none);
 }
