@@ -48,7 +48,8 @@ int pm_coordinator_log_open(struct coordinator *c, char *error)
     if (!c->options.log[0])
         return 0;
     struct pm_event_log_id id = {.writer = "coordinator", .job = c->job, .step = c->step,
-                                 .launch = c->launch};
+                                 .launch = c->launch,
+                                 .append = c->launch && !pm_event_log_per_step(c->options.log)};
     int r = pm_event_log_expand(c->options.log, c->job, c->step, path, sizeof(path));
     if (r == 0)
         r = pm_event_log_new(path, &id, &c->log);

@@ -29,8 +29,8 @@ int pm_event_log_new(const char *path, const struct pm_event_log_id *id, struct 
     log->id = *id;
     snprintf(log->writer, sizeof(log->writer), "%s", id->writer);
     log->id.writer = log->writer;
-    int further = id->launch ? 0 : O_EXCL; // a further launch of the step may go on in the same file
-    log->fd = open(path, O_WRONLY | O_CREAT | further | O_APPEND | O_CLOEXEC | O_NOCTTY, 0666);
+    int how = id->append ? O_NOFOLLOW : O_EXCL; // which does not follow either
+    log->fd = open(path, O_WRONLY | O_CREAT | how | O_APPEND | O_CLOEXEC | O_NOCTTY, 0666);
     if (log->fd < 0) {
         int r = -errno;
         free(log);
@@ -190,4 +190,12 @@ int pm_event_log_expand(const char *pattern, uint32_t job, uint32_t step, char *
     }
     buf[at] = '\0';
     return 0;
+}
+
+bool pm_event_log_per_step(const char *pattern)
+{
+    const char *p = strchr(pattern, '%');
+    while (p && p[1] && p[1] != 's')
+        p = strchr(p + 2, '%');
+    return p && p[1];
 }
