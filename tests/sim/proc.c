@@ -7,7 +7,7 @@
 #include "tests/sim/check.h"
 #include "tests/sim/sim.h"
 
-#define SPINS_MAX 100 // timers at one moment
+#define SPINS_MAX 100 // timers at one moment, with nothing else that happens
 
 bool sim_host_runs(const struct sim *s, uint32_t slot)
 {
@@ -139,6 +139,8 @@ void sim_proc_post(struct sim *s, uint32_t slot, struct pm_event event)
         s->posted[s->n_posted++] = event;
         return;
     }
+    if (event.type != PM_EVENT_TIMER)
+        p->spins = 0; // what has waited for a paused process may want a timer each
     uint32_t life = p->life;
     s->stepping = true;
     step(s, slot, &event);

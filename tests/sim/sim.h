@@ -70,7 +70,7 @@ struct sim_proc { // an agent or the coordinator, around its core
     bool paused;     // by itself; see sim_proc_runs()
     bool listening;
     uint64_t timer_ns; // real time of the timer that counts, SIM_NEVER: none
-    uint64_t spun_ns;  // when it last had a timer, and how often in that moment
+    uint64_t spun_ns;  // when it last had a timer, and how often in that moment, without anything else
     uint32_t spins;
     uint32_t next_even;
     uint32_t *links; // indices of those that have an end here
