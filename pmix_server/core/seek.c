@@ -153,7 +153,7 @@ static void drop_candidate(struct pm_core *core)
 static void failed_before_joining(struct pm_core *core, uint32_t node, uint8_t end)
 {
     struct pm_seek *s = &core->membership->seek;
-    bool hopeless = end == PM_LINK_UNREACHABLE || core->now_ns - s->start_ns >= START_PATIENCE_NS;
+    bool hopeless = end == PM_LINK_UNREACHABLE || end == PM_LINK_STUCK || core->now_ns - s->start_ns >= START_PATIENCE_NS;
     s->tries++;
     s->next_ns = core->now_ns;
     if (node != PM_NODE_COORDINATOR && hopeless && s->step == 0)
@@ -256,7 +256,8 @@ void pm_seek_link_up(struct pm_core *core, struct pm_link *link)
     struct pm_membership *m = core->membership;
     if (candidate_is_dead(core, link))
         return;
-    uint64_t patience = m->t_ns / 4 > 1000 * PM_MS ? m->t_ns / 4 : 1000 * PM_MS;
+    // A busy candidate may take its time; but who waits for one that has died needs time for another.
+    uint64_t patience = pm_max_ns(m->t_ns / 4, pm_min_ns(m->t_ns / 2, 1000 * PM_MS));
     m->seek.asked = true;
     m->seek.refused_ns = 0;
     m->seek.until_ns = core->now_ns + patience;
