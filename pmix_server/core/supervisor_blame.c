@@ -98,6 +98,6 @@ void pm_supervisor_retire_blamed(struct pm_core *core, const struct pm_move *mov
     log->epoch = s->wanted.epoch;
     log->node = move->from;
     log->spare = move->to;
-    (void)snprintf(log->reason, sizeof(log->reason), "its ranks were first to fail %u times",
-                   s->firsts[move->from]);
+    (void)snprintf(log->reason, sizeof(log->reason), "its ranks were first to fail %u time%s",
+                   s->firsts[move->from], s->firsts[move->from] == 1 ? "" : "s");
 }
