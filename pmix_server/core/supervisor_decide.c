@@ -250,7 +250,7 @@ static void tell(struct pm_core *core, struct pm_story *story)
                   verdict->action == PM_VERDICT_IGNORE;
     story->host = pm_supervisor_host(core, story->failure->node, host);
     story->nranks = core->supervisor->nranks;
-    story->nnodes = core->world_known ? (uint32_t)pm_set_count(&core->world.hosts) : core->supervisor->nnodes;
+    story->nnodes = core->world_known ? (uint32_t)pm_set_count(&core->world.hosts) : core->supervisor->first_spare;
     if (single)
         story->more = 0;
     if (verdict->action == PM_VERDICT_MOVE_TO_SPARE)

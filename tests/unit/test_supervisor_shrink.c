@@ -289,3 +289,14 @@ Test(supervisor_shrink, a_minimum_above_the_world_is_refused_before_the_start)
     cr_assert_eq(stand.core.supervisor->status, PM_EXIT_CANNOT_SUPERVISE);
     cr_assert_eq(stand.n_maps, 0);
 }
+
+// What waits as a spare is no part of the world that is going to be.
+Test(supervisor_shrink, the_size_of_a_world_that_forms_counts_no_spares)
+{
+    options.spares = 1;
+    stand_coordinator(5, 2, &options);
+    stand_join(0, 2);
+    node_dies(0);
+    node_dies(1);
+    expect_said("going on with 3 nodes");
+}
