@@ -114,6 +114,8 @@ static void take_pause(struct shim *s, struct pm_reader *r, bool paused)
     if (pm_reader_end(r) < 0)
         pm_shim_agent_gone(s);
     s->paused = paused;
+    if (!paused)
+        s->still = false; // the agent has continued the tree itself, perhaps long ago
 }
 
 static void take_packet(struct shim *s, struct pm_reader *r, int fd)

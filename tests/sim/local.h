@@ -99,7 +99,7 @@ struct sim_shim {
     bool heard;     // agent's view: its socket is open
     uint8_t start_fails;  // how the next starts end: 1 exec, 2 fork, 3 at once
     uint8_t starts_left;  // that do so
-    bool started, open, killing, standing, told_to_stand, ending, overridden;
+    bool started, open, killing, standing, still, told_to_stand, ending, overridden;
     struct sim_start current, next;
     int32_t last_status;
     uint64_t end_due_ns;

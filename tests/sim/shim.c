@@ -70,11 +70,12 @@ static void obey_lease(struct sim *s, uint32_t node, uint32_t local)
 {
     struct sim_shim *shim = shim_of(s, node, local);
     bool stand = must_stand(s, node, shim);
-    if (!shim->open || shim->killing || stand == shim->standing ||
-        s->p.plant == SIM_PLANT_NO_STOP)
+    if (!shim->open || shim->killing || s->p.plant == SIM_PLANT_NO_STOP)
+        return;
+    if (stand ? shim->still : !shim->standing)
         return;
     sim_rank_stop(s, node, local, stand);
-    shim->standing = stand;
+    shim->standing = shim->still = stand;
 }
 
 static void wake_at(struct sim *s, uint32_t node, uint32_t local, uint64_t at_ns)
@@ -140,7 +141,7 @@ static void start_rank(struct sim *s, uint32_t node, uint32_t local)
     }
     sim_rank_fork(s, node, local);
     shim->open = true;
-    shim->killing = shim->standing = false;
+    shim->killing = shim->standing = shim->still = false;
     send(s, node, local, (struct sim_msg){.type = SIM_MSG_STARTED, .epoch = shim->current.epoch,
                                           .incarnation = shim->current.incarnation,
                                           .pid = shim->rank.pid});
@@ -271,7 +272,10 @@ static void take_kill(struct sim *s, uint32_t node, uint32_t local, const struct
 
 static void take_stand(struct sim *s, uint32_t node, uint32_t local, const struct sim_msg *msg)
 {
-    shim_of(s, node, local)->told_to_stand = msg->type == SIM_MSG_PAUSE;
+    struct sim_shim *shim = shim_of(s, node, local);
+    shim->told_to_stand = msg->type == SIM_MSG_PAUSE;
+    if (!shim->told_to_stand)
+        shim->still = false;
 }
 
 static void take_end(struct sim *s, uint32_t node, uint32_t local, const struct sim_msg *msg)

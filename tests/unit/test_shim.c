@@ -549,23 +549,50 @@ Test(shim, what_a_rank_leaves_behind_lives_until_the_kill)
     ends_with_exit(0);
 }
 
-Test(shim, a_lease_that_ends_stops_the_rank_without_a_word_from_the_agent)
+static void lease_ends_now(void)
 {
-    char path[64], state[256];
     struct timespec now;
-    running();
     clock_gettime(CLOCK_BOOTTIME, &now);
     atomic_store(&page->lease_end_ns, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+}
+
+// Within 5 s.
+static bool rank_is_stopped(void)
+{
+    char path[64], state[256];
     snprintf(path, sizeof path, "/proc/%u/stat", rank_pid);
-    bool stopped = false;
-    for (int i = 0; i < 500 && !stopped; i++) {
+    for (int i = 0; i < 500; i++) {
         FILE *file = fopen(path, "re");
         cr_assert(file && fgets(state, sizeof state, file));
         fclose(file);
-        stopped = strstr(state, ") T ") != NULL;
+        if (strstr(state, ") T "))
+            return true;
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     }
-    cr_expect(stopped);
+    return false;
+}
+
+Test(shim, a_lease_that_ends_stops_the_rank_without_a_word_from_the_agent)
+{
+    running();
+    lease_ends_now();
+    cr_expect(rank_is_stopped());
+    send_end(true, 0);
+    ends_with_exit(0);
+    rank_is_gone();
+}
+
+// The agent continues the ranks itself. A shim that was stopped meanwhile hears of it when the lease is over again.
+Test(shim, what_the_agent_has_continued_stands_again_when_the_lease_is_over)
+{
+    struct pm_writer w = {0};
+    running();
+    lease_ends_now();
+    cr_expect(rank_is_stopped());
+    cr_assert(kill((pid_t)rank_pid, SIGCONT) == 0);
+    pm_write_u8(&w, PM_SHIM_RESUME);
+    send_packet(&w);
+    cr_expect(rank_is_stopped());
     send_end(true, 0);
     ends_with_exit(0);
     rank_is_gone();
