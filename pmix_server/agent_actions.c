@@ -336,9 +336,12 @@ static void do_die(struct pm_action *a, void *arg)
     }
     // Not simply the end of our links, which does the same: what became of the ranks is to be logged.
     ag->dying = true;
+    // And not by the shims alone: one that is stopped would let its rank run on when others run elsewhere.
     for (uint32_t i = 0; i < ag->config.n_local; i++) {
-        if (ag->shims[i].rank_pid)
-            send_numbers(&ag->shims[i], PM_SHIM_KILL, ag->shims[i].epoch, NULL);
+        if (!ag->shims[i].rank_pid)
+            continue;
+        send_numbers(&ag->shims[i], PM_SHIM_KILL, ag->shims[i].epoch, NULL);
+        pm_tree_signal(&ag->shims[i], SIGKILL);
     }
     pm_agent_leave(ag, DIE_MS);
     pm_agent_leave_if_dead(ag);

@@ -281,10 +281,13 @@ static void do_die(struct sim *s, uint32_t node, struct pm_action *a)
         return;
     }
     n->dying = true;
-    for (uint32_t i = 0; i < n->n_local; i++)
+    for (uint32_t i = 0; i < n->n_local; i++) {
         if (n->shims[i].runs && n->shims[i].heard)
             sim_chan_down(s, node, i, (struct sim_msg){.type = SIM_MSG_KILL,
                                                        .epoch = n->shims[i].run_epoch});
+        if (n->shims[i].runs && n->shims[i].paused)
+            sim_rank_kill(s, node, i); // the agent itself
+    }
     leave(s, node, DIE_NS);
     leave_if_dead(s, node);
 }
