@@ -175,8 +175,8 @@ static void failed_after_joining(struct pm_core *core, uint32_t node, uint8_t en
     bool wrap = node == PM_NODE_COORDINATOR;
     s->tries = 0;
     s->step = wrap ? 0 : s->step + 1;
-    if (!parent_is_silent(core, m->t_ns / 4) && parent_is_useless(core))
-        spaced = s->dialed_ns + m->t_ns / 2;
+    if (wrap && !parent_is_silent(core, m->t_ns / 4) && parent_is_useless(core))
+        spaced = s->dialed_ns + m->t_ns / 2; // it has just been asked in vain
     s->next_ns = end == PM_LINK_REFUSED && !wrap ? core->now_ns : spaced;
 }
 
