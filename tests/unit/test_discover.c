@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Machines from hwloc XML: what is found in the fixtures, what is left out, and what is refused. With
-// PM_TOPOLOGIES=FOLDER every XML file below it is read, too.
+// Machines from hwloc XML: what is found in the fixtures, what is left out, and what is refused. Every XML file below
+// the folder that PM_TOPOLOGIES names (else ../shared/topologies beside the checkout) is read, too.
 #include <criterion/criterion.h>
 #include <dirent.h>
 #include <errno.h>
@@ -12,6 +12,8 @@
 
 #include "pmix_server/topology/discover.h"
 #include "pmix_server/wire/options.h"
+
+#define BESIDE_CHECKOUT PM_FIXTURES "/../../../../shared/topologies"
 
 TestSuite(discover, .timeout = 60);
 
@@ -298,8 +300,8 @@ static unsigned read_folder(const char *folder)
 
 Test(discover, every_real_machine_is_sound)
 {
-    const char *folder = getenv("PM_TOPOLOGIES");
-    if (!folder)
+    const char *named = getenv("PM_TOPOLOGIES"), *folder = named ? named : BESIDE_CHECKOUT;
+    if (!named && access(folder, R_OK) < 0)
         cr_skip_test("PM_TOPOLOGIES is not set: no folder with hwloc XML files of real machines");
-    cr_assert(read_folder(folder) > 0, "PM_TOPOLOGIES=%s has no XML files", folder);
+    cr_assert(read_folder(folder) > 0, "%s has no XML files", folder);
 }
