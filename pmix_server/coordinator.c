@@ -134,24 +134,32 @@ static int check_nodes(const struct coordinator *c, char *error)
     return -EINVAL;
 }
 
-// What the user has asked srun for stays: the agents leave it alone.
+// As srun has it: the command line, then the environment, where a job's --hint may come from.
+static uint32_t threads_per_core(const struct coordinator *c)
+{
+    const char *hint = getenv("SLURM_HINT"), *threads = getenv("SLURM_THREADS_PER_CORE");
+    if (c->argv.threads_given)
+        return c->argv.threads_per_core;
+    return hint ? pm_srun_hint_parse(hint) : threads ? pm_srun_threads_parse(threads) : 0;
+}
+
+// What the user has asked srun for stays: the agents leave it alone. A number of threads goes before the words of
+// --pm-bind, of which the last one counts.
 static int keep_what_was_bound(struct coordinator *c, char *error)
 {
-    const struct {
-        bool given;
-        const char *word;
-    } kept[] = {{c->argv.cpu_bind || getenv("SLURM_CPU_BIND"), ",keep-cpus"},
-                {c->argv.mem_bind || getenv("SLURM_MEM_BIND"), ",keep-memory"}};
-    for (size_t i = 0; i < sizeof(kept) / sizeof(*kept); i++) {
-        if (!kept[i].given)
-            continue;
-        if (strlen(c->options.bind) + strlen(kept[i].word) >= sizeof(c->options.bind)) {
-            snprintf(error, PM_ERROR_CAP, "--pm-bind=%s: takes fewer words together with --cpu-bind or --mem-bind",
-                     c->options.bind);
-            return -EINVAL;
-        }
-        strcat(c->options.bind, kept[i].word);
+    char words[sizeof(c->options.bind) + 64], smt[24] = "";
+    uint32_t threads = threads_per_core(c);
+    if (threads)
+        snprintf(smt, sizeof(smt), "smt=%u,", threads);
+    snprintf(words, sizeof(words), "%s%s%s%s", smt, c->options.bind,
+             c->argv.cpu_bind || getenv("SLURM_CPU_BIND") ? ",keep-cpus" : "",
+             c->argv.mem_bind || getenv("SLURM_MEM_BIND") ? ",keep-memory" : "");
+    if (strlen(words) >= sizeof(c->options.bind)) {
+        snprintf(error, PM_ERROR_CAP, "--pm-bind=%s: takes fewer words together with --cpu-bind, --mem-bind or --hint",
+                 c->options.bind);
+        return -EINVAL;
     }
+    strcpy(c->options.bind, words);
     return 0;
 }
 

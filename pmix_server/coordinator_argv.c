@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 struct walk {
     char *const *argv;
@@ -53,6 +54,45 @@ static int treat_mem_bind(struct walk *w, const char *value)
 {
     w->out->mem_bind = true;
     return 0;
+}
+
+// memory_bound also means one core of each socket, which is all that is granted then.
+uint32_t pm_srun_hint_parse(const char *text)
+{
+    static const char *const single[] = {"compute_bound", "memory_bound", "nomultithread"};
+    uint32_t threads = 0;
+    for (size_t len; *text; text += len + (text[len] == ',')) {
+        len = strcspn(text, ",");
+        for (size_t i = 0; i < sizeof(single) / sizeof(*single); i++)
+            threads |= strlen(single[i]) == len && strncasecmp(text, single[i], len) == 0;
+    }
+    return threads;
+}
+
+static int note_threads(struct walk *w, uint32_t threads)
+{
+    w->out->threads_given = true;
+    w->out->threads_per_core = threads;
+    return 0;
+}
+
+static int treat_hint(struct walk *w, const char *value) { return note_threads(w, pm_srun_hint_parse(value)); }
+
+static int treat_threads(struct walk *w, const char *value) { return note_threads(w, pm_srun_threads_parse(value)); }
+
+// "SOCKETS:CORES:THREADS", of which the last ones may be missing.
+static int treat_extra_node_info(struct walk *w, const char *value)
+{
+    const char *cores = strchr(value, ':'), *threads = cores ? strchr(cores + 1, ':') : NULL;
+    return threads ? note_threads(w, pm_srun_threads_parse(threads + 1)) : 0;
+}
+
+// srun itself refuses what is no number; "*" stands for any.
+uint32_t pm_srun_threads_parse(const char *text)
+{
+    char *end;
+    unsigned long v = strtoul(text, &end, 10);
+    return *end || end == text || text[0] == '-' || v > PM_SRUN_THREADS_MAX ? 0 : (uint32_t)v;
 }
 
 static int treat_mpi(struct walk *w, const char *value)
@@ -141,6 +181,8 @@ static const struct treatment {
     {"pack-group", 0, treat_het}, {"nodes", 'N', treat_nodes},
     {"cpu-bind", 0, treat_cpu_bind}, {"cpu_bind", 0, treat_cpu_bind},
     {"mem-bind", 0, treat_mem_bind}, {"mem_bind", 0, treat_mem_bind},
+    {"hint", 0, treat_hint},      {"threads-per-core", 0, treat_threads},
+    {"extra-node-info", 'B', treat_extra_node_info},
 };
 
 static const struct treatment *treatment_of(const char *name, char letter)

@@ -12,6 +12,8 @@
 //   -x, --exclude=FILE, -w, --nodelist=NODES, -F, --nodefile=FILE,
 //   -r, --relative=N, --exclusive  noted: srun refuses them beside what a further launch adds, or they leave it no choice.
 //   --cpu-bind, --mem-bind    noted: ours leaves that part alone.
+//   --hint, --threads-per-core=N, -B, --extra-node-info=S:C:N
+//                             noted: ours uses no more hardware threads of a core.
 //   --multi-prog              noted: there is no one command that all ranks run.
 //   --het-group, a lone ":"   refused: heterogeneous steps are not supported.
 // Everything else, our own --pm-* options included, stays where it is.
@@ -25,6 +27,7 @@
 #include "pmix_server/wire/options.h"
 
 #define PM_SRUN_COMMAND_MAX 4096u  // it travels in the environment
+#define PM_SRUN_THREADS_MAX 1024u  // of a core
 
 enum pm_srun_arg { PM_SRUN_ARG_NONE = 0, PM_SRUN_ARG_REQUIRED, PM_SRUN_ARG_OPTIONAL };
 
@@ -44,6 +47,8 @@ struct pm_srun_argv {
     bool pty;          // --pty: the terminal is raw, our lines need CR LF
     bool cpu_bind;     // --cpu-bind or --mem-bind was given
     bool mem_bind;
+    bool threads_given;         // --hint, --threads-per-core or a third number of --extra-node-info was given
+    uint32_t threads_per_core;  // as many hardware threads of a core at most; 0: all of them
     bool wait_given;
     uint32_t wait_s;   // of --wait, 0: never
     char *exclude;     // owned; NULL: not given
@@ -65,6 +70,10 @@ void pm_srun_argv_done(struct pm_srun_argv *a);
 int pm_srun_argv_without(struct pm_srun_argv *a, const char *nodes);
 // The most nodes that a value of --nodes or SLURM_NNODES allows ("4", "2-4", "1k"), 0: not a number of them.
 uint32_t pm_srun_nodes_parse(const char *text);
+// Hardware threads of a core that a value of --hint or SLURM_HINT ("nomultithread") allows, or one of --threads-per-core or
+// SLURM_THREADS_PER_CORE; 0: all, or not a number of them.
+uint32_t pm_srun_hint_parse(const char *text);
+uint32_t pm_srun_threads_parse(const char *text);
 // A value of --wait or SLURM_WAIT: seconds. 0 or -EINVAL.
 int pm_srun_wait_parse(const char *text, uint32_t *ret_s);
 

@@ -129,6 +129,35 @@ Test(srun_argv, the_number_of_nodes_is_noted_and_stays, .timeout = 10)
     }
 }
 
+// given and 0: all threads, whatever the environment says.
+Test(srun_argv, threads_of_a_core_are_noted_and_stay, .timeout = 10)
+{
+    static const struct {
+        const char *line;
+        bool given;
+        uint32_t threads;
+    } lines[] = {
+        {"srun --hint=nomultithread prog", true, 1},  {"srun --hint multithread prog", true, 0},
+        {"srun --hint=Compute_bound prog", true, 1},  {"srun --hint=memory_bound,multithread prog", true, 1},
+        {"srun --hint=help prog", true, 0},           {"srun --threads-per-core=2 prog", true, 2},
+        {"srun --threads-per 1 prog", true, 1},       {"srun --threads-per-core=x prog", true, 0},
+        {"srun --threads-per-core=-1 prog", true, 0}, {"srun --threads-per-core=1025 prog", true, 0},
+        {"srun -B 2:8:1 prog", true, 1},              {"srun -B*:*:2 prog", true, 2},
+        {"srun --extra-node-info=2:8:* prog", true, 0}, {"srun -B 2:8 prog", false, 0},
+        {"srun -B 2 prog", false, 0},                 {"srun prog --hint=nomultithread", false, 0},
+        {"srun -J --hint=nomultithread prog", false, 0},
+    };
+    for (size_t i = 0; i < sizeof(lines) / sizeof(*lines); i++) {
+        struct pm_srun_argv out;
+        char error[PM_ERROR_CAP];
+        cr_assert_eq(rewrite(lines[i].line, &out, error), 0);
+        cr_expect(out.threads_given == lines[i].given && out.threads_per_core == lines[i].threads, "%s: %u", lines[i].line,
+                  out.threads_per_core);
+        pm_srun_argv_done(&out);
+        expect(lines[i].line, lines[i].line);
+    }
+}
+
 Test(srun_argv, bindings_are_noted_and_stay, .timeout = 10)
 {
     static const struct {
