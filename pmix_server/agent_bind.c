@@ -66,11 +66,14 @@ static int find_allowed(struct agent *a, struct pm_bind_case *c)
 
 // --- which GPUs --------------------------------------------------------------------------------------------
 
-static struct pm_granted_sources sources_of(const struct pm_agent_bind *b, const struct pm_facts *f)
+// MIG devices were looked for by the agent, whose task may open other ones than the k-th.
+static struct pm_granted_sources sources_of(const struct agent *a, const struct pm_bind_case *c, uint32_t k)
 {
-    const struct pm_picture *p = &b->picture;
-    struct pm_granted_sources s = {.step_gpus = pm_facts_find(f, "SLURM_STEP_GPUS"), .admitted = &p->admitted,
-                                   .migs = p->migs, .n_migs = p->n_migs};
+    const struct pm_picture *p = &a->bind->picture;
+    const struct pm_facts *f = facts_of(a, c, k);
+    bool as_agent = pm_set_equal(&c->admitted[k], &p->admitted);
+    struct pm_granted_sources s = {.step_gpus = pm_facts_find(f, "SLURM_STEP_GPUS"), .admitted = &c->admitted[k],
+                                   .migs = as_agent ? p->migs : NULL, .n_migs = as_agent ? p->n_migs : 0};
     for (unsigned v = 0; v < PM_GPU_VENDORS; v++)
         s.visible[v] = pm_facts_find(f, pm_granted_variable(v));
     return s;
@@ -78,14 +81,21 @@ static struct pm_granted_sources sources_of(const struct pm_agent_bind *b, const
 
 static bool same_text(const char *a, const char *b) { return a && b ? !strcmp(a, b) : a == b; }
 
-// Slurm gave each task its own (--gpu-bind, --gpus-per-task), or they are the user's: no GPUs of the step.
+// --gpu-bind, or what implies one: --gpus-per-task, --ntasks-per-gpu.
+static bool slurm_binds_gpus(const struct agent *a, const struct pm_bind_case *c)
+{
+    const char *bind = pm_facts_find(facts_of(a, c, 0), "SLURMD_TRES_BIND");
+    return bind && strstr(bind, "gpu:");
+}
+
+// Slurm gave each task its own, which may be called the same, or they are the user's: no GPUs of the step.
 static bool gpus_are_given(const struct agent *a, const struct pm_bind_case *c)
 {
-    struct pm_granted_sources first = sources_of(a->bind, facts_of(a, c, 0));
-    bool given = !first.step_gpus;
+    struct pm_granted_sources first = sources_of(a, c, 0);
+    bool given = !first.step_gpus || slurm_binds_gpus(a, c);
     for (uint32_t k = 1; k < c->n; k++) {
-        struct pm_granted_sources s = sources_of(a->bind, facts_of(a, c, k));
-        given |= !same_text(s.step_gpus, first.step_gpus);
+        struct pm_granted_sources s = sources_of(a, c, k);
+        given |= !same_text(s.step_gpus, first.step_gpus) || !pm_set_equal(s.admitted, first.admitted);
         for (unsigned v = 0; v < PM_GPU_VENDORS; v++)
             given |= !same_text(s.visible[v], first.visible[v]);
     }
@@ -110,7 +120,7 @@ static int position_of(struct pm_granted *all, const struct pm_granted_gpu *gpu,
 static int take_given(struct agent *a, struct pm_bind_case *c, uint32_t k)
 {
     struct pm_agent_bind *b = a->bind;
-    struct pm_granted_sources sources = sources_of(b, facts_of(a, c, k));
+    struct pm_granted_sources sources = sources_of(a, c, k);
     struct pm_granted own = {0};
     char error[PM_ERROR_CAP];
     int rc = pm_granted_read(&b->picture.machine, &sources, &own, error);
@@ -135,17 +145,29 @@ static void forget_empty(struct pm_bind_case *c)
     }
 }
 
+static int find_admitted(const struct agent *a, struct pm_bind_case *c)
+{
+    const struct pm_picture *p = &a->bind->picture;
+    int rc = 0;
+    c->admitted = calloc(c->n + 1u, sizeof(*c->admitted));
+    for (uint32_t k = 0; c->admitted && k < c->n && rc == 0; k++)
+        rc = pm_facts_admitted(facts_of(a, c, k), &p->machine, &p->admitted, &c->admitted[k]);
+    return c->admitted ? rc : -ENOMEM;
+}
+
 static int find_gpus(struct agent *a, struct pm_bind_case *c)
 {
     struct pm_agent_bind *b = a->bind;
     char error[PM_ERROR_CAP];
-    int rc = 0;
+    int rc = find_admitted(a, c);
+    if (rc < 0)
+        return rc;
     c->keeps_gpus = gpus_are_given(a, c);
     for (uint32_t k = 0; k < c->n && rc == 0 && c->keeps_gpus; k++)
         rc = take_given(a, c, k);
     forget_empty(c);
     if (!c->keeps_gpus) {
-        struct pm_granted_sources sources = sources_of(b, facts_of(a, c, 0));
+        struct pm_granted_sources sources = sources_of(a, c, 0);
         rc = pm_granted_read(&b->picture.machine, &sources, &c->granted, error);
         if (rc == -EINVAL)
             (void)refuse(b, error);
@@ -162,6 +184,9 @@ static void case_done(struct pm_bind_case *c)
 {
     for (uint32_t k = 0; c->given && k < c->n; k++)
         free((void *)c->given[k].gpus);
+    for (uint32_t k = 0; c->admitted && k < c->n; k++)
+        pm_set_done(&c->admitted[k]);
+    free(c->admitted);
     free(c->given);
     free(c->locals);
     free(c->gpus);

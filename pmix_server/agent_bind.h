@@ -54,6 +54,7 @@ struct pm_bind_case {
     uint32_t *locals;  // the tasks that have ranks, in the order of these
     uint32_t n;
     struct pm_set allowed;
+    struct pm_set *admitted;  // n: GPUs (places in the machine) that each task may open
     struct pm_granted granted;
     bool keeps_gpus;  // each rank sees what its task was given
     uint32_t *gpus;   // places of `granted`
@@ -66,6 +67,10 @@ struct pm_bind_case {
 const char *pm_facts_find(const struct pm_facts *f, const char *name);
 // Has the user set one of his own whose name begins like that? (Not if an outer supervised step did.)
 bool pm_facts_has_own(const struct pm_facts *f, const char *prefix);
+
+// GPUs of the machine that the task may open, into *admitted; those of `all` if it did not say. 0 or -ENOMEM.
+int pm_facts_admitted(const struct pm_facts *f, const struct pm_machine *m, const struct pm_set *all,
+                      struct pm_set *admitted);
 
 // Starts pm-discover; when it has ended, or its time is over, servers that wait are told.
 int pm_bind_picture_open(struct agent *a);

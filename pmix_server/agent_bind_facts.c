@@ -75,6 +75,32 @@ bool pm_facts_has_own(const struct pm_facts *f, const char *prefix)
     return false;
 }
 
+// As devices.c names them. Of one whose file is not known nobody can say that it may not be opened.
+static bool is_listed(const char *names, const struct pm_machine_gpu *gpu)
+{
+    char name[32];
+    int len = snprintf(name, sizeof(name), "%s%u", gpu->vendor == PM_GPU_NVIDIA ? "nvidia" : "renderD", gpu->minor);
+    if (gpu->minor == PM_PLACE_NONE)
+        return true;
+    for (const char *at = names; at; at = strchr(at, ',')) {
+        at += *at == ',';
+        if (strcspn(at, ",") == (size_t)len && memcmp(at, name, (size_t)len) == 0)
+            return true;
+    }
+    return false;
+}
+
+int pm_facts_admitted(const struct pm_facts *f, const struct pm_machine *m, const struct pm_set *all,
+                      struct pm_set *admitted)
+{
+    const char *names = pm_facts_find(f, PM_SHIM_DEVICES);
+    int rc = 0;
+    for (uint32_t i = 0; names && *names && i < m->n_gpus && rc == 0; i++)
+        if (is_listed(names, &m->gpus[i]))
+            rc = pm_set_add(admitted, i);
+    return rc == 0 && pm_set_empty(admitted) ? pm_set_copy(admitted, all) : rc;
+}
+
 // --- a rank that runs elsewhere ------------------------------------------------------------------------
 
 static void describe(const struct pm_place *place, bool memory, char *buf, size_t cap)

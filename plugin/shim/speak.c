@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "pm_config.h"
+#include "plugin/shim/devices.h"
 #include "plugin/shim/internal.h"
 #include "plugin/shim/link.h"
 
@@ -16,10 +17,13 @@ static void send_or_end(struct shim *s)
         pm_shim_agent_gone(s);
 }
 
+#define STEP_GPUS "SLURM_STEP_GPUS="
+#define DEVICES PM_SHIM_DEVICES "="
+
 // Beginnings of the entries that the agent is told.
 static const char *const told[] = {"CUDA_VISIBLE_DEVICES=", "ROCR_VISIBLE_DEVICES=", "ZE_AFFINITY_MASK=",
-                                   "SLURM_STEP_GPUS=", "SLURM_CPUS_ON_NODE=", "SLURM_CPUS_PER_TASK=", "OMP_", "GOMP_", "KMP_",
-                                   "UCX_NET_DEVICES=", "NCCL_IB_HCA=", "PM_EPOCH="};
+                                   STEP_GPUS, "SLURMD_TRES_BIND=", "SLURM_CPUS_ON_NODE=", "SLURM_CPUS_PER_TASK=",
+                                   "OMP_", "GOMP_", "KMP_", "UCX_NET_DEVICES=", "NCCL_IB_HCA=", "PM_EPOCH="};
 
 static bool is_told(const char *entry)
 {
@@ -29,15 +33,32 @@ static bool is_told(const char *entry)
     return false;
 }
 
+// "" if the task has no GPUs of Slurm's: then nobody asks.
+static void find_devices(char *const *env, char *buf, size_t cap)
+{
+    buf[0] = '\0';
+    for (char *const *e = env; e && *e; e++)
+        if (strncmp(*e, STEP_GPUS, strlen(STEP_GPUS)) == 0) {
+            memcpy(buf, DEVICES, sizeof DEVICES);
+            pm_shim_devices("", buf + strlen(DEVICES), cap - strlen(DEVICES));
+            return;
+        }
+}
+
 static void write_facts(struct pm_writer *w, char *const *env)
 {
     struct pm_place place = {0};
+    char devices[PM_SHIM_FACT_CAP];
     uint32_t n = 0;
     (void)pm_bind_read_cpus(&place);
+    find_devices(env, devices, sizeof devices);
     pm_write_bytes(w, place.cpus, place.cpu_bytes);
+    uint32_t most = PM_SHIM_FACTS_MAX - (devices[0] != '\0');
     for (char *const *e = env; e && *e; e++)
-        n += n < PM_SHIM_FACTS_MAX && is_told(*e);
-    pm_write_var(w, n);
+        n += n < most && is_told(*e);
+    pm_write_var(w, n + (devices[0] != '\0'));
+    if (devices[0])
+        pm_write_str(w, devices);
     for (char *const *e = env; n > 0; e++)
         if (is_told(*e)) {
             pm_write_str(w, *e);

@@ -25,6 +25,9 @@
 #define PM_SHIM_ENV_MAX 1024u
 #define PM_SHIM_FACTS_MAX 64u    // entries of the environment in HELLO
 #define PM_SHIM_FACT_CAP 4096u   // bytes of one
+// An entry that is of no environment: names of the GPUs' device files that the task may open, with commas. Only for tasks
+// that have GPUs of Slurm's.
+#define PM_SHIM_DEVICES "/dev"
 
 enum pm_shim_msg {
     PM_SHIM_NONE = 0,

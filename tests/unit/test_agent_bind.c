@@ -297,6 +297,56 @@ Test(agent_bind, gpus_that_slurm_gave_each_task_stay)
     cr_assert(strstr(report, "gpu 0@"), "%s", report);
 }
 
+// A device cgroup for each task (--gpus-per-task): Slurm counts the GPUs of each from 0, so that all have the same number.
+Test(agent_bind, row29_gpus_that_are_all_called_0_are_told_apart_by_their_files)
+{
+    static const uint32_t minors[N_LOCAL] = {7, 3, 130};
+    struct pm_set cpus = {0};
+    node("auto", "0-15");
+    struct pm_machine *m = &agent.bind->picture.machine;
+    for (uint32_t i = 0; i < N_LOCAL; i++)
+        m->gpus[i].minor = minors[i];
+    cr_assert_eq(pm_set_remove(&agent.bind->picture.admitted, 0) + pm_set_remove(&agent.bind->picture.admitted, 1), 0);
+    give(0, "0-15", (const char *[]){"/dev=nvidia130,renderD3", "CUDA_VISIBLE_DEVICES=0", "SLURM_STEP_GPUS=0", NULL});
+    give(1, "0-15", (const char *[]){"/dev=renderD7,nvidia3", "CUDA_VISIBLE_DEVICES=0", "SLURM_STEP_GPUS=0", NULL});
+    give(2, "0-15", (const char *[]){"/dev=nvidia7", "CUDA_VISIBLE_DEVICES=0", "SLURM_STEP_GPUS=0", NULL});
+    for (uint32_t i = 0; i < N_LOCAL; i++) {
+        has(i, "CUDA_VISIBLE_DEVICES", NULL);
+        cr_assert_eq(pm_cpu_list_read(cpus_of(i), &cpus), 0);
+        const struct pm_set *near = &m->gpus[N_LOCAL - 1 - i].near;  // empty for the first GPU
+        cr_assert(i == 2 || pm_set_intersects(&cpus, near), "task %u is beside its own: %s", i, report);
+    }
+    pm_set_done(&cpus);
+    cr_assert(strstr(report, "gpu 0@36:00.0") && strstr(report, "gpu 0@23:00.0") && strstr(report, "gpu 0@05:00.0"), "%s",
+              report);
+    cr_assert(!strstr(report, "gpu-shared"), "%s", report);
+}
+
+// Files that are not of the machine's GPUs, or none at all: then all that the agent may open counts.
+Test(agent_bind, files_that_fit_no_gpu_are_no_matter)
+{
+    node("auto", "0-15");
+    for (uint32_t i = 0; i < N_LOCAL; i++)
+        agent.bind->picture.machine.gpus[i].minor = i;
+    static const char *const files[N_LOCAL] = {"/dev=", "/dev=nvidia9", "/dev=nvidia,nvidia00,nvidia01,renderD0"};
+    for (uint32_t i = 0; i < N_LOCAL; i++)
+        give(i, "0-15", (const char *[]){"CUDA_VISIBLE_DEVICES=0,1,2", "SLURM_STEP_GPUS=0,1,2", files[i], NULL});
+    has(0, "CUDA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES=0");
+    has(2, "CUDA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES=2");
+}
+
+// --gpu-bind with the same for all: not ours to deal out.
+Test(agent_bind, gpus_that_were_bound_stay_if_all_tasks_have_the_same)
+{
+    static const char *const bound[] = {"CUDA_VISIBLE_DEVICES=0,1,2", "SLURM_STEP_GPUS=0,1,2",
+                                        "SLURMD_TRES_BIND=gpu:mask_gpu:7,7,7", NULL};
+    node("auto", "0-15");
+    give_all("0-15", bound);
+    cr_assert_not_null(cpus_of(0));
+    for (uint32_t i = 0; i < N_LOCAL; i++)
+        has(i, "CUDA_VISIBLE_DEVICES", NULL);
+}
+
 Test(agent_bind, a_users_own_list_of_gpus_stays_also_if_it_makes_no_sense)
 {
     node("auto", "0-15");

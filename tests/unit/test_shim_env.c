@@ -12,10 +12,12 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "plugin/shim/apply.h"
+#include "plugin/shim/devices.h"
 #include "plugin/shim/heir.h"
 #include "plugin/shim/rank.h"
 
@@ -393,4 +395,70 @@ Test(shim_env, an_heir_that_does_not_end_holds_nobody_up, .timeout = 10)
     cr_assert_eq(waitpid(tracer, NULL, 0), tracer);
     cr_assert_eq(waitpid(pid, &status, 0), pid);
     cr_assert_eq(status, SIGKILL);
+}
+
+// --- device files ------------------------------------------------------------------------------------
+
+static void touch(const char *root, const char *name, mode_t mode)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/dev/%s", root, name);
+    FILE *file = fopen(path, "we");
+    cr_assert(file && fclose(file) == 0 && chmod(path, mode) == 0, "%s", path);
+}
+
+static void make_folder(const char *root, const char *name)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", root, name);
+    cr_assert(mkdir(path, 0755) == 0, "%s", path);
+}
+
+static bool lists(const char *text, const char *name)
+{
+    char between[128], of[128];
+    snprintf(between, sizeof between, ",%s,", text);
+    snprintf(of, sizeof of, ",%s,", name);
+    return strstr(between, of) != NULL;
+}
+
+// As somebody whom the modes of files mean: root may open all of them. What is wrong, 0: nothing; no child of ours can
+// tell Criterion.
+static int look(const char *root)
+{
+    char text[128], little[12] = "x";
+    if (setgid(65534) < 0 || setuid(65534) < 0)
+        return 1;
+    pm_shim_devices(root, text, sizeof text);
+    if (!lists(text, "nvidia0") || !lists(text, "nvidia12") || !lists(text, "renderD129"))
+        return 2;
+    if (strlen(text) != strlen("nvidia0,nvidia12,renderD129"))
+        return 3;  // more than these
+    pm_shim_devices(root, little, sizeof little);
+    if (little[0])
+        return 4;  // half of a list would be a lie
+    pm_shim_devices("/nowhere", text, sizeof text);
+    return text[0] ? 5 : 0;
+}
+
+Test(shim_env, gpus_are_told_by_the_files_that_can_be_opened)
+{
+    char root[] = "/tmp/test_shim_env.XXXXXX", remove[64];
+    cr_assert(mkdtemp(root) && chmod(root, 0755) == 0);
+    make_folder(root, "dev");
+    make_folder(root, "dev/dri");
+    static const char *const open_to_all[] = {"nvidia0", "nvidia12", "nvidiactl", "nvidia-uvm", "nvidia", "nvidia1x",
+                                              "dri/renderD129", "dri/card0", "renderD7", "dri/nvidia3"};
+    for (size_t i = 0; i < sizeof open_to_all / sizeof *open_to_all; i++)
+        touch(root, open_to_all[i], 0666);
+    touch(root, "nvidia1", 0);
+    touch(root, "nvidia2", 0444);
+    touch(root, "dri/renderD128", 0);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(look(root));
+    int status = -1;
+    cr_expect(waitpid(pid, &status, 0) == pid && status == 0, "%x", status);
+    snprintf(remove, sizeof remove, "rm -r %s", root);
+    cr_expect(system(remove) == 0);
 }
