@@ -385,10 +385,29 @@ Test(agent_bind, openmp_of_the_user_stays_and_that_of_an_outer_step_does_not)
     give(2, "0-15", (const char *[]){"OMP_NUM_THREADS=7", "PM_EPOCH=0", NULL});
     has(0, "OMP_NUM_THREADS", NULL);
     has(1, "OMP_NUM_THREADS", NULL);
-    cr_assert_not_null(cpus_of(2));
-    uint32_t n;
-    (void)pm_bind_env(&agent, 2, &n);
-    cr_assert_gt(n, 0);
+    has(2, "OMP_NUM_THREADS", "OMP_NUM_THREADS=2");
+}
+
+// Nothing else of OpenMP is ever set: doc/pinning.md says why.
+Test(agent_bind, any_openmp_variable_of_the_users_is_a_reason_to_set_none)
+{
+    static const char *const own[] = {"OMP_NUM_THREADS=5", "OMP_PLACES=sockets", "OMP_DYNAMIC=true", "GOMP_CPU_AFFINITY=0-3",
+                                      "GOMP_SPINCOUNT=0", "KMP_HW_SUBSET=1t", "KMP_BLOCKTIME=0"};
+    for (size_t i = 0; i < sizeof(own) / sizeof(*own); i++) {
+        node("auto", "0-15");
+        give_all("0-15", (const char *[]){own[i], NULL});
+        cr_assert_not_null(cpus_of(0), "%s: CPUs are bound all the same", own[i]);
+        for (uint32_t k = 0; k < N_LOCAL; k++) {
+            has(k, "OMP_", NULL);
+            has(k, "GOMP_", NULL);
+            has(k, "KMP_", NULL);
+        }
+        finish();
+    }
+    node("auto", "0-15");
+    give_all("0-15", plain);
+    has(0, "OMP_PLACES", NULL);
+    has(0, "OMP_PROC_BIND", NULL);
 }
 
 Test(agent_bind, the_nearest_nic_is_a_suggestion)

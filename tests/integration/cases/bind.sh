@@ -10,6 +10,17 @@
 readonly look='set -- $(grep -E "^[0-9a-f]+ (bind|prefer|interleave|default)" /proc/$$/numa_maps | head -n 1)
 echo "at $SLURM_PROCID $PM_EPOCH: $(awk "/^Cpus_allowed_list/ {print \$2}" /proc/$$/status) $2 gpus=$CUDA_VISIBLE_DEVICES omp=$OMP_NUM_THREADS"'
 needs_two_cpus() { (($(nproc) == 2)) || { echo "skipped: it is written for a machine with 2 CPUs"; exit 0; }; }
+# On node1 this stands in pm-discover's place until the case ends; looks_like: it sees the machine of a fixture.
+in_discovers_place() {
+    chmod 755 "$1"
+    trap 'cluster exec node1 umount "$pm_prefix/libexec/pm-supervise/pm-discover"' EXIT
+    cluster exec node1 mount --bind "$1" "$pm_prefix/libexec/pm-supervise/pm-discover"
+}
+looks_like() {
+    cp "$pm_root/tests/topology/fixtures/$1.xml" "$case_dir"
+    printf '#!/bin/sh\nexec %s/tests/topology/picture_of %s/%s.xml\n' "$pm_build" "$case_dir" "$1" >discover
+    in_discovers_place "$case_dir/discover"
+}
 is_at() { assert_out "^at $1: $2\$"; }
 
 test_two_ranks_of_a_node_have_a_cpu_each_in_every_life() {
@@ -65,9 +76,10 @@ test_cpus_per_task_is_what_a_rank_has() {
 # What the user has said to Slurm, or set for himself, is left alone.
 test_cpu_bind_stays() {
     needs_two_cpus
-    supervise --pm-supervise --cpu-bind=map_cpu:1,0 -N1 -n2 sh -c "$look"
-    is_at '0 0' '1 default gpus= omp='
-    is_at '1 0' '0 default gpus= omp='
+    supervise --pm-supervise --cpu-bind=map_cpu:1,0 -N1 -n2 sh -c "$look; [ \$PM_EPOCH = 1 ] || exit 7"
+    assert_status 0
+    is_at '0 1' '1 default gpus= omp='
+    is_at '1 1' '0 default gpus= omp='
     supervise --pm-supervise --cpu-bind=none -N1 -n2 sh -c "$look"
     is_at '0 0' '0-1 default gpus= omp='
     is_at '1 0' '0-1 default gpus= omp='
@@ -76,8 +88,8 @@ test_cpu_bind_stays() {
     is_at '1 0' '0-1 default gpus= omp='
 }
 test_mem_bind_stays_and_memory_is_bound_without_it() {
-    supervise --pm-supervise --mem-bind=local --pm-bind=memory=interleave -N1 -n1 sh -c "$look"
-    assert_out '^at 0 0: [0-9-]+ bind:0 '
+    supervise --pm-supervise --mem-bind=local --pm-bind=memory=interleave -N1 -n1 sh -c "$look; [ \$PM_EPOCH = 1 ] || exit 7"
+    assert_out_count 2 '^at 0 [01]: [0-9-]+ bind:0 '
     supervise --pm-supervise --pm-bind=memory=interleave -N1 -n1 sh -c "$look"
     assert_out '^at 0 0: [0-9-]+ interleave:0 '
 }
@@ -106,17 +118,27 @@ test_gpus_are_dealt_out_by_the_tokens_that_slurm_gave() {
     supervise --pm-supervise --gres=gpu:2 -N1 -n2 sh -c "$look"
     is_at '0 0' '[01] default gpus=0 omp=1'
     is_at '1 0' '[01] default gpus=1 omp=1'
-    # Slurm's own choice for each task is kept.
-    supervise --pm-supervise --gpus-per-task=1 --gpu-bind=map_gpu:1,0 --gres=gpu:2 -N1 -n2 sh -c "$look"
-    run srun --gpus-per-task=1 --gpu-bind=map_gpu:1,0 --gres=gpu:2 -N1 -n2 sh -c "$look"
-    sed 's/^at \(.\) .*\(gpus=[0-9,]*\).*/\1 \2/' out | sort >plain
-    supervise --pm-supervise --gpus-per-task=1 --gpu-bind=map_gpu:1,0 --gres=gpu:2 -N1 -n2 sh -c "$look"
-    sed 's/^at \(.\) .*\(gpus=[0-9,]*\).*/\1 \2/' out | sort | diff plain - || fail "Slurm's choice of GPUs is not kept"
+}
+# Each rank has the CPUs and GPUs that plain srun gives it, after a restart, too.
+test_what_is_said_to_slurm_of_threads_and_gpus_stays() {
+    needs_two_cpus
+    local options files='for i in 40 41 42 43; do (exec 3</dev/tty$i) 2>/dev/null && printf ",$i"; done'
+    local seen="echo at \$SLURM_PROCID: \$(awk '/^Cpus_allowed_list/ {print \$2}' /proc/\$\$/status) \$CUDA_VISIBLE_DEVICES \$($files)"
+    for options in --hint=nomultithread --gpus-per-task=1 '--gres=gpu:4 --gpu-bind=map_gpu:3,1' \
+        '--gres=gpu:4 --gpu-bind=mask_gpu:3,3' '--gres=gpu:4 --gpu-bind=none' '--gpus=2 --ntasks-per-gpu=1'; do
+        # shellcheck disable=SC2086
+        run srun -N1 -n2 $options sh -c "$seen"
+        sort out >plain
+        # shellcheck disable=SC2086
+        supervise --pm-supervise -N1 -n2 $options sh -c "[ \$PM_EPOCH = 1 ] || exit 7; $seen"
+        assert_status 0
+        sort out | diff plain - || fail "$options: not as with plain srun"
+    done
 }
 test_ranks_that_move_to_a_spare_are_bound_there() {
     needs_two_cpus
     supervise_bg --pm-supervise --pm-spares=1 --pm-node-timeout=2s --pm-bind-report -N3 --ntasks-per-node=2 --gres=gpu:2 \
-        sh -c "$look; [ \$PM_EPOCH = 1 ] || exec sleep 60"
+        sh -c "$look; [ \$PM_EPOCH = 1 ] || exec sleep 60; exec $programs/pmix_probe init keys:2,3 fence finalize"
     wait_until 15 "4 ranks" sh -c "[ \$(grep -c '^at' '$case_dir/out') = 4 ]"
     wait_running
     wait_err 'bind: node\[1-2\]: 2 ranks, '
@@ -128,6 +150,53 @@ test_ranks_that_move_to_a_spare_are_bound_there() {
     assert_err 'bind: rank 3: cpus 1 .* gpu 1@'
     is_at '2 1' '0 default gpus=0 omp=1'
     is_at '3 1' '1 default gpus=1 omp=1'
+    local rank
+    for rank in 2 3; do
+        assert_out_count 2 "key rank=[23] of=$rank name=pmix.cpuset rc=0 .*value=hwloc:$((rank % 2))\$"
+        assert_out_count 2 "key rank=[23] of=$rank name=pmix.locstr rc=0 .*value=.*:CR$((rank % 2)):HT$((rank % 2)):"
+        assert_out_count 2 "key rank=[23] of=$rank name=pmix.pkgrank rc=0 .*value=$((rank % 2))\$"
+    done
+}
+# Every rank beside its own GPU and NIC, by PCI address. The host has no memory node 1, and says so.
+test_a_machine_with_gpus_is_told_by_their_addresses() {
+    needs_two_cpus
+    looks_like two-gpus
+    supervise --pm-supervise --pm-bind-report -w node1 -N1 -n2 --gres=gpu:2 \
+        sh -c "$look; echo nic \$SLURM_PROCID \$UCX_NET_DEVICES \$NCCL_IB_HCA; [ \$PM_EPOCH = 1 ] || exit 7"
+    assert_status 0
+    is_at '0 1' '1 default gpus=0 omp=1'
+    is_at '1 1' '0 prefer:0 gpus=1 omp=1'
+    assert_out '^nic 0 mlx5_0:1 mlx5_0$'
+    assert_out '^nic 1 mlx5_1:1 mlx5_1$'
+    assert_err 'bind: node1: 2 ranks, 1 core each \(2 of 2 used\), 1 GPU each \(2 of 2 used\); 2 near$'
+    assert_err 'bind: rank 0: cpus 1 \(1 core\), numa 1, gpu 0@11:00.0, nic mlx5_0/PIX, memory prefer 1; near$'
+    assert_err 'bind: rank 1: cpus 0 \(1 core\), numa 0, gpu 1@21:00.0, nic mlx5_1/PIX, memory prefer 0; near$'
+    assert_err 'node1: rank 0 cannot have prefer 1: Invalid argument$'
+    [[ $(jq -s '[.[] | select(.kind == "bind-mismatch" and .rank == 0) | .epoch] | unique | length' nodes/*) == 2 ]] ||
+        fail "no bind-mismatch for each start of rank 0"
+    [[ $(jq -s '[.[] | select(.kind == "bind-mismatch" and .rank != 0)] | length' nodes/*) == 0 ]] || fail "rank 1 has what it should"
+    UCX_NET_DEVICES=mine NCCL_IB_HCA=mine supervise --pm-supervise -w node1 -N1 -n2 --gres=gpu:2 \
+        sh -c 'echo nic $SLURM_PROCID $UCX_NET_DEVICES $NCCL_IB_HCA'
+    assert_out '^nic 0 mine mine$'
+}
+# A core of two threads, of which the user wants one.
+test_hints_limit_the_threads_of_a_core() {
+    needs_two_cpus
+    looks_like two-threads
+    local step='--pm-supervise -w node1 -N1 -n1 -c2'
+    # shellcheck disable=SC2086
+    {
+        supervise $step sh -c "$look"
+        is_at '0 0' '0-1 default gpus= omp=2'
+        supervise $step --hint=nomultithread sh -c "$look"
+        is_at '0 0' '0 default gpus= omp=1'
+        SLURM_HINT=nomultithread supervise $step --hint=multithread sh -c "$look"
+        is_at '0 0' '0-1 default gpus= omp=2'
+        SLURM_THREADS_PER_CORE=1 supervise $step sh -c "$look"
+        is_at '0 0' '0 default gpus= omp=1'
+        SLURM_HINT=nomultithread supervise $step --pm-bind=smt=2 sh -c "$look"
+        is_at '0 0' '0-1 default gpus= omp=2'
+    }
 }
 test_the_report_tells_equal_nodes_once() {
     needs_two_cpus
@@ -166,9 +235,7 @@ test_a_place_that_is_gone_is_a_mismatch_in_the_log() {
 # A discovery that hangs or fails costs its time limit, and the ranks run as Slurm has bound them.
 test_row38_a_node_that_cannot_be_looked_at_is_left_as_it_is() {
     printf '#!/bin/sh\necho $$ >%s/hangs\nexec sleep 100\n' "$case_dir" >discover
-    chmod 755 discover
-    trap 'cluster exec node1 umount "$pm_prefix/libexec/pm-supervise/pm-discover"' EXIT
-    cluster exec node1 mount --bind "$case_dir/discover" "$pm_prefix/libexec/pm-supervise/pm-discover"
+    in_discovers_place "$case_dir/discover"
     supervise --pm-supervise -w node1 -N1 -n1 sh -c "$look"
     assert_status 0
     assert_err '^pm-supervise: node1: ranks are not bound: reading the topology of this host takes longer than 5 s$'
