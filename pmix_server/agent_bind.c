@@ -212,21 +212,6 @@ static int find_ranks(const struct agent *a, struct pm_bind_case *c)
     return c->given ? 0 : -ENOMEM;
 }
 
-// To prefer the only node there is says nothing.
-static bool has_choice(const struct pm_machine *m)
-{
-    for (uint32_t i = 1; i < m->n_numas; i++)
-        if (m->numas[i].memory_from != m->numas[0].memory_from)
-            return true;
-    return false;
-}
-
-static enum pm_bind_memory memory_of(const struct pm_agent_bind *b)
-{
-    bool idle = b->options.memory == PM_MEMORY_AUTO && !has_choice(&b->picture.machine);
-    return idle || b->options.keep_memory ? PM_MEMORY_DEFAULT : b->options.memory;
-}
-
 // What --pm-bind says, else --cpus-per-task. A batch job exports its own, which a smaller step cannot give each rank
 // (srun ignores it from 22.05 on): then equal shares are the most that there is.
 static uint32_t cpus_per_rank(const struct agent *a, const struct pm_bind_case *c)
@@ -248,7 +233,8 @@ static int map(struct agent *a, struct pm_bind_case *c)
         return leave(b, "CPUs stay as --cpu-bind or keep-cpus wants them, and there are no GPUs");
     c->request = (struct pm_bind_request){.allowed = &c->allowed, .gpus = c->gpus, .n_gpus = c->granted.n,
                                           .n_ranks = c->n, .given = given ? c->given : NULL, .options = b->options};
-    c->request.options.memory = memory_of(b);
+    if (b->options.keep_memory)
+        c->request.options.memory = PM_MEMORY_DEFAULT;
     c->request.options.cpus = cpus_per_rank(a, c);
     int rc = pm_bind_ranks(&b->picture.machine, &c->request, &c->binding);
     if (rc < 0)

@@ -5,6 +5,15 @@
 // asks for it.
 #include "pmix_server/topology/map_internal.h"
 
+// To prefer the only node there is says nothing.
+static bool has_choice(const struct pm_machine *m)
+{
+    for (uint32_t i = 1; i < m->n_numas; i++)
+        if (m->numas[i].memory_from != m->numas[0].memory_from)
+            return true;
+    return false;
+}
+
 static enum pm_bind_memory choose(enum pm_bind_memory wish, uint64_t n_nodes)
 {
     if (wish != PM_MEMORY_AUTO)
@@ -26,12 +35,15 @@ static int nodes_of(const struct pm_machine *machine, struct pm_bind_rank *rank)
 
 int pm_bind_memory(const struct pm_plan *plan, struct pm_binding *binding)
 {
+    enum pm_bind_memory wish = plan->request->options.memory;
+    if (wish == PM_MEMORY_AUTO && !has_choice(plan->machine))
+        wish = PM_MEMORY_DEFAULT;
     for (uint32_t r = 0; r < binding->n_ranks; r++) {
         struct pm_bind_rank *rank = &binding->ranks[r];
         int rc = nodes_of(plan->machine, rank);
         if (rc < 0)
             return rc;
-        rank->memory = choose(plan->request->options.memory, pm_set_count(&rank->memory_nodes));
+        rank->memory = choose(wish, pm_set_count(&rank->memory_nodes));
     }
     return 0;
 }

@@ -152,8 +152,8 @@ static int say_rank(const struct pm_plan *plan, struct pm_bind_rank *rank,
     if (rc == 0 && pm_gpus_given(request))
         rc = pm_bind_say(why, PM_WHY_GIVEN, "its GPUs were chosen by Slurm");
     if (rc == 0 && facts->sharers)
-        rc = pm_bind_say(why, PM_WHY_GPU_SHARED, "%" PRIu32 " other ranks use its GPU",
-                         facts->sharers);
+        rc = pm_bind_say(why, PM_WHY_GPU_SHARED, "%" PRIu32 " other rank%s its GPU",
+                         facts->sharers, facts->sharers == 1 ? " uses" : "s use");
     if (rc == 0 && request->n_ranks > plan->n_cores)
         rc = pm_bind_say(why, PM_WHY_CPU_SHARED, "there are more ranks than cores");
     if (rc == 0 && facts->kinds > 1)
@@ -241,8 +241,8 @@ static int say_crowd(const struct pm_plan *plan, struct pm_binding *binding)
     const struct pm_bind_options *options = &plan->request->options;
     if (binding->n_ranks > plan->n_cores)
         return pm_bind_say(&binding->notes, PM_WHY_CROWDED,
-                           "%" PRIu32 " ranks share %" PRIu32 " cores", binding->n_ranks,
-                           plan->n_cores);
+                           "%" PRIu32 " ranks share %" PRIu32 " core%s", binding->n_ranks,
+                           plan->n_cores, plan->n_cores == 1 ? "" : "s");
     for (uint32_t r = 0; r < binding->n_ranks && options->cpus; r++)
         if (pm_set_count(&binding->ranks[r].pus) < options->cpus)
             return pm_bind_say(&binding->notes, PM_WHY_FEWER_CPUS,

@@ -256,6 +256,33 @@ Test(map_devices, row33_memory_policy)
     cr_assert_eq(s.binding.ranks[0].memory, PM_MEMORY_DEFAULT);
 }
 
+Test(map_devices, row33_the_only_node_is_not_preferred_unless_asked_for)
+{
+    stand_start(&s, (struct made_shape){.packages = 2, .numas = 1, .l3s = 1, .cores = 2, .threads = 1});
+    stand_map(&s, 2);
+    cr_assert_eq(s.binding.ranks[1].memory, PM_MEMORY_PREFER);
+    s.m.numas[1].memory_bytes = 0;  // memory of all comes from one node
+    s.m.numas[1].memory_from = s.m.numas[0].os_index;
+    stand_map(&s, 2);
+    cr_assert_eq(s.binding.ranks[1].memory, PM_MEMORY_DEFAULT);
+    s.options.memory = PM_MEMORY_PREFER;
+    stand_map(&s, 2);
+    cr_assert_eq(s.binding.ranks[1].memory, PM_MEMORY_PREFER);
+}
+
+Test(map_devices, row13_and_31_numbers_and_their_words_agree)
+{
+    struct made_shape shape = {.packages = 1, .numas = 1, .l3s = 1, .cores = 1, .threads = 2};
+    stand_start(&s, shape);
+    stand_gpu(&s, numa(0));
+    stand_map(&s, 2);
+    cr_assert_str_eq(s.binding.notes.notes[0].text, "2 ranks share 1 core");
+    cr_assert(stand_noted(&s.binding.ranks[0].why, PM_WHY_GPU_SHARED));
+    for (uint32_t i = 0; i < s.binding.ranks[0].why.n; i++)
+        if (s.binding.ranks[0].why.notes[i].reason == PM_WHY_GPU_SHARED)
+            cr_assert_str_eq(s.binding.ranks[0].why.notes[i].text, "1 other rank uses its GPU");
+}
+
 Test(map_devices, row35_two_vendors)
 {
     stand_start(&s, four_numas);
