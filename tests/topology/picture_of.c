@@ -20,9 +20,11 @@ int main(int argc, char **argv)
         fprintf(stderr, "picture_of: %s\n", p.error);
         return EXIT_FAILURE;
     }
-    for (uint32_t i = 0; i < p.machine.n_gpus; i++)
+    for (uint32_t i = 0; i < p.machine.n_gpus; i++) {
+        p.machine.gpus[i].minor = i;
         if (pm_set_add(&p.admitted, i) < 0)
             return EXIT_FAILURE;
+    }
     pm_picture_write(&w, &p);
     return !w.error && write(STDOUT_FILENO, w.data, w.len) == (ssize_t)w.len ? EXIT_SUCCESS : EXIT_FAILURE;
 }

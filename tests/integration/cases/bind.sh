@@ -179,6 +179,22 @@ test_a_machine_with_gpus_is_told_by_their_addresses() {
         sh -c 'echo nic $SLURM_PROCID $UCX_NET_DEVICES $NCCL_IB_HCA'
     assert_out '^nic 0 mine mine$'
 }
+# With a device cgroup for each task, Slurm calls the GPU of each 0. Which one it is, the files say that a task may open; here
+# /dev/nvidia0 and 1 are further names of the terminals that stand for GPUs, on node1 alone.
+test_row29_gpus_of_tasks_that_are_all_called_0_are_told_apart() {
+    needs_two_cpus
+    looks_like two-gpus
+    trap 'cluster exec node1 umount "$pm_prefix/libexec/pm-supervise/pm-discover"; cluster exec node1 umount -l /dev' EXIT
+    cluster exec node1 sh -e -c "mkdir -p /run/dev/upper /run/dev/work
+        mount -t overlay overlay -o lowerdir=/dev,upperdir=/run/dev/upper,workdir=/run/dev/work /dev
+        for i in 0 1; do rm -f /dev/nvidia\$i; mknod -m 666 /dev/nvidia\$i c 4 4\$i; done"
+    supervise --pm-supervise --pm-bind-report -w node1 -N1 -n2 --gpus-per-task=1 sh -c "[ \$PM_EPOCH = 1 ] || exit 7; $look"
+    assert_status 0
+    assert_err 'bind: rank 0: cpus 1 .* gpu 0@11:00.0, nic mlx5_0/PIX, .*; near,given$'
+    assert_err 'bind: rank 1: cpus 0 .* gpu 0@21:00.0, nic mlx5_1/PIX, .*; near,given$'
+    is_at '0 1' '1 default gpus=0 omp=1'
+    is_at '1 1' '0 prefer:0 gpus=0 omp=1'
+}
 # A core of two threads, of which the user wants one.
 test_hints_limit_the_threads_of_a_core() {
     needs_two_cpus
