@@ -156,6 +156,8 @@ static void report(const struct one *one, const char *what)
     print_parts("best", &one->scores[BEST]);
     if (one->bench->steps)
         print_parts("found", &one->scores[FOUND]);
+    for (int i = 0; i < LAUNCHERS && one->bench->cases; i++)
+        printf("    %6.2f %s\n", one->scores[i].total, launchers[i].name);
 }
 
 static bool is_below(const struct score *score, const struct score *other)
@@ -415,7 +417,7 @@ int main(int argc, char **argv)
     static const struct argp_option options[] = {
         {"search", 's', "STEPS", 0, "also look for better mappings, so many steps a case", 0},
         {"only", 'o', "NAME", 0, "machines with NAME in their file's name", 0},
-        {"cases", 'c', NULL, 0, "print every case", 0},
+        {"cases", 'c', NULL, 0, "print every case, with the score of each launcher", 0},
         {"bind", 'b', "OPTIONS", 0, "what our mapper is asked for, as with srun --pm-bind", 0},
         {0},
     };
