@@ -3,76 +3,17 @@
 // Whatever bytes an attached peer sends, a core neither crashes nor breaks its own contract. The
 // peer has the step's key, so this is the second wall, not the first.
 //
-// Three worlds are brought to a state worth attacking once: forming, running with fences and a
-// modex on their way, halting. An input is: which world, which core of it, and frames (u16 length,
-// bytes), each sent on a link that the core has; a length of 0 lets time pass. Every input starts
-// from a clone.
+// An input is: which world of core_worlds.h, which core of it, and frames (which of the core's links,
+// u16 length, bytes); a length of 0 lets time pass. Every input starts from a clone. Its first seeds
+// are what the worlds say themselves: core_seeds writes them.
 #include "tests/fuzz/fuzz.h"
 
 #include <string.h>
 
-#include "tests/unit/core_harness.h"
+#include "tests/fuzz/core_worlds.h"
 #include "tests/unit/core_harness_impl.h"
 
-enum { NODES = 5, WORLDS = 3 };
-
-static struct harness *worlds[WORLDS];
-
-static void post_fences(struct harness *h)
-{
-    struct pm_set all = {0}, some = {0};
-    FUZZ_CHECK(pm_set_add_span(&all, 0, 2 * NODES - 1) == 0 && pm_set_add_span(&some, 0, 5) == 0);
-    for (uint32_t node = 0; node < NODES - 1; node++) {
-        struct pm_event event = {.type = PM_EVENT_FENCE,
-                                 .id = 1,
-                                 .set = &all,
-                                 .flag_collect = true,
-                                 .timeout_ms = 60000,
-                                 .data = (const uint8_t *)"abc",
-                                 .len = 3};
-        harness_post(h, node, &event, 0);
-        event.id = 2;
-        event.set = &some;
-        if (node < 2)
-            harness_post(h, node, &event, 0);
-    }
-    pm_set_done(&all);
-    pm_set_done(&some);
-}
-
-static bool keeps_fetches(struct harness *h, void *ctx, uint32_t node,
-                          const struct pm_action *action)
-{
-    (void)h;
-    (void)ctx;
-    (void)node;
-    return action->type == PM_ACTION_FETCH;
-}
-
-static struct harness *make_world(uint32_t kind)
-{
-    static struct pm_options options;
-    harness_default_options(&options);
-    options.fanout = 2;
-    const struct harness_config config = {
-        .nnodes = NODES, .ranks_per_node = 2, .options = &options, .hook = keeps_fetches};
-    struct harness *h = harness_new(&config);
-    harness_launch(h, 0);
-    if (kind == 0) {
-        harness_run_ms(h, 2);
-        return h;
-    }
-    FUZZ_CHECK(harness_run_until_state(h, PM_STATE_RUNNING, 10000));
-    post_fences(h);
-    const struct pm_event modex = {.type = PM_EVENT_MODEX, .id = 3, .rank = 2 * NODES - 1};
-    harness_post(h, 0, &modex, 0);
-    harness_run_ms(h, 3);
-    if (kind == 2) {
-        harness_rank_ends(h, 2, 0, 11);
-        FUZZ_CHECK(harness_run_until_state(h, PM_STATE_HALTING, 10000));
-    }
-    return h;
-}
+static struct harness *worlds[CORE_WORLDS];
 
 static uint32_t link_of(const struct slot *s, uint32_t slot, uint8_t which)
 {
@@ -96,11 +37,11 @@ static bool step(struct pm_core *core, struct pm_event *event)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    for (uint32_t i = 0; i < WORLDS && !worlds[i]; i++)
-        worlds[i] = make_world(i);
+    for (uint32_t i = 0; i < CORE_WORLDS && !worlds[i]; i++)
+        worlds[i] = core_world(i, core_world_keeps_fetches, NULL);
     struct pm_reader r = pm_reader_of(data, size);
-    struct harness *h = worlds[pm_read_u8(&r) % WORLDS];
-    uint32_t slot = pm_read_u8(&r) % (NODES + 1);
+    struct harness *h = worlds[pm_read_u8(&r) % CORE_WORLDS];
+    uint32_t slot = pm_read_u8(&r) % (CORE_NODES + 1);
     const struct slot *s = &h->slots[slot];
     if (r.error || !s->core || s->n_wires == 0)
         return 0;
