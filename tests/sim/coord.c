@@ -44,9 +44,11 @@ static void ask_nodes(struct sim *s)
 
 static void answer_nodes(struct sim *s)
 {
+    static const struct pm_set none;
+    const struct pm_set *drained = s->p.plant == SIM_PLANT_NOT_DRAINED ? &none : &s->drained;
     sim_check_drained(s, s->sinfo_hangs ? NULL : &s->drained);
     sim_proc_post(s, s->p.nnodes, (struct pm_event){.type = PM_EVENT_NODE_STATES, .flag_failed = s->sinfo_hangs,
-                                                    .set = s->sinfo_hangs ? NULL : &s->drained});
+                                                    .set = s->sinfo_hangs ? NULL : drained});
 }
 
 void sim_coord_due(struct sim *s, uint32_t what)

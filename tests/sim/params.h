@@ -90,6 +90,8 @@ enum sim_plant {
     SIM_PLANT_OTHER_BYTES,  // 9: one node is given other bytes than the rest
     SIM_PLANT_NO_STOP,      // 10: shims do not obey leases
     SIM_PLANT_SICK,         // 11: a shell says that a check of a node's health that failed was passed
+    SIM_PLANT_NOT_DRAINED,  // 12: a shell leaves out what Slurm says of a node that it has drained
+    SIM_PLANT_MORE_GPUS,    // 13: a shell says that it was granted more GPUs than it was
     SIM_PLANT_MAX,
 };
 

@@ -49,10 +49,20 @@ static void a_node_is_cut(struct sim *s)
     strike(s, SIM_FAULT_NODE_CUT, 3000, 4000);
 }
 
-// It has a spare.
+// These have a spare.
 static void a_node_is_sick(struct sim *s)
 {
     strike(s, SIM_FAULT_HEALTH_FAILS, 0, 0);
+}
+static void a_node_is_lost(struct sim *s)
+{
+    strike(s, SIM_FAULT_HOST_LOST, 3000, 0);
+}
+static void a_node_is_lost_and_the_spare_is_drained(struct sim *s)
+{
+    const struct sim_fault f = {.kind = SIM_FAULT_NODE_DRAINED, .node = s->p.nnodes - 1};
+    sim_fault_at(s, 2 * SIM_S, &f);
+    a_node_is_lost(s);
 }
 
 // As a cut, but the checkers are not told.
@@ -67,21 +77,51 @@ static void a_node_is_deaf(struct sim *s)
     }
 }
 
+// --- worlds ------------------------------------------------------------------------------------
+
+static void with_spare(struct sim_params *p)
+{
+    p->options.spares = 1;
+}
+// Slurm is asked which nodes are drained only with --pm-health (coord.c).
+static void with_health(struct sim_params *p)
+{
+    with_spare(p);
+    strcpy(p->options.health, "/user/health");
+    p->options.health_timeout_ms = 4000;
+}
+// Of this seed the victim has 8 GPUs and the spare 4 (health.c).
+static void with_gpus(struct sim_params *p)
+{
+    with_spare(p);
+    p->sized = true;
+    p->seed = 16;
+}
+// Whose fences nobody waits for: they would tell.
+static void without_pmix(struct sim_params *p)
+{
+    p->life_ms = 60000;
+    p->pmix = false;
+}
+
 static const struct {
     const char *name;
     void (*scenario)(struct sim *s);
+    void (*world)(struct sim_params *p); // NULL: as it is
 } plants[SIM_PLANT_MAX] = {
-    [SIM_PLANT_OLD_EPOCH] = {"old-epoch", a_rank_dies},
-    [SIM_PLANT_NO_KILL] = {"no-kill", a_rank_dies},
-    [SIM_PLANT_NO_EXIT] = {"no-exit", a_rank_dies},
-    [SIM_PLANT_CLEAN_FAILS] = {"clean-fails", nothing},
-    [SIM_PLANT_TWICE] = {"twice", nothing},
-    [SIM_PLANT_NO_END] = {"no-end", nothing},
-    [SIM_PLANT_DEAF] = {"deaf", a_node_is_deaf},
-    [SIM_PLANT_NOT_REFUSED] = {"not-refused", a_node_is_cut},
-    [SIM_PLANT_OTHER_BYTES] = {"other-bytes", nothing},
-    [SIM_PLANT_NO_STOP] = {"no-stop", the_coordinator_is_cut},
-    [SIM_PLANT_SICK] = {"sick", a_node_is_sick},
+    [SIM_PLANT_OLD_EPOCH] = {"old-epoch", a_rank_dies, NULL},
+    [SIM_PLANT_NO_KILL] = {"no-kill", a_rank_dies, NULL},
+    [SIM_PLANT_NO_EXIT] = {"no-exit", a_rank_dies, without_pmix},
+    [SIM_PLANT_CLEAN_FAILS] = {"clean-fails", nothing, NULL},
+    [SIM_PLANT_TWICE] = {"twice", nothing, NULL},
+    [SIM_PLANT_NO_END] = {"no-end", nothing, NULL},
+    [SIM_PLANT_DEAF] = {"deaf", a_node_is_deaf, NULL},
+    [SIM_PLANT_NOT_REFUSED] = {"not-refused", a_node_is_cut, NULL},
+    [SIM_PLANT_OTHER_BYTES] = {"other-bytes", nothing, NULL},
+    [SIM_PLANT_NO_STOP] = {"no-stop", the_coordinator_is_cut, NULL},
+    [SIM_PLANT_SICK] = {"sick", a_node_is_sick, with_health},
+    [SIM_PLANT_NOT_DRAINED] = {"not-drained", a_node_is_lost_and_the_spare_is_drained, with_health},
+    [SIM_PLANT_MORE_GPUS] = {"more-gpus", a_node_is_lost, with_gpus},
 };
 
 const char *sim_plant_name(enum sim_plant plant)
@@ -100,14 +140,10 @@ bool sim_plant_run(enum sim_plant scenario, bool lie, FILE *trace, char *ret_vio
     p.options.orphan_timeout_ms = 10000;
     p.term_ms = 20000; // nobody ends by SIGTERM in time
     p.options.grace_ms = 1000;
-    p.life_ms = scenario == SIM_PLANT_NO_EXIT ? 60000 : 15000;
+    p.life_ms = 15000;
     p.chaos_ms = 15000;
-    p.pmix = scenario != SIM_PLANT_NO_EXIT; // else others' fences would tell
-    if (scenario == SIM_PLANT_SICK) {
-        strcpy(p.options.health, "/user/health");
-        p.options.health_timeout_ms = 4000;
-        p.options.spares = 1;
-    }
+    if (plants[scenario].world)
+        plants[scenario].world(&p);
     p.plant = lie ? scenario : SIM_PLANT_NONE;
     struct sim *s = sim_new(&p);
     s->trace = trace;
