@@ -15,6 +15,10 @@ struct sim_fault_row {
     bool of_agents; // never the coordinator's slot
 };
 
+// slow_link.c: the link between f->node and f->peer, or any of f->node, until sim_slow_link_end().
+void sim_slow_link_begin(struct sim *s, const struct sim_fault *f, uint32_t more_ms, uint32_t frame_us);
+void sim_slow_link_end(struct sim *s, uint32_t slot); // of a node that has none: nothing
+
 extern const struct sim_fault_row sim_fault_rows[SIM_FAULT_MAX];
 
 #endif

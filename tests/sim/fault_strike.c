@@ -285,6 +285,18 @@ static void node_quick(struct sim *s, const struct sim_fault *f)
     s->hosts[sim_slot(s, f->node)].clog_us = 0;
     sim_check_disturbed(s, sim_slot(s, f->node), false);
 }
+static void link_slow(struct sim *s, const struct sim_fault *f)
+{
+    sim_slow_link_begin(s, f, f->arg, 0);
+}
+static void link_clogged(struct sim *s, const struct sim_fault *f)
+{
+    sim_slow_link_begin(s, f, 0, f->arg);
+}
+static void link_quick(struct sim *s, const struct sim_fault *f)
+{
+    sim_slow_link_end(s, sim_slot(s, f->node));
+}
 static void partition(struct sim *s, const struct sim_fault *f)
 {
     struct sim_rng r = sim_rng_of(s->p.seed, 100 + f->arg);
@@ -469,6 +481,8 @@ const struct sim_fault_row sim_fault_rows[SIM_FAULT_MAX] = {
     [SIM_FAULT_QUEUE_FULL] = {"queue-full", queue_full, queue_free, 0, 6, 5, 5000, false},
     [SIM_FAULT_NODE_DRAINED] = {"node-drained", node_drained, NULL, 0, 0, 0, 0, true},
     [SIM_FAULT_HEALTH_FAILS] = {"health-fails", health_fails, NULL, 0, 0, 0, 0, true},
+    [SIM_FAULT_LINK_SLOW] = {"link-slow", link_slow, link_quick, 1, 1500, 5, 15000, false},
+    [SIM_FAULT_LINK_CLOGGED] = {"link-clogged", link_clogged, link_quick, 100, 300000, 5, 10000, false},
 };
 
 void sim_heal_all(struct sim *s)
@@ -480,6 +494,7 @@ void sim_heal_all(struct sim *s)
         f.node = sim_node_of(s, i);
         if (s->hosts[i].slow_ms || s->hosts[i].clog_us)
             node_quick(s, &f);
+        sim_slow_link_end(s, i);
         if (s->hosts[i].queue_max)
             queue_free(s, &f);
     }

@@ -191,7 +191,7 @@ void sim_link_push(struct sim *s, struct sim_link *l, uint32_t to, uint8_t kind,
                    struct pm_writer *data)
 {
     struct sim_pipe *p = &l->pipe[to];
-    uint64_t at_ns = s->now_ns + transit_ns(s, l, to, kind);
+    uint64_t at_ns = sim_slow_link_at(s, l, to, s->now_ns + transit_ns(s, l, to, kind));
     if (at_ns < p->last_ns)
         at_ns = p->last_ns;
     p->last_ns = at_ns;

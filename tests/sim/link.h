@@ -19,5 +19,7 @@ void sim_link_push(struct sim *s, struct sim_link *l, uint32_t to, uint8_t kind,
 void sim_link_down(struct sim *s, struct sim_link *l, uint32_t end, enum pm_link_end why);
 void sim_link_take_syn(struct sim *s, struct sim_link *l);
 void sim_link_shake(struct sim *s, struct sim_link *l, uint32_t end, const struct sim_item *item);
+// slow_link.c: when an item that would come at at_ns comes to `to`, if the link is slow or clogged.
+uint64_t sim_slow_link_at(const struct sim *s, const struct sim_link *l, uint32_t to, uint64_t at_ns);
 
 #endif

@@ -173,6 +173,18 @@ static void draw_relaunch(struct sim_params *p)
     p->legacy.epoch = p->legacy.relaunches + p->legacy.restarts;
 }
 
+// The same again: a single slow link, and a single clogged one.
+#define SLOW_LINK_STREAM 4419
+
+static void draw_slow_links(struct sim_params *p)
+{
+    struct sim_rng r = sim_rng_of(p->seed, SLOW_LINK_STREAM);
+    if (!sim_rng_one_in(&r, 6))
+        return;
+    p->weight[SIM_FAULT_LINK_SLOW] = (uint32_t)ONE_OF(&r, 0, 1, 2, 8);
+    p->weight[SIM_FAULT_LINK_CLOGGED] = (uint32_t)ONE_OF(&r, 0, 1, 2, 8);
+}
+
 static void draw_size(struct sim_rng *r, struct sim_params *p)
 {
     p->nnodes = (uint32_t)ONE_OF(r, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 16, 24);
@@ -234,6 +246,7 @@ void sim_params_of_seed(struct sim_params *p, uint64_t seed)
     draw_spares(p);
     draw_shrink(p);
     draw_relaunch(p);
+    draw_slow_links(p);
     give_fence(p);
     give_health(p);
     give_blame(p);

@@ -62,6 +62,8 @@ enum sim_fault_kind {
     SIM_FAULT_SWARM_LAST = SIM_FAULT_QUEUE_FULL, // what follows is not drawn with the others, so that seeds stay what they are
     SIM_FAULT_NODE_DRAINED,    // node, in Slurm's view, from now on
     SIM_FAULT_HEALTH_FAILS,    // --pm-health fails on node from now on
+    SIM_FAULT_LINK_SLOW,       // between node and peer, else any of node: arg ms more for each item
+    SIM_FAULT_LINK_CLOGGED,    // the same: arg us between frames
     SIM_FAULT_MAX,
 };
 const char *sim_fault_name(enum sim_fault_kind kind);

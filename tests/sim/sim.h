@@ -4,7 +4,8 @@
 // and models of everything around them: hosts and their clocks, TCP, shims, ranks, PMIx servers,
 // srun. One seed is one world; the same seed and build give the same trace, byte for byte.
 //
-// Who does what: world.c makes a world and turns its handle, proc.c feeds the cores, link.c is TCP,
+// Who does what: world.c makes a world and turns its handle, proc.c feeds the cores, link.c is TCP, slow_link.c
+// makes one link slow,
 // chan.c the local sockets, agent.c and coord.c do what the shells of the daemons do for each
 // action, shim.c, rank.c, server.c and srun.c are state machines after the real programs, fault.c
 // is the table of what goes wrong, params.c draws a world from a seed, check*.c are the invariants,
@@ -50,6 +51,13 @@ struct sim;
 
 // --- hosts and processes (world.c, proc.c) --------------------------------------------------------
 // A slot is a node's number; the coordinator's is nnodes.
+struct sim_slow_link { // slow_link.c
+    bool on;
+    uint32_t peer;     // slot
+    uint32_t more_ms;  // for each item
+    uint32_t frame_us; // between items
+};
+
 struct sim_host {
     struct sim_clock clock;
     bool off;
@@ -57,6 +65,7 @@ struct sim_host {
     uint32_t slow_ms;    // more for each item that leaves or enters
     uint32_t clog_us;    // for each frame that leaves
     uint64_t clog_until_ns; // what was sent before has left by then
+    struct sim_slow_link slow_link; // one of its own
     uint32_t queue_max;  // frames that may wait on a link, 0: no limit
     uint64_t *cut;       // bit set of slots that nothing gets to
     uint64_t disturbed_ns; // how long agent or network did not work, all in all (check_judge.c)
