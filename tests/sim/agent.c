@@ -344,8 +344,9 @@ static void hear_hello(struct sim *s, uint32_t node, uint32_t local, const struc
     shim->heard = shim->was_there = true;
     s->nodes[node].n_connected++;
     bool lie = s->p.plant == SIM_PLANT_MORE_GPUS;
+    struct sim_size size = sim_size_of(s, node);
     post(s, node, (struct pm_event){.type = PM_EVENT_SHIM_JOINED, .local = local, .pid = msg->pid,
-                                    .gpus = lie ? 64 : sim_gpus_of(s, node)});
+                                    .gpus = lie ? 64 : size.gpus, .memory_mib = size.memory_mib});
 }
 
 static void hear_started(struct sim *s, uint32_t node, uint32_t local, const struct sim_msg *msg)

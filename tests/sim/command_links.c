@@ -68,7 +68,7 @@ static bool random_worlds(void)
     struct seen seen = {0};
     for (uint64_t seed = 1; seed <= SEEDS; seed++) {
         struct sim_params p;
-        sim_params_of_seed(&p, seed);
+        sim_params_of_seed(&p, seed, SIM_PROFILE_SWARM);
         struct sim *s = sim_new(&p);
         sim_fault_random(s, 2 * SIM_S);
         sim_launch(s);

@@ -35,11 +35,12 @@ static void count(struct totals *t, const struct sim *s, bool good)
 
 // --trace-all: heartbeats, too.
 static bool trace_all;
+static enum sim_profile profile;
 
 static bool run_seed(struct totals *t, uint64_t seed, FILE *trace)
 {
     struct sim_params p;
-    sim_params_of_seed(&p, seed);
+    sim_params_of_seed(&p, seed, profile);
     struct sim *s = sim_new(&p);
     s->trace = trace;
     s->trace_all = trace_all;
@@ -47,8 +48,8 @@ static bool run_seed(struct totals *t, uint64_t seed, FILE *trace)
         sim_params_print(&p, trace);
     bool good = sim_run(s);
     if (!good)
-        printf("FAILED seed %" PRIu64 " at %.3f s: %s\n  replay: pm-sim run --seed %" PRIu64
-               " --trace\n", seed, (double)s->now_ns / 1e9, s->violation, seed);
+        printf("FAILED seed %" PRIu64 " at %.3f s: %s\n  replay: pm-sim run --profile %s --seed %" PRIu64
+               " --trace\n", seed, (double)s->now_ns / 1e9, s->violation, sim_profile_name(profile), seed);
     fflush(stdout);
     count(t, s, good);
     sim_free(s);
@@ -115,6 +116,15 @@ static void run_list(struct totals *t, const char *path)
     fclose(f);
 }
 
+static void take_profile(const char *name)
+{
+    for (profile = 0; profile < SIM_PROFILE_MAX; profile++)
+        if (!strcmp(name, sim_profile_name(profile)))
+            return;
+    fprintf(stderr, "pm-sim: there is no profile \"%s\"; profiles: swarm, spares\n", name);
+    exit(2);
+}
+
 int sim_command_run(int argc, char **argv)
 {
     struct totals t = {0};
@@ -136,6 +146,8 @@ int sim_command_run(int argc, char **argv)
             first = last = strtoull(arg, NULL, 10);
         else if (!strcmp(argv[i], "--seeds") && sscanf(arg, "%" SCNu64 "-%" SCNu64, &first, &last) == 2)
             ;
+        else if (!strcmp(argv[i], "--profile"))
+            take_profile(arg);
         else if (!strcmp(argv[i], "--seconds"))
             limit = strtod(arg, NULL);
         else if (!strcmp(argv[i], "--list"))

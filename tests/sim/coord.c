@@ -31,10 +31,11 @@ static void fenced_off(struct sim *s, uint32_t node)
 
 #define SINFO_LIMIT_MS 2000
 
-// Worlds without --pm-health have the answer at once, so that they keep their numbers; see give_health().
+// Worlds where no node is drained have the answer at once, so that they keep their numbers; see give_health().
 static void ask_nodes(struct sim *s)
 {
-    uint64_t ms = s->p.options.health[0] ? s->now_ns / 1000 % (SINFO_LIMIT_MS + 200) : 0;
+    bool takes_time = s->p.options.health[0] || s->p.weight[SIM_FAULT_NODE_DRAINED];
+    uint64_t ms = takes_time ? s->now_ns / 1000 % (SINFO_LIMIT_MS + 200) : 0;
     s->sinfo_hangs = ms > SINFO_LIMIT_MS;
     if (ms)
         sim_push(s, s->now_ns + (s->sinfo_hangs ? SINFO_LIMIT_MS : ms) * SIM_MS, SIM_EVENT_COORD, DUE_NODES, 0, 0);

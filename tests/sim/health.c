@@ -43,18 +43,25 @@ void sim_health_due(struct sim *s, uint32_t node, uint64_t life)
                                              .text = failed ? "--pm-health ended with exit code 1" : ""});
 }
 
-uint32_t sim_gpus_of(const struct sim *s, uint32_t node)
+struct sim_size sim_size_of(const struct sim *s, uint32_t node)
 {
-    return !s->p.sized ? 0 : (s->p.seed / 16 + 5 * node) % 3 ? 4 : 8;
+    struct sim_size size = {0};
+    if (s->p.sized & SIM_SIZED_GPUS)
+        size.gpus = (s->p.seed / 16 + 5 * node) % 3 ? 4 : 8;
+    if (s->p.sized & SIM_SIZED_MEMORY)
+        size.memory_mib = (s->p.seed / 32 + 7 * node) % 4 ? 4096 : 8192;
+    return size;
 }
 
 void sim_check_move(struct sim *s, uint32_t from, uint32_t to)
 {
+    struct sim_size need = sim_size_of(s, from), offer = sim_size_of(s, to);
     if (pm_set_has(&s->check->drained, to))
         sim_violate(s, "12: node %u takes a place, and Slurm has said that it is drained", to);
-    if (sim_gpus_of(s, to) < sim_gpus_of(s, from))
-        sim_violate(s, "13: node %u with %u GPUs takes the place of node %u, which has %u", to, sim_gpus_of(s, to),
-                    from, sim_gpus_of(s, from));
+    if (offer.gpus < need.gpus || offer.memory_mib < need.memory_mib)
+        sim_violate(s, "13: node %u with %u GPUs and %llu MiB takes the place of node %u, which has %u and %llu", to,
+                    offer.gpus, (unsigned long long)offer.memory_mib, from, need.gpus,
+                    (unsigned long long)need.memory_mib);
 }
 
 void sim_check_first_world(struct sim *s)

@@ -16,7 +16,7 @@ static const struct {
     int (*run)(int argc, char **argv);
     const char *help;
 } commands[] = {
-    {"run", sim_command_run, "--seed N [--trace | --trace-all] | --seeds A-B [--seconds S] [--cells] | --list FILE"},
+    {"run", sim_command_run, "[--profile swarm|spares] --seed N [--trace | --trace-all] | --seeds A-B [--seconds S] [--cells] | --list FILE"},
     {"plant", sim_command_plant, "[NAME]"},
     {"links", sim_command_links, ""},
     {"traces", sim_command_traces, "DIR [--update] [NAME...]"},

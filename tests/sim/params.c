@@ -7,6 +7,12 @@
 
 #include "tests/sim/sim.h"
 
+const char *sim_profile_name(enum sim_profile profile)
+{
+    static const char *const names[SIM_PROFILE_MAX] = {"swarm", "spares"};
+    return names[profile];
+}
+
 void sim_params_calm(struct sim_params *p)
 {
     *p = (struct sim_params){
@@ -93,7 +99,7 @@ static void give_health(struct sim_params *p)
 {
     if (p->seed % 8 != 3 || (p->options.spares == 0 && p->seed % 64 != 35))
         return;
-    p->sized = p->seed % 16 == 11;
+    p->sized |= p->seed % 16 == 11 ? SIM_SIZED_GPUS : 0;
     strcpy(p->options.health, "/user/health");
     p->options.health_timeout_ms = 4000;
     p->weight[SIM_FAULT_HEALTH_FAILS] = 2;
@@ -103,7 +109,7 @@ static void give_health(struct sim_params *p)
 // --pm-blame, in a sixteenth of the worlds with spares. The same.
 static void give_blame(struct sim_params *p)
 {
-    if (p->options.spares && p->seed % 16 == 7)
+    if (p->options.spares && p->seed % 16 == 7 && !p->options.blame)
         p->options.blame = 1 + (uint32_t)(p->seed / 16 % 2);
 }
 
@@ -185,6 +191,52 @@ static void draw_slow_links(struct sim_params *p)
     p->weight[SIM_FAULT_LINK_CLOGGED] = (uint32_t)ONE_OF(&r, 0, 1, 2, 8);
 }
 
+// SIM_PROFILE_SPARES: nodes are lost or cut off in most of its faults, and little else ends the step.
+#define PROFILE_STREAM 31000
+
+static void draw_partitions(struct sim_rng *r, struct sim_params *p)
+{
+    static const enum sim_fault_kind more[] = {
+        SIM_FAULT_PARTITION, SIM_FAULT_RACK_LOST, SIM_FAULT_ONE_WAY_CUT, SIM_FAULT_NODE_CUT,      SIM_FAULT_LINK_CUT,
+        SIM_FAULT_HOST_LOST, SIM_FAULT_LINK_SLOW, SIM_FAULT_AGENT_KILLED, SIM_FAULT_MASS_SILENCE, SIM_FAULT_COORD_CUT,
+    };
+    static const enum sim_fault_kind ends[] = {SIM_FAULT_COORD_KILLED, SIM_FAULT_USER_STOP, SIM_FAULT_SLURM_STOP};
+    for (size_t i = 0; i < sizeof(more) / sizeof(*more); i++)
+        p->weight[more[i]] += i < 3 ? (uint32_t)ONE_OF(r, 4, 8, 16) : (uint32_t)ONE_OF(r, 0, 2, 4, 8);
+    for (size_t i = 0; i < sizeof(ends) / sizeof(*ends); i++)
+        p->weight[ends[i]] = sim_rng_one_in(r, 16);
+    p->weight[SIM_FAULT_NODE_DRAINED] = (uint32_t)ONE_OF(r, 0, 0, 2);
+    p->weight[SIM_FAULT_RANK_KILLED] += (uint32_t)ONE_OF(r, 0, 4, 16); // for --pm-blame
+    p->n_faults = (uint32_t)ONE_OF(r, 3, 5, 8, 13, 21);
+}
+
+// After draw_spares(), draw_shrink() and draw_relaunch(): what they have left out of this seed.
+static void draw_profile(struct sim_params *p)
+{
+    struct sim_rng r = sim_rng_of(p->seed, PROFILE_STREAM);
+    struct pm_options *o = &p->options;
+    uint32_t world = p->nnodes - o->spares;
+    if (o->mode == PM_MODE_NOTIFY)
+        o->mode = PM_MODE_WORLD;
+    if (!o->spares)
+        o->spares = (uint32_t)ONE_OF(&r, 1, 1, 2, 2, 3, 6);
+    if (world < 3)
+        world += 2;
+    p->job_nodes += world + o->spares - p->nnodes;
+    p->nnodes = world + o->spares;
+    if (!o->shrink && sim_rng_one_in(&r, 3)) {
+        o->shrink = 1;
+        o->min_nodes = (uint32_t)sim_rng_between(&r, 1, world);
+    }
+    if (!o->relaunch && sim_rng_one_in(&r, 3)) {
+        o->relaunch = (uint32_t)ONE_OF(&r, 1, 2, 3);
+        p->job_nodes += (uint32_t)ONE_OF(&r, 0, 1, 2, 8);
+    }
+    o->blame = (uint32_t)ONE_OF(&r, 0, 0, 0, 1, 2);
+    p->sized = (uint8_t)ONE_OF(&r, 0, 0, 0, 0, 0, SIM_SIZED_GPUS, SIM_SIZED_MEMORY, SIM_SIZED_GPUS | SIM_SIZED_MEMORY);
+    draw_partitions(&r, p);
+}
+
 static void draw_size(struct sim_rng *r, struct sim_params *p)
 {
     p->nnodes = (uint32_t)ONE_OF(r, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 16, 24);
@@ -218,11 +270,12 @@ static void draw_faults(struct sim_rng *r, struct sim_params *p)
     p->chaos_ms = ONE_OF(r, 30000, 40000, 60000) * (p->nnodes < 4 ? 8 : p->nnodes < 8 ? 3 : 1);
 }
 
-void sim_params_of_seed(struct sim_params *p, uint64_t seed)
+void sim_params_of_seed(struct sim_params *p, uint64_t seed, enum sim_profile profile)
 {
     struct sim_rng r = sim_rng_of(seed, 0);
     sim_params_calm(p);
     p->seed = seed;
+    p->profile = profile;
     draw_size(&r, p);
     draw_options(&r, &p->options);
     p->cipher = sim_rng_one_in(&r, 16);
@@ -247,6 +300,8 @@ void sim_params_of_seed(struct sim_params *p, uint64_t seed)
     draw_shrink(p);
     draw_relaunch(p);
     draw_slow_links(p);
+    if (profile == SIM_PROFILE_SPARES)
+        draw_profile(p);
     give_fence(p);
     give_health(p);
     give_blame(p);
@@ -273,7 +328,9 @@ void sim_params_print(const struct sim_params *p, FILE *f)
     if ((pm_options_ranks_move(o) || o->relaunch) && o->max_node_losses != PM_UNLIMITED)
         fprintf(f, ", %u losses in %" PRIu64 " ms", o->max_node_losses, o->node_loss_window_ms);
     if (o->health[0])
-        fprintf(f, ", health%s", p->sized ? ", unlike nodes" : "");
+        fprintf(f, ", health");
+    if (p->sized)
+        fprintf(f, ", unlike nodes");
     if (o->blame)
         fprintf(f, ", blame %u", o->blame);
     if (p->fence_piece)

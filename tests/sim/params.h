@@ -97,14 +97,26 @@ enum sim_plant {
     SIM_PLANT_MAX,
 };
 
+// How a seed's world is drawn.
+enum sim_profile {
+    SIM_PROFILE_SWARM = 0,
+    SIM_PROFILE_SPARES, // always spares, partitions, racks that are lost and one-way cuts; some shrink or are launched again
+    SIM_PROFILE_MAX,
+};
+const char *sim_profile_name(enum sim_profile profile);
+
 // --- parameters (params.c) -----------------------------------------------------------------------
+#define SIM_SIZED_GPUS   1u // 4 or 8
+#define SIM_SIZED_MEMORY 2u // 4 or 8 GiB
+
 struct sim_params {
     uint64_t seed;
+    enum sim_profile profile;
     uint32_t nnodes; // options.spares of them wait
     uint32_t job_nodes; // of the job; more than that only with --pm-relaunch
     struct pm_legacy legacy; // of the launches before this one
     uint32_t per_node;
-    bool sized;    // nodes have 4 or 8 GPUs
+    uint8_t sized; // what nodes differ in: SIM_SIZED_...
     bool uneven;   // some nodes have fewer ranks
     bool cipher;   // every frame through wire/secure.c
     bool skewed;   // clocks run at different rates
@@ -135,7 +147,7 @@ struct sim_params {
 };
 // 4 nodes of 2 ranks, default options with T = 2 s, nothing goes wrong.
 void sim_params_calm(struct sim_params *p);
-void sim_params_of_seed(struct sim_params *p, uint64_t seed);
+void sim_params_of_seed(struct sim_params *p, uint64_t seed, enum sim_profile profile);
 void sim_params_print(const struct sim_params *p, FILE *f);
 
 #endif

@@ -94,7 +94,7 @@ static void with_health(struct sim_params *p)
 static void with_gpus(struct sim_params *p)
 {
     with_spare(p);
-    p->sized = true;
+    p->sized = SIM_SIZED_GPUS;
     p->seed = 16;
 }
 // Whose fences nobody waits for: they would tell.

@@ -42,7 +42,7 @@ struct scenario {
     bool modex;
     bool health; // --pm-health
     uint32_t blame;
-    bool sized; // nodes have 4 or 8 GPUs: 0 and 3 have 8
+    uint8_t sized; // SIM_SIZED_GPUS: 0 and 3 have 8
     uint32_t fence_piece;
     uint32_t show; // bits of enum scenario_show
     struct scenario_fault faults[SCENARIO_FAULTS];

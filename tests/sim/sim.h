@@ -4,11 +4,10 @@
 // and models of everything around them: hosts and their clocks, TCP, shims, ranks, PMIx servers,
 // srun. One seed is one world; the same seed and build give the same trace, byte for byte.
 //
-// Who does what: world.c makes a world and turns its handle, proc.c feeds the cores, link.c is TCP, slow_link.c
-// makes one link slow,
-// chan.c the local sockets, agent.c and coord.c do what the shells of the daemons do for each
-// action, shim.c, rank.c, server.c and srun.c are state machines after the real programs, fault.c
-// is the table of what goes wrong, params.c draws a world from a seed, check*.c are the invariants,
+// Who does what: world.c makes a world and turns its handle, proc.c feeds the cores, link.c is TCP,
+// slow_link.c makes one link slow, chan.c the local sockets, agent.c and coord.c do what the shells of the
+// daemons do for each action, shim.c, rank.c, server.c and srun.c are state machines after the real programs,
+// fault.c is the table of what goes wrong, params.c draws a world from a seed, check*.c are the invariants,
 // outcome.c says which ends of a step are allowed, run.c leads a seed from its birth to its verdict.
 //
 // Contract: one thread. Misuse and lack of memory abort. A violation of an invariant is kept (the
@@ -307,8 +306,12 @@ void sim_agent_double(struct sim *s, uint32_t node, const struct pm_event *event
 void sim_coord_act(struct sim *s, struct pm_action *a);
 void sim_coord_due(struct sim *s, uint32_t what);
 
-// What Slurm granted there; 0 where all nodes are alike.
-uint32_t sim_gpus_of(const struct sim *s, uint32_t node);
+// What Slurm granted there; zeroes where all nodes are alike.
+struct sim_size {
+    uint32_t gpus;
+    uint64_t memory_mib;
+};
+struct sim_size sim_size_of(const struct sim *s, uint32_t node);
 
 // --- health.c ---------------------------------------------------------------------------------------
 void sim_health_begin(struct sim *s, uint32_t node, uint64_t check);
