@@ -86,13 +86,16 @@ static struct pm_step *copy_step(char *const *env, const char *libexec)
     return NULL;
 }
 
-static void restore_borrowed(spank_t spank, char *const *env)
+// False: without memory for one of them.
+static bool restore_borrowed(spank_t spank, char *const *env)
 {
     char name[NAME_CAP];
+    bool all = true;
     for (size_t i = 0; i < sizeof borrowed / sizeof borrowed[0]; i++) {
         snprintf(name, sizeof name, ORIGINAL "%s", borrowed[i]);
         const char *original = pm_env_find(env, name);
         char *value = original ? strdup(original) : NULL;
+        all &= !original || value;
         // slurmstepd itself hides SLURM_MPI_TYPE=none from the tasks (mpi_process_env).
         if (value && !(i == 0 && strcmp(value, "none") == 0))
             (void)spank_setenv(spank, borrowed[i], value, 1);
@@ -101,6 +104,7 @@ static void restore_borrowed(spank_t spank, char *const *env)
         free(value);
         (void)spank_get_item(spank, S_JOB_ENV, &env);  // it moves when it is changed
     }
+    return all;
 }
 
 static void remove_internals(spank_t spank)
@@ -154,12 +158,14 @@ int pm_stepd_post_opt(spank_t spank, int ac, char **av)
         !pm_env_find(env, PREFIX "KEY"))
         return 0;
     struct pm_step *step = copy_step(env, pm_plugin_libexec(ac, av));
+    bool restored = restore_borrowed(spank, env);
+    remove_internals(spank);  // also of a step that is not supervised: its tasks must not see the key
     if (!step) {
         slurm_error("pm-supervise: out of memory, this step is not supervised here");
         return 0;
     }
-    restore_borrowed(spank, env);
-    remove_internals(spank);
+    if (!restored)
+        set_problem(step, "no copy of the step's environment", ENOMEM);
     (void)spank_get_item(spank, S_JOB_LOCAL_TASK_COUNT, &tasks);
     int rc = make_listener(step, tasks);
     if (rc < 0)
