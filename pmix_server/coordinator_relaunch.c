@@ -77,7 +77,7 @@ void pm_relaunch_wanted(struct coordinator *c, const struct pm_action *a)
     struct pm_set out = {0};
     char text[128];
     pm_read_set(&r, &out, UINT32_MAX);
-    char *list = nodes_out(c, &out);
+    char *list = pm_reader_end(&r) < 0 ? NULL : nodes_out(c, &out);  // half of them would start on a lost node
     pm_set_done(&out);
     (void)snprintf(text, sizeof(text), FORMAT, l.epoch, l.relaunches, l.restarts, l.node_losses, l.nodes_out,
                    (int)l.cause);
