@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // pm-sim explore --nodes N --faults F [--from STATE] [--only FAULT] [--ranks-end] [--must-close]
-//                [--latency-us L] [--delay-us D] [--every-order] [--seconds S] [--mib M] [--states N] [--audit]
+//                [--spares N] [--shrink] [--relaunch] [--latency-us L] [--delay-us D] [--every-order]
+//                [--seconds S] [--mib M] [--states N] [--audit]
 //
 // All futures of a small world, up to F faults at any moments: every state that differs is visited
 // once. Ranks run until something happens to them; with --ranks-end they may also end with 0 at any
@@ -360,10 +361,10 @@ static bool explore(struct search *s, struct x_world *root, const char *from)
     if (s->must_close && !closed)
         good = false;
     double seconds = now() - start;
-    printf("explore %u nodes, %u spares x %u faults%s%s from %s: %s, %" PRIu64 " states, %" PRIu64
+    printf("explore %u nodes, %u spares%s%s x %u faults%s%s from %s: %s, %" PRIu64 " states, %" PRIu64
            " transitions, %" PRIu64 " instants (%016" PRIx64 "), %" PRIu64
-           " ends, at most %u choices, %.1f s (%.1f s of a core), %" PRIu64 " MiB\n", x_nnodes, x_spares,
-           x_max_faults, x_only ? " " : "",
+           " ends, at most %u choices, %.1f s (%.1f s of a core), %" PRIu64 " MiB\n",
+           x_nnodes, x_spares, x_shrink ? ", shrink" : "", x_relaunch ? ", relaunch" : "", x_max_faults, x_only ? " " : "",
            x_only ? x_fault_name(x_only) : "", from,
            !good ? "FAILED" : closed ? "closed" : stopped, s->n, s->transitions, s->n_instants,
            s->instants, s->n_ends, s->widest, seconds, processor_seconds() - start_cpu,
@@ -441,6 +442,8 @@ int sim_command_explore(int argc, char **argv)
         return 2;
     }
     for (int i = 1; i < argc; i++) {
+        x_shrink |= !strcmp(argv[i], "--shrink");
+        x_relaunch |= !strcmp(argv[i], "--relaunch");
         x_ranks_end |= !strcmp(argv[i], "--ranks-end");
         must_close |= !strcmp(argv[i], "--must-close");
         x_every_order |= !strcmp(argv[i], "--every-order");

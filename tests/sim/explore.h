@@ -131,6 +131,8 @@ extern bool x_every_order;    // of processes at one instant, although one will 
 extern bool x_ranks_end; // with 0, by themselves, at any time
 extern uint32_t x_max_faults; // that may strike, in all
 extern uint32_t x_spares;     // of the nodes
+extern bool x_shrink;         // --pm-shrink
+extern bool x_relaunch;       // --pm-relaunch=1, and the job has one more node
 extern uint8_t x_only;    // the only kind of fault, X_DELIVER: all of them
 extern char x_violation[512];  // of the step just made, "": none
 extern struct sim *x_trace;    // a trace goes there; NULL: none

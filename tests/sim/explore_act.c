@@ -346,6 +346,16 @@ static void step_ends(struct x_world *w)
     x_srun_exits(w, 9);
 }
 
+// Here the world ends: the next launch starts each rank anew.
+static void launches_again(struct x_world *w)
+{
+    for (uint32_t i = 0; i < x_nnodes; i++)
+        if (!w->nodes[i].off && x_runs_now(w, i))
+            x_violate("2: the step is launched again while the rank of node %u runs", i);
+    w->done = true;
+    w->status = 1;
+}
+
 static void coordinator_acts(struct x_world *w, const struct pm_action *a)
 {
     switch (a->type) {
@@ -354,6 +364,13 @@ static void coordinator_acts(struct x_world *w, const struct pm_action *a)
         break;
     case PM_ACTION_END_STEP:
         step_ends(w);
+        break;
+    case PM_ACTION_AWAIT_OUTPUT: // elsewhere its 5 s pass: what comes then is the same, and all has ended
+        if (x_relaunch)
+            x_event(w, x_nnodes, X_LOCAL, (struct x_item){.type = PM_EVENT_OUTPUT_READ});
+        break;
+    case PM_ACTION_RELAUNCH:
+        launches_again(w);
         break;
     case PM_ACTION_ASK_NODES:
         x_event(w, x_nnodes, X_LOCAL, (struct x_item){.type = PM_EVENT_NODE_STATES});

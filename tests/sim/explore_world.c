@@ -10,7 +10,7 @@
 
 uint32_t x_nnodes = 2, x_spares;
 uint64_t x_delay_ns, x_latency_ns;
-bool x_ranks_end;
+bool x_ranks_end, x_shrink, x_relaunch;
 uint8_t x_only;
 uint32_t x_max_faults;
 
@@ -24,6 +24,8 @@ static const struct pm_options *options(void)
         return o;
     sim_params_calm(&p);
     o->spares = x_spares;
+    o->shrink = x_shrink;
+    o->relaunch = x_relaunch;
     o->max_restarts = 1;
     o->min_uptime_ms = 0;
     o->grace_ms = 500;
@@ -41,6 +43,7 @@ static struct x_core *new_core(uint32_t slot, uint64_t now_ns)
     struct x_core *c = sim_alloc(1, sizeof(*c));
     struct pm_core_config config = {.node = slot == x_nnodes ? PM_NODE_COORDINATOR : slot,
                                     .launch = 1,
+                                    .job_nodes = x_nnodes + 1,
                                     .options = options()};
     (void)snprintf(list, sizeof(list), "node[0-%u]", x_nnodes - 1);
     (void)snprintf(addresses, sizeof(addresses), "10.0.0.%u:4000", slot);

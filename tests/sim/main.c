@@ -21,7 +21,7 @@ static const struct {
     {"links", sim_command_links, ""},
     {"traces", sim_command_traces, "DIR [--update] [NAME...]"},
     {"explore", sim_command_explore,
-     "[--nodes N] [--spares N] [--faults F] [--from STATE] [--only FAULT] [--ranks-end] [--must-close] "
+     "[--nodes N] [--spares N] [--shrink] [--relaunch] [--faults F] [--from STATE] [--only FAULT] [--ranks-end] [--must-close] "
      "[--latency-us L] [--delay-us D] [--every-order] [--seconds S] [--mib M] [--states N] [--audit]"},
     {"scale", sim_command_scale, "[--nodes N] [--ranks-per-node N] [--fanout N] [--hop-us N] ..."},
     {"costs", sim_command_costs, ""},
