@@ -214,8 +214,23 @@ static void check_start(struct sim *s, uint32_t node, const struct pm_action *a)
                     a->epoch, pm_set_next(&s->check->fencing, 0));
 }
 
+// Invariant 14: how much of the step a world may do without.
+static void check_world(struct sim *s)
+{
+    const struct pm_options *o = &s->p.options;
+    const struct pm_world *world = pm_core_world(s->procs[s->p.nnodes].core);
+    uint32_t n = 0, least = o->shrink ? o->min_nodes : s->p.nnodes - o->spares;
+    for (uint32_t i = 0; i < s->p.nnodes; i++)
+        n += !pm_set_empty(&world->ranks_of_node[i]);
+    if (n < least || (!o->shrink && world->nranks != s->nranks))
+        sim_violate(s, "14: a world of %u ranks on %u nodes starts, and %u ranks on %u nodes are needed", world->nranks, n,
+                    o->shrink ? 1 : s->nranks, least);
+}
+
 static void check_state(struct sim *s, const char *to)
 {
+    if (!strcmp(to, "STARTING"))
+        check_world(s);
     if (!s->check->world_started && !strcmp(to, "STARTING"))
         sim_check_first_world(s);
     s->check->world_started |= !strcmp(to, "STARTING");

@@ -83,6 +83,11 @@ static void with_spare(struct sim_params *p)
 {
     p->options.spares = 1;
 }
+static void that_shrinks(struct sim_params *p)
+{
+    p->options.shrink = 1;
+    p->options.min_nodes = 4;
+}
 // Slurm is asked which nodes are drained only with --pm-health (coord.c).
 static void with_health(struct sim_params *p)
 {
@@ -122,6 +127,7 @@ static const struct {
     [SIM_PLANT_SICK] = {"sick", a_node_is_sick, with_health},
     [SIM_PLANT_NOT_DRAINED] = {"not-drained", a_node_is_lost_and_the_spare_is_drained, with_health},
     [SIM_PLANT_MORE_GPUS] = {"more-gpus", a_node_is_lost, with_gpus},
+    [SIM_PLANT_FEWER_NODES] = {"fewer-nodes", a_node_is_lost, that_shrinks},
 };
 
 const char *sim_plant_name(enum sim_plant plant)

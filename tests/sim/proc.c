@@ -174,12 +174,23 @@ static void agent_config(struct sim *s, uint32_t node, struct pm_core_config *c,
     c->nodelist = s->nodelist;
 }
 
+// The world's, unless a plant tells cores something else.
+static const struct pm_options *options_of(const struct sim *s)
+{
+    static struct pm_options fewer;
+    if (s->p.plant != SIM_PLANT_FEWER_NODES)
+        return &s->p.options;
+    fewer = s->p.options;
+    fewer.min_nodes = 1;
+    return &fewer;
+}
+
 void sim_proc_start(struct sim *s, uint32_t slot)
 {
     struct sim_proc *p = &s->procs[slot];
     uint32_t ranks[64];
     char texts[2][32];
-    struct pm_core_config c = {.node = sim_node_of(s, slot), .launch = 1, .options = &s->p.options,
+    struct pm_core_config c = {.node = sim_node_of(s, slot), .launch = 1, .options = options_of(s),
                                .fence_piece = s->p.fence_piece};
     if (slot == s->p.nnodes) {
         c.wait_ms = s->p.wait_ms;
