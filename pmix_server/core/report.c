@@ -276,6 +276,8 @@ void pm_read_report(struct pm_reader *r, struct pm_report *ret, uint32_t nnodes,
     if (flags & HAS_CHECK) {
         ret->check = pm_read_u32(r);
         pm_read_set_below(r, &ret->fit, nnodes);
+        if (ret->check == 0)
+            r->error = -EBADMSG;
     }
     read_forming(r, ret, flags, nnodes, nranks);
     read_failures(r, ret, nnodes, nranks);

@@ -268,6 +268,8 @@ void pm_read_wanted(struct pm_reader *r, struct pm_wanted *ret, uint32_t nnodes,
     if (flags & HAS_CHECK) {
         ret->check = pm_read_u32(r);
         pm_read_set_below(r, &ret->probe, nnodes);
+        if (ret->check == 0)
+            r->error = -EBADMSG;
     }
     read_again(r, ret, nranks);
     read_notices(r, ret, nranks);
