@@ -41,8 +41,23 @@ struct inherited {
 };
 
 struct asked_node;
+struct kind;
 struct loss;
 struct bound_kind;
+
+enum pm_nodes_question {
+    PM_NODES_DRAINED = 0,
+    PM_NODES_BOOTED,
+    PM_NODES_QUESTIONS,
+};
+
+struct nodes_question {
+    struct coordinator *c;
+    const struct kind *kind;
+    struct pm_ask *ask;  // NULL: none
+    struct asked_node *asked;  // by name
+    uint32_t n_asked;
+};
 
 struct coordinator {
     // coordinator.c
@@ -61,6 +76,7 @@ struct coordinator {
     struct pm_legacy legacy;  // of the launch before
     bool relaunch;            // another one follows
     bool launched;
+    long long launched_s;  // when it was, by the clock on the wall, seconds since 1970
     uint32_t job;
     uint32_t step;
     bool has_verdict;  // nothing but the end of srun is waited for
@@ -80,9 +96,7 @@ struct coordinator {
     // coordinator_job.c
     struct pm_ask *job_question;  // NULL: none
     // coordinator_nodes.c
-    struct pm_ask *nodes_question;
-    struct asked_node *asked;  // by name
-    uint32_t n_asked;
+    struct nodes_question nodes[PM_NODES_QUESTIONS];
     // coordinator_log.c
     struct pm_event_log *log;
     bool log_failed;
@@ -126,8 +140,9 @@ void pm_environment_free(char **env);
 void pm_job_ask(struct coordinator *c);
 void pm_job_done(struct coordinator *c);
 
-// coordinator_nodes.c: asks Slurm which of these nodes it has drained, or shows as down; answered by PM_EVENT_NODE_STATES.
-void pm_nodes_ask(struct coordinator *c, const struct pm_action *a);
+// coordinator_nodes.c: asks Slurm which of the action's nodes it has drained, or shows as down, answered by
+// PM_EVENT_NODE_STATES; or which of them have booted since this launch began, answered by PM_EVENT_BOOTED.
+void pm_nodes_ask(struct coordinator *c, enum pm_nodes_question what, const struct pm_action *a);
 void pm_nodes_done(struct coordinator *c);
 // Their names as Slurm writes them ("node[3-5,7]"); malloc'd, NULL without memory.
 char *pm_nodes_names(const struct coordinator *c, const struct pm_set *nodes);

@@ -67,7 +67,9 @@ static void do_fence_off(struct pm_action *a, void *arg) { pm_fence_off(arg, a->
 
 static void do_ask(struct pm_action *a, void *arg) { pm_job_ask(arg); }
 
-static void do_ask_nodes(struct pm_action *a, void *arg) { pm_nodes_ask(arg, a); }
+static void do_ask_nodes(struct pm_action *a, void *arg) { pm_nodes_ask(arg, PM_NODES_DRAINED, a); }
+
+static void do_ask_booted(struct pm_action *a, void *arg) { pm_nodes_ask(arg, PM_NODES_BOOTED, a); }
 
 static void do_relaunch(struct pm_action *a, void *arg) { pm_relaunch_wanted(arg, a); }
 
@@ -79,7 +81,7 @@ const pm_action_f pm_coordinator_handlers[PM_ACTION_MAX] = {
     [PM_ACTION_BOUND] = do_bound,
     [PM_ACTION_LOG] = do_log,     [PM_ACTION_END_STEP] = do_end_step,
     [PM_ACTION_AWAIT_OUTPUT] = do_await_output, [PM_ACTION_FENCE_OFF] = do_fence_off,
-    [PM_ACTION_ASK_NODES] = do_ask_nodes,
+    [PM_ACTION_ASK_NODES] = do_ask_nodes, [PM_ACTION_ASK_BOOTED] = do_ask_booted,
     [PM_ACTION_ASK_JOB_STATE] = do_ask, [PM_ACTION_EXIT] = do_exit,
     [PM_ACTION_RELAUNCH] = do_relaunch,
 };

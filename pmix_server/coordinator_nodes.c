@@ -1,17 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Asks Slurm which nodes are drained, draining or down (sinfo), when some are to take the place of others. One question for
-// all of them, 2 s; without an answer the core is told so.
+// Asks Slurm about nodes. Which are drained, draining or down (sinfo), when some are to take the place of others; which have
+// booted since this launch began, and were started by Slurm just now (scontrol), when srun has ended the step by itself. One
+// question for all of them, 2 s; without an answer the core is told so.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "pmix_server/coordinator.h"
 #include "pmix_server/wire/buf.h"
 #include "pmix_server/wire/hostlist.h"
 
 #define ASK_TIMEOUT_MS 2000
-#define NODES_MAX 65536u  // more spares than --pm-spares takes
+#define NODES_MAX 131072u
+// srun gives up at once when it hears of a node that is back, at the latest after MessageTimeout.
+#define JUST_NOW_S 60
 
 // How %T of such a node begins: "draining", "drained*", "down~".
 static const char *const out_states[] = {"drain", "down", "fail"};
@@ -22,11 +26,6 @@ static bool is_out(const char *state)
         if (!strncmp(state, out_states[i], strlen(out_states[i])))
             return true;
     return false;
-}
-
-static void tell(struct coordinator *c, const struct pm_set *out, bool failed)
-{
-    pm_loop_post(c->loop, &(struct pm_event){.type = PM_EVENT_NODE_STATES, .set = out, .flag_failed = failed});
 }
 
 struct asked_node {
@@ -46,36 +45,81 @@ static void forget(struct asked_node *asked, uint32_t n)
     free(asked);
 }
 
-static void forget_asked(struct coordinator *c)
+// "node4 draining".
+static bool is_drained(const struct coordinator *c, char *line, char **ret_host)
 {
-    forget(c->asked, c->n_asked);
-    c->asked = NULL;
-    c->n_asked = 0;
-}
-
-// "node4 draining": the number of the node, if it is one of those that were asked for.
-static int take_line(const struct coordinator *c, char *line, struct pm_set *out)
-{
+    (void)c;
     char *state = strchr(line, ' ');
     if (!state || !is_out(state + 1))
-        return 0;
+        return false;
     *state = '\0';
-    const struct asked_node key = {.host = line};
-    const struct asked_node *found = bsearch(&key, c->asked, c->n_asked, sizeof(key), by_host);
+    *ret_host = line;
+    return true;
+}
+
+// A time of `scontrol show node`, in seconds since 1970; 0: there is none.
+static long long time_of(const char *line, const char *name)
+{
+    const char *text = strstr(line, name);
+    return text ? strtoll(text + strlen(name), NULL, 10) : 0;
+}
+
+// "NodeName=node4 ... BootTime=1795973842 SlurmdStartTime=1795973842 ...". Slurm knows whole seconds.
+static bool is_booted(const struct coordinator *c, char *line, char **ret_host)
+{
+    const char *name = "NodeName=";
+    if (strncmp(line, name, strlen(name)) != 0 || time_of(line, " BootTime=") < c->launched_s ||
+        time_of(line, " SlurmdStartTime=") + JUST_NOW_S < (long long)time(NULL))
+        return false;
+    *ret_host = line + strlen(name);
+    (*ret_host)[strcspn(*ret_host, " ")] = '\0';
+    return true;
+}
+
+static const struct kind {
+    enum pm_event_type answer;
+    const char *command[4];  // the names of the nodes follow, and what comes after them
+    const char *format[2];
+    const char *variable;
+    bool (*is_meant)(const struct coordinator *c, char *line, char **ret_host);
+} kinds[PM_NODES_QUESTIONS] = {
+    [PM_NODES_DRAINED] = {PM_EVENT_NODE_STATES, {"sinfo", "-h", "-N", "-n"}, {"-o", "%N %T"}, NULL, is_drained},
+    [PM_NODES_BOOTED] = {PM_EVENT_BOOTED, {"scontrol", "-o", "show", "node"}, {NULL, NULL}, "SLURM_TIME_FORMAT=%s", is_booted},
+};
+
+static void tell(struct nodes_question *q, const struct pm_set *out, bool failed)
+{
+    pm_loop_post(q->c->loop, &(struct pm_event){.type = q->kind->answer, .set = out, .flag_failed = failed});
+}
+
+static void forget_asked(struct nodes_question *q)
+{
+    forget(q->asked, q->n_asked);
+    q->asked = NULL;
+    q->n_asked = 0;
+}
+
+// Adds the number of the node, if it is one of those that were asked for.
+static int take_line(const struct nodes_question *q, char *line, struct pm_set *out)
+{
+    struct asked_node key;
+    if (!q->kind->is_meant(q->c, line, &key.host))
+        return 0;
+    const struct asked_node *found = bsearch(&key, q->asked, q->n_asked, sizeof(key), by_host);
     return found ? pm_set_add(out, found->node) : 0;
 }
 
 static void on_answer(const char *text, void *arg)
 {
-    struct coordinator *c = arg;
+    struct nodes_question *q = arg;
     struct pm_set out = {0};
     char *copy = text ? strdup(text) : NULL, *save = NULL;
     int r = copy ? 0 : -1;
-    c->nodes_question = NULL;
+    q->ask = NULL;
     for (char *line = copy ? strtok_r(copy, "\n", &save) : NULL; r == 0 && line; line = strtok_r(NULL, "\n", &save))
-        r = take_line(c, line, &out);
-    tell(c, &out, r < 0);
-    forget_asked(c);
+        r = take_line(q, line, &out);
+    tell(q, &out, r < 0);
+    forget_asked(q);
     pm_set_done(&out);
     free(copy);
 }
@@ -118,36 +162,48 @@ char *pm_nodes_names(const struct coordinator *c, const struct pm_set *nodes)
 }
 
 // Keeps what is asked for, by name, for the answer.
-static char *keep_asked(struct coordinator *c, const struct pm_set *nodes)
+static char *keep_asked(struct nodes_question *q, const struct pm_set *nodes)
 {
-    forget_asked(c);
-    c->asked = expand(c, nodes, &c->n_asked);
-    char *list = join(c->asked, c->n_asked);
-    if (c->asked)
-        qsort(c->asked, c->n_asked, sizeof(*c->asked), by_host);
+    forget_asked(q);
+    q->asked = expand(q->c, nodes, &q->n_asked);
+    char *list = join(q->asked, q->n_asked);
+    if (q->asked)
+        qsort(q->asked, q->n_asked, sizeof(*q->asked), by_host);
     return list;
 }
 
-void pm_nodes_ask(struct coordinator *c, const struct pm_action *a)
+static int begin(struct nodes_question *q, const char *names)
 {
+    const struct kind *k = q->kind;
+    const char *const argv[] = {k->command[0], k->command[1], k->command[2], k->command[3], names, k->format[0],
+                                k->format[1], NULL};
+    const struct pm_question question = {.base = q->c->base, .children = q->c->children, .near = q->c->exe, .argv = argv,
+                                         .mask = pm_signals_old_mask(q->c->signals), .limit_ms = ASK_TIMEOUT_MS,
+                                         .variable = k->variable, .answered = on_answer, .arg = q};
+    return pm_ask_begin(&question, &q->ask);
+}
+
+void pm_nodes_ask(struct coordinator *c, enum pm_nodes_question what, const struct pm_action *a)
+{
+    struct nodes_question *q = &c->nodes[what];
     struct pm_reader r = pm_reader_of(a->data, a->len);
     struct pm_set nodes = {0};
-    if (c->nodes_question)
-        c->nodes_question = pm_ask_end(c->nodes_question);
+    if (q->ask)
+        q->ask = pm_ask_end(q->ask);
+    q->c = c;
+    q->kind = &kinds[what];
     pm_read_set(&r, &nodes, NODES_MAX);
-    char *names = r.error ? NULL : keep_asked(c, &nodes);
-    const char *const argv[] = {"sinfo", "-h", "-N", "-n", names, "-o", "%N %T", NULL};
-    const struct pm_question question = {.base = c->base, .children = c->children, .near = c->exe, .argv = argv,
-                                         .mask = pm_signals_old_mask(c->signals), .limit_ms = ASK_TIMEOUT_MS,
-                                         .answered = on_answer, .arg = c};
-    if (!names || pm_ask_begin(&question, &c->nodes_question) < 0)
-        tell(c, &(struct pm_set){0}, true);
+    char *names = r.error ? NULL : keep_asked(q, &nodes);
+    if (!names || begin(q, names) < 0)
+        tell(q, &(struct pm_set){0}, true);
     pm_set_done(&nodes);
     free(names);
 }
 
 void pm_nodes_done(struct coordinator *c)
 {
-    c->nodes_question = pm_ask_end(c->nodes_question);
-    forget_asked(c);
+    for (size_t i = 0; i < PM_NODES_QUESTIONS; i++) {
+        c->nodes[i].ask = pm_ask_end(c->nodes[i].ask);
+        forget_asked(&c->nodes[i]);
+    }
 }

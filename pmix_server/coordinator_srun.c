@@ -14,6 +14,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "pmix_server/coordinator.h"
@@ -209,6 +210,7 @@ static void on_report(evutil_socket_t fd, short what, void *arg)
         return;
     }
     c->launched = true;
+    c->launched_s = (long long)time(NULL);
     if (*mpi && strcmp(mpi, "none") != 0) {
         char text[PM_TEXT_CAP];
         snprintf(text, sizeof(text),

@@ -104,6 +104,8 @@ enum pm_event_type {
     PM_EVENT_FENCED_OFF,   // node, flag_failed, text (how long it took, or "ended with exit code 3"): answer to PM_ACTION_FENCE_OFF
     PM_EVENT_NODE_STATES,  // set: of the nodes asked for, those that Slurm has drained or shows as down; flag_failed: it has
                            // not said; answer to PM_ACTION_ASK_NODES
+    PM_EVENT_BOOTED,       // set: of the nodes asked for, those that have booted since this launch began and were started by
+                           // Slurm just now; flag_failed: it has not said; answer to PM_ACTION_ASK_BOOTED
     PM_EVENT_OUTPUT_READ,  // srun has passed on what live nodes wrote: answer to PM_ACTION_AWAIT_OUTPUT, may never come
     // Agent
     PM_EVENT_BOUND,         // text: how this node's ranks are bound, for --pm-bind-report
@@ -189,6 +191,7 @@ enum pm_action_type {
     PM_ACTION_FENCE_OFF,       // node, cause: run the site's fence program; always answered by FENCED_OFF
     PM_ACTION_AWAIT_OUTPUT,    // count (nodes that srun waits for in vain): answered by OUTPUT_READ
     PM_ACTION_ASK_NODES,       // data (a set of nodes as pm_write_set() writes it): always answered by NODE_STATES
+    PM_ACTION_ASK_BOOTED,      // data (a set of nodes as pm_write_set() writes it): always answered by BOOTED
     PM_ACTION_ASK_JOB_STATE,   // answered by JOB_STATE
     PM_ACTION_EXIT,            // status: the step's verdict; nothing follows
     PM_ACTION_RELAUNCH,        // instead of EXIT: no rank of this launch runs any more; launch the step again with what

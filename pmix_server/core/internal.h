@@ -148,7 +148,7 @@ struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s);
 struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s);
 void pm_supervisor_digest(const struct pm_core *core, uint64_t now_ns, struct pm_digest *d);
 uint64_t pm_supervisor_deadline_ns(const struct pm_supervisor *s);
-void pm_supervisor_event(struct pm_core *core, const struct pm_event *event);  // LAUNCHED, STOP, SRUN_EXITED, FENCED_OFF, NODE_STATES, OUTPUT_READ, SAY, TIMER
+void pm_supervisor_event(struct pm_core *core, const struct pm_event *event);  // LAUNCHED, STOP, SRUN_EXITED, FENCED_OFF, NODE_STATES, BOOTED, OUTPUT_READ, SAY, TIMER
 void pm_supervisor_frame(struct pm_core *core, uint32_t link, uint32_t from, uint8_t type, struct pm_reader *r);
 // "node3, node4, node5 and 12 more", for sentences of the coordinator. Returns buf.
 char *pm_supervisor_names(const struct pm_core *core, const struct pm_set *nodes, char *buf,

@@ -11,7 +11,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "pmix_server/wire/hostlist.h"
@@ -73,101 +72,6 @@ const char *pm_input_name(enum pm_input input)
     };
     assert(input < PM_IN_MAX);
     return names[input];
-}
-
-// --- life --------------------------------------------------------------------------------------
-
-int pm_supervisor_new(struct pm_core *core)
-{
-    struct pm_supervisor *s = calloc(1, sizeof(*s));
-    if (!s)
-        return -ENOMEM;
-    core->supervisor = s;
-    s->state = PM_STATE_FORMING;
-    s->deadline_ns = UINT64_MAX; // queueing is not limited: the clock starts with LAUNCHED
-    s->wait_ns = UINT64_MAX;
-    s->told_spare = UINT32_MAX;
-    s->join_window_ms = core->config.options->join_window_ms;
-    s->wanted.launch = core->config.launch;
-    s->wanted.grace_ms = core->config.options->grace_ms;
-    pm_report_init(&s->seen);
-    return pm_supervisor_inherit(core);
-}
-
-struct pm_supervisor *pm_supervisor_free(struct pm_supervisor *s)
-{
-    if (!s)
-        return NULL;
-    pm_wanted_done(&s->wanted);
-    pm_report_done(&s->seen);
-    pm_set_done(&s->bad_servers);
-    pm_set_done(&s->condemned);
-    pm_set_done(&s->fencing);
-    pm_set_done(&s->deciding);
-    pm_set_done(&s->movers);
-    pm_set_done(&s->retired);
-    pm_set_done(&s->blamed);
-    pm_set_done(&s->drained);
-    free(s->firsts);
-    pm_places_done(&s->places);
-    pm_places_done(&s->sizes);
-    free(s->map_frame);
-    free(s->nodelist);
-    free(s->loss_ns);
-    free(s->restart_ns);
-    free(s->pending);
-    free(s);
-    return NULL;
-}
-
-static void *bytes_copy(const void *from, size_t len)
-{
-    void *into = malloc(len ? len : 1);
-    if (into && len)
-        memcpy(into, from, len);
-    return into;
-}
-
-static void clone_unshare(struct pm_supervisor *c)
-{
-    c->wanted = (struct pm_wanted){0};
-    c->seen = (struct pm_report){0};
-    c->bad_servers = c->condemned = c->deciding = c->movers = c->retired = c->blamed = c->drained = c->fencing = (struct pm_set){0};
-    c->places = c->sizes = (struct pm_places){0};
-    c->loss_ns = NULL;
-    c->firsts = NULL;
-    c->map_frame = NULL;
-    c->nodelist = NULL;
-    c->restart_ns = NULL;
-    c->pending = NULL;
-}
-
-struct pm_supervisor *pm_supervisor_clone(const struct pm_supervisor *s)
-{
-    struct pm_supervisor *c = malloc(sizeof(*c));
-    if (!c)
-        return NULL;
-    *c = *s;
-    clone_unshare(c);
-    c->map_frame = s->map_frame ? bytes_copy(s->map_frame, s->map_len) : NULL;
-    c->nodelist = s->nodelist ? strdup(s->nodelist) : NULL;
-    c->restart_ns = bytes_copy(s->restart_ns, s->n_restart_ns * sizeof(*s->restart_ns));
-    c->pending = bytes_copy(s->pending, s->n_pending * sizeof(*s->pending));
-    c->loss_ns = bytes_copy(s->loss_ns, s->n_losses * sizeof(*s->loss_ns));
-    c->firsts = s->firsts ? bytes_copy(s->firsts, s->nnodes * sizeof(*s->firsts)) : NULL;
-    bool ok = (c->map_frame || !s->map_frame) && c->restart_ns && c->pending && (c->nodelist || !s->nodelist) &&
-              c->loss_ns && (c->firsts || !s->firsts) && pm_set_copy(&c->blamed, &s->blamed) == 0 &&
-              pm_set_copy(&c->drained, &s->drained) == 0 && pm_set_copy(&c->movers, &s->movers) == 0 &&
-              pm_set_copy(&c->retired, &s->retired) == 0 &&
-              pm_places_copy(&c->places, &s->places) == 0 &&
-              pm_places_copy(&c->sizes, &s->sizes) == 0 &&
-              pm_wanted_copy(&c->wanted, &s->wanted) == 0 &&
-              pm_report_copy(&c->seen, &s->seen) == 0 &&
-              pm_set_copy(&c->condemned, &s->condemned) == 0 &&
-              pm_set_copy(&c->fencing, &s->fencing) == 0 &&
-              pm_set_copy(&c->deciding, &s->deciding) == 0 &&
-              pm_set_copy(&c->bad_servers, &s->bad_servers) == 0;
-    return ok ? c : pm_supervisor_free(c);
 }
 
 enum pm_state pm_supervisor_state(const struct pm_supervisor *s)
@@ -336,7 +240,7 @@ static void declare_condemned(struct pm_core *core)
 static void over(struct pm_core *core)
 {
     const struct pm_supervisor *s = core->supervisor;
-    if (s->srun_exited && s->state != PM_STATE_DONE && !pm_supervisor_holds(core))
+    if (s->srun_exited && s->state != PM_STATE_DONE && !pm_supervisor_awaits_reason(core) && !pm_supervisor_holds(core))
         (void)pm_supervisor_fire(core, PM_IN_OVER);
 }
 
@@ -433,6 +337,9 @@ void pm_supervisor_event(struct pm_core *core, const struct pm_event *event)
         break;
     case PM_EVENT_NODE_STATES:
         pm_supervisor_node_states(core, event);
+        break;
+    case PM_EVENT_BOOTED:
+        pm_supervisor_booted(core, event);
         break;
     case PM_EVENT_OUTPUT_READ:
         pm_supervisor_output_read(core);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The coordinator's part of the core in eleven files: supervisor.c owns it (table of transitions,
-// timers), supervisor_frames.c takes the records of the tree in, supervisor_states.c says what each
-// state waits for and does on entry, supervisor_place.c who runs where, supervisor_candidates.c which nodes are fit for
-// that, supervisor_blame.c whom failures of ranks are put down to, supervisor_decide.c turns
-// failures into decisions, supervisor_again.c follows ranks that start again alone, supervisor_stop.c ends the step,
-// supervisor_relaunch.c what comes after it, supervisor_digest.c hashes it.
+// The coordinator's part of the core in thirteen files: supervisor.c has the table of transitions and the timers,
+// supervisor_memory.c makes and frees it, supervisor_frames.c takes the records of the tree in, supervisor_states.c says
+// what each state waits for and does on entry, supervisor_place.c who runs where, supervisor_candidates.c which nodes are
+// fit for that, supervisor_blame.c whom failures of ranks are put down to, supervisor_decide.c turns failures into
+// decisions, supervisor_again.c follows ranks that start again alone, supervisor_stop.c ends the step,
+// supervisor_relaunch.c what comes after it, supervisor_fallen.c finds out why srun has ended it, supervisor_digest.c
+// hashes it.
 #ifndef PM_CORE_SUPERVISOR_H
 #define PM_CORE_SUPERVISOR_H
 
@@ -68,6 +69,17 @@ enum pm_end_stage {
     PM_END_SHIMS, // shims and agents end, then srun
     PM_END_STEP,  // srun was told to end the step
     PM_END_GIVE_UP,
+};
+
+// srun has ended the whole step by itself, or may yet.
+struct pm_fall {
+    bool by_itself;           // it did, with what killed its tasks, before we had ended it
+    enum pm_slurm_asked slurm;
+    bool given_up;            // since these nodes were reset
+    struct pm_set reset;      // that Slurm says have booted anew
+    struct pm_set before;     // that were lost when this epoch began
+    uint32_t losses_before;   // of the budget, then
+    bool forbidden;           // the site's fence program has failed, and is required
 };
 
 // Rank mode: a rank on its way from its failure to its next life.
@@ -146,6 +158,7 @@ struct pm_supervisor {
     enum pm_end_stage end;
     int32_t status; // our verdict
     bool relaunch;  // the step ends in order to be launched again
+    struct pm_fall fall;
     bool user_stop;
     bool ranks_untold;  // of the user's stop: neither Slurm nor srun signals them, so we do
     int32_t user_signal;
@@ -245,6 +258,8 @@ void pm_supervisor_retire_blamed(struct pm_core *core, const struct pm_move *mov
 // --- supervisor_decide.c
 // How long what failed must have lived for its restart not to be a "consecutive" one.
 uint64_t pm_supervisor_healthy_ms(const struct pm_core *core);
+// One more of the budget of lost nodes is spent.
+void pm_supervisor_count_loss(struct pm_core *core);
 // A failure came in; `more` others came with it.
 void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failure, uint32_t more);
 // Is this failure already part of a decision?
@@ -272,6 +287,16 @@ void pm_supervisor_again_heard(struct pm_core *core);
 uint64_t pm_supervisor_again_deadline_ns(const struct pm_supervisor *s);
 void pm_supervisor_again_due(struct pm_core *core);
 
+// --- supervisor_fallen.c ---------------------------------------------------------------------------
+// An epoch begins: what was lost before stays out of a further launch.
+void pm_supervisor_fall_begins(struct pm_core *core);
+// srun has exited: true while Slurm is asked why.
+bool pm_supervisor_awaits_reason(struct pm_core *core);
+void pm_supervisor_booted(struct pm_core *core, const struct pm_event *event);
+// After srun has given the step up: nodes that the next launch does without, into a zeroed *ret.
+void pm_supervisor_fallen_out(const struct pm_core *core, struct pm_set *ret);
+void pm_supervisor_fall_digest(const struct pm_supervisor *s, struct pm_digest *d);
+
 // --- supervisor_fence_off.c ----------------------------------------------------------------------
 // A node is declared lost: the site's program is asked for, if there is one and the node has ranks.
 void pm_supervisor_fence_off(struct pm_core *core, uint32_t node, enum pm_cause cause);
@@ -285,6 +310,8 @@ int pm_supervisor_inherit(struct pm_core *core);
 // Can the step be launched again if `node` (UINT32_MAX: none) is lost as well? *ret_why: why not, though the user
 // wants it; else NULL.
 bool pm_supervisor_can_relaunch(struct pm_core *core, uint32_t node, const char **ret_why);
+// How many nodes of the step the next launch would do without, with `node` unless it is UINT32_MAX.
+uint32_t pm_supervisor_n_out(const struct pm_core *core, uint32_t node);
 void pm_supervisor_srun_exited(struct pm_core *core, int32_t wait_status);
 // srun has ended, but something of this launch may still run where we do not see it.
 bool pm_supervisor_holds(struct pm_core *core);

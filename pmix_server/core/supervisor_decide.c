@@ -50,8 +50,14 @@ static void count_loss(struct pm_core *core, uint32_t node)
     struct pm_supervisor *s = core->supervisor;
     const struct pm_options *o = core->config.options;
     if ((!pm_options_ranks_move(o) && !o->relaunch) || pm_supervisor_is_idle(core, node) || was_mover(s, node) ||
-        pm_set_has(&s->retired, node))
+        pm_set_has(&s->retired, node) || s->fall.given_up)
         return;
+    pm_supervisor_count_loss(core);
+}
+
+void pm_supervisor_count_loss(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
     uint64_t *times = realloc(s->loss_ns, (s->n_losses + 1u) * sizeof(*times));
     if (!times) {
         core->out->error = -ENOMEM;

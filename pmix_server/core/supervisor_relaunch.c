@@ -8,7 +8,8 @@
 // begins with the next epoch, and the budgets go on.
 //
 // Who kills all of the step (scancel --signal=KILL) does not want it back: there is no further launch when no node is
-// left that could tell what happened, nor when srun was killed, or ended with what killed its tasks, before we ended it.
+// left that could tell what happened, nor when srun was killed, or ended with what killed its tasks, before we ended it;
+// unless Slurm knows of a node that was reset (supervisor_fallen.c).
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,15 +44,27 @@ int pm_supervisor_inherit(struct pm_core *core)
 }
 
 // Nodes of the step that the next launch does without: the lost and the dead ones. Into a zeroed *ret.
-static void find_out(struct pm_core *core, struct pm_set *ret)
+static void find_out(const struct pm_core *core, struct pm_set *ret)
 {
-    if (pm_set_copy(ret, &core->supervisor->wanted.lost) < 0 || pm_set_union(ret, pm_dead_nodes(core)) < 0)
+    if (core->supervisor->fall.given_up)
+        pm_supervisor_fallen_out(core, ret);
+    else if (pm_set_copy(ret, &core->supervisor->wanted.lost) < 0 || pm_set_union(ret, pm_dead_nodes(core)) < 0)
         core->out->error = -ENOMEM;
 }
 
-// How many these are, with `node` unless it is UINT32_MAX.
-static uint32_t count_out(const struct pm_core *core, uint32_t node)
+static uint32_t count_found(const struct pm_core *core)
 {
+    struct pm_set out = {0};
+    find_out(core, &out);
+    uint32_t n = (uint32_t)pm_set_count(&out);
+    pm_set_done(&out);
+    return n;
+}
+
+uint32_t pm_supervisor_n_out(const struct pm_core *core, uint32_t node)
+{
+    if (core->supervisor->fall.given_up)
+        return count_found(core);
     const struct pm_set *lost = &core->supervisor->wanted.lost, *dead = pm_dead_nodes(core);
     uint32_t n = (uint32_t)pm_set_count(lost);
     for (uint32_t i = pm_set_next(dead, 0); i != UINT32_MAX; i = pm_set_next(dead, i + 1))
@@ -66,7 +79,7 @@ static const char *why_not(const struct pm_core *core, uint32_t node)
         return c->no_relaunch;
     if (c->legacy.relaunches >= c->options->relaunch)
         return "--pm-relaunch is used up";
-    uint64_t gone = count_out(core, node), nnodes = core->supervisor->nnodes;
+    uint64_t gone = pm_supervisor_n_out(core, node), nnodes = core->supervisor->nnodes;
     if (c->job_nodes < c->legacy.nodes_out + gone + nnodes)
         return "the job has too few other nodes";
     return gone >= nnodes ? "none of its nodes is left" : NULL;
@@ -105,12 +118,8 @@ void pm_supervisor_srun_exited(struct pm_core *core, int32_t wait_status)
     struct pm_supervisor *s = core->supervisor;
     s->srun_exited = true;
     s->srun_status = wait_status;
-    bool asked = s->end != PM_END_WAIT && s->end != PM_END_KILL;
-    if (!s->relaunch || asked || pm_policy_exit_of(wait_status) <= 128)
-        return;
-    s->relaunch = false;
-    pm_say(core, "pm-supervise: the step is not launched again: srun ended by itself (exit code %d)",
-           pm_policy_exit_of(wait_status));
+    bool asked = s->end != PM_END_NONE && s->end != PM_END_WAIT && s->end != PM_END_KILL;
+    s->fall.by_itself = !asked && pm_policy_exit_of(wait_status) > 128;
 }
 
 bool pm_supervisor_holds(struct pm_core *core)
@@ -188,7 +197,7 @@ struct pm_legacy pm_core_legacy(const struct pm_core *core)
         .restarts = o->restart_window_ms ? recent(s->restart_ns, s->n_restart_ns, o->restart_window_ms, core->now_ns)
                                          : s->restarts,
         .node_losses = recent(s->loss_ns, s->n_losses, o->node_loss_window_ms, core->now_ns),
-        .nodes_out = old->nodes_out + count_out(core, UINT32_MAX),
+        .nodes_out = old->nodes_out + pm_supervisor_n_out(core, UINT32_MAX),
         .cause = s->cause.cause,
     };
 }

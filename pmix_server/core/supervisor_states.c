@@ -127,6 +127,7 @@ static void epoch_begins(struct pm_core *core)
     s->slurm = PM_SLURM_NOT_ASKED;
     s->asked = false;
     s->wanted.n_notices = 0;
+    pm_supervisor_fall_begins(core);
     pm_report_next_epoch(&s->seen, s->wanted.epoch);
     s->starting_ns = core->now_ns;
     s->running_ns = 0;

@@ -101,6 +101,8 @@ __attribute__((noreturn)) static void become_command(const struct pm_question *q
     dup2(null, 0);
     dup2(fd, 1);
     dup2(null, 2);
+    if (q->variable)
+        putenv((char *)(uintptr_t)q->variable);
     execv(path, (char *const *)(uintptr_t)q->argv);
     execvp(q->argv[0], (char *const *)(uintptr_t)q->argv);
     _exit(127);

@@ -22,6 +22,7 @@ struct pm_question {
     const sigset_t *mask;     // signals that the command finds blocked
     const char *near;         // a path: the command of that folder is taken, else the one in PATH
     const char *const *argv;  // argv[0]: its name; NULL-terminated
+    const char *variable;     // "NAME=VALUE" that it finds in its environment; NULL: none
     uint64_t limit_ms;
     pm_ask_f answered;
     void *arg;

@@ -7,7 +7,7 @@
 
 #define END_TIMEOUT_MS 5000
 
-enum due { DUE_LAUNCHED = 0, DUE_JOB_STATE, DUE_OUTPUT, DUE_NODES, DUE_FENCED_OFF }; // the last: plus the node
+enum due { DUE_LAUNCHED = 0, DUE_JOB_STATE, DUE_OUTPUT, DUE_NODES, DUE_BOOTED, DUE_NO_BOOTED, DUE_FENCED_OFF }; // the last: plus the node
 
 static void launched(struct sim *s)
 {
@@ -43,6 +43,20 @@ static void ask_nodes(struct sim *s)
         sim_proc_post(s, s->p.nnodes, (struct pm_event){.type = PM_EVENT_NODE_STATES});
 }
 
+// Any time up to the limit, drawn as in await_output(); at the limit there is no answer.
+static void ask_booted(struct sim *s)
+{
+    uint64_t ms = s->now_ns / 1000 % (SINFO_LIMIT_MS + 200);
+    sim_push(s, s->now_ns + (ms < SINFO_LIMIT_MS ? ms : SINFO_LIMIT_MS) * SIM_MS, SIM_EVENT_COORD,
+             ms < SINFO_LIMIT_MS ? DUE_BOOTED : DUE_NO_BOOTED, 0, 0);
+}
+
+static void answer_booted(struct sim *s, bool failed)
+{
+    sim_proc_post(s, s->p.nnodes, (struct pm_event){.type = PM_EVENT_BOOTED, .flag_failed = failed,
+                                                    .set = failed ? NULL : &s->booted});
+}
+
 static void answer_nodes(struct sim *s)
 {
     static const struct pm_set none;
@@ -65,6 +79,8 @@ void sim_coord_due(struct sim *s, uint32_t what)
         fenced_off(s, what - DUE_FENCED_OFF);
     else if (what == DUE_NODES)
         answer_nodes(s);
+    else if (what == DUE_BOOTED || what == DUE_NO_BOOTED)
+        answer_booted(s, what == DUE_NO_BOOTED);
     else if (what == DUE_OUTPUT)
         sim_proc_post(s, s->p.nnodes, (struct pm_event){.type = PM_EVENT_OUTPUT_READ});
     else
@@ -109,6 +125,9 @@ void sim_coord_act(struct sim *s, struct pm_action *a)
         break;
     case PM_ACTION_ASK_NODES:
         ask_nodes(s);
+        break;
+    case PM_ACTION_ASK_BOOTED:
+        ask_booted(s);
         break;
     case PM_ACTION_ASK_JOB_STATE:
         sim_push(s, s->now_ns + sim_rng_between(&s->local, 1, s->p.job_ask_ms) * SIM_MS,

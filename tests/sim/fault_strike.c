@@ -188,6 +188,7 @@ static void host_is_back(struct sim *s, const struct sim_fault *f)
 {
     s->hosts[f->node].off = false;
     s->hosts[f->node].suspended = false;
+    sim_srun_host_is_back(s, f->node);
 }
 static void rack_lost(struct sim *s, const struct sim_fault *f)
 {
@@ -455,16 +456,14 @@ const struct sim_fault_row sim_fault_rows[SIM_FAULT_MAX] = {
     [SIM_FAULT_HOST_LOST] = {"host-lost", host_lost, NULL, 0, 0, 0, 0, true},
     [SIM_FAULT_HOST_CRASHED] = {"host-crashed", host_crashed, NULL, 0, 0, 0, 0, true},
     [SIM_FAULT_HOST_REBOOTED] = {"host-rebooted", host_lost, host_is_back, 0, 0, 100, 30000, true},
-    [SIM_FAULT_HOST_SUSPENDED] = {"host-suspended", host_suspended, host_resumed, 0, 0, 5, 15000,
-                                  true},
+    [SIM_FAULT_HOST_SUSPENDED] = {"host-suspended", host_suspended, host_resumed, 0, 0, 5, 15000, true},
     [SIM_FAULT_RACK_LOST] = {"rack-lost", rack_lost, NULL, 2, 5, 0, 0, true},
     [SIM_FAULT_LINK_RESET] = {"link-reset", link_reset, NULL, 0, 0, 0, 0, false},
     [SIM_FAULT_LINK_CUT] = {"link-cut", link_cut, link_healed, 0, 0, 5, 15000, false},
     [SIM_FAULT_ONE_WAY_CUT] = {"one-way-cut", one_way_cut, link_healed, 0, 0, 5, 15000, false},
     [SIM_FAULT_NODE_CUT] = {"node-cut", node_cut, node_healed, 0, 0, 5, 15000, true},
     [SIM_FAULT_NODE_SLOW] = {"node-slow", node_slow, node_quick, 1, 800, 5, 15000, false},
-    [SIM_FAULT_NODE_CLOGGED] = {"node-clogged", node_clogged, node_quick, 100, 100000, 5, 10000,
-                                false},
+    [SIM_FAULT_NODE_CLOGGED] = {"node-clogged", node_clogged, node_quick, 100, 100000, 5, 10000, false},
     [SIM_FAULT_PARTITION] = {"partition", partition, network_healed, 0, 1000, 5, 15000, false},
     [SIM_FAULT_MASS_SILENCE] = {"mass-silence", mass_silence, network_healed, 2, 40, 5, 30000,
                                 true},

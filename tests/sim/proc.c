@@ -130,7 +130,7 @@ void sim_proc_post(struct sim *s, uint32_t slot, struct pm_event event)
 {
     struct sim_proc *p = &s->procs[slot];
     if (s->stepping) { // only ever by an action, and without data
-        SIM_ASSERT(!event.data && (!event.set || event.set == &s->drained));
+        SIM_ASSERT(!event.data && (!event.set || event.set == &s->drained || event.set == &s->booted));
         if (s->n_posted == s->cap_posted) {
             s->cap_posted = s->cap_posted ? 2 * s->cap_posted : 16;
             s->posted = realloc(s->posted, s->cap_posted * sizeof(*s->posted));

@@ -480,6 +480,9 @@ const struct scenario scenarios[] = {
      .faults = {IN(RUNNING, 0, 999, FAULT(RANK_STUBBORN, .node = 0)),
                 IN(RUNNING, 0, 1000, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
                 IN(HALTING, 0, 0, FAULT(AGENT_KILLED, .node = 2))}},
+    {"running-relaunch-reset", "RUNNING, a node is reset and back, and srun gives the step up: Slurm is asked, all have ended, "
+     "the step is launched again", .nodes = 3, .relaunch = 1,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_REBOOTED, .node = 1, .ms = 700))}},
     {"stopping-relaunch-user", "STOPPING for another launch, the user stops: there is none",
      .nodes = 3, .relaunch = 1,
      .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 1)),

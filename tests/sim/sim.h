@@ -187,6 +187,7 @@ struct sim {
     uint32_t next_pid;
     enum pm_job_state job_state;
     struct pm_set drained; // by Slurm
+    struct pm_set booted;  // hosts that are back
     bool sinfo_hangs;      // the next question is not answered in time
     bool stepping; // a core is being stepped
     struct pm_event *posted; // behind it
@@ -375,6 +376,7 @@ void sim_srun_due(struct sim *s, uint32_t what, uint32_t arg, uint64_t stamp);
 void sim_srun_signal(struct sim *s, int32_t signal, uint64_t kill_after_ms); // from the coordinator
 void sim_srun_kill_step(struct sim *s, int32_t code);
 void sim_slurm_stop(struct sim *s, int32_t signal);
+void sim_srun_host_is_back(struct sim *s, uint32_t node);
 
 // --- fault.c ---------------------------------------------------------------------------------------
 void sim_fault_at(struct sim *s, uint64_t real_ns, const struct sim_fault *f);

@@ -161,6 +161,17 @@ void sim_srun_signal(struct sim *s, int32_t signal, uint64_t kill_after_ms)
     push(s, kill_after_ms * SIM_MS, SIM_SRUN_SHOT, 0, 0);
 }
 
+// A host of the step is back without it: its connection ends with a reset, and srun gives the step up, unless it has
+// heard of the end of all tasks there. Only in worlds that may be launched again, so that others keep their numbers.
+void sim_srun_host_is_back(struct sim *s, uint32_t node)
+{
+    if (!s->p.options.relaunch || !s->srun.alive || !s->srun.launched || s->srun.killing || all_over(s, node))
+        return;
+    sim_tracef(s, "srun gives the step up: node %u was reset", node);
+    SIM_ASSERT(pm_set_add(&s->booted, node) == 0);
+    sim_srun_kill_step(s, 128 + 9);
+}
+
 // --- Slurm stops the step: scancel, the time limit, Ctrl-C --------------------------------------------
 
 static void slurm_signals(struct sim *s, uint32_t node, int32_t signal)

@@ -164,6 +164,9 @@ void sim_trace_action(struct sim *s, uint32_t slot, const struct pm_action *a)
     case PM_ACTION_EXIT:
         sim_tracef(s, "%s: verdict %d", who, a->status);
         break;
+    case PM_ACTION_ASK_BOOTED:
+        sim_tracef(s, "%s: asks Slurm which nodes have booted", who);
+        break;
     case PM_ACTION_RELAUNCH:
         sim_tracef(s, "%s: launches again", who);
         break;

@@ -168,6 +168,7 @@ void sim_free(struct sim *s)
     sim_check_free(s->check);
     sim_outcome_free(s->outcome);
     pm_set_done(&s->drained);
+    pm_set_done(&s->booted);
     sim_heap_done(&s->heap);
     free(s->hosts);
     free(s->procs);

@@ -107,8 +107,7 @@ uint64_t pm_longest_late_ms(const struct pm_core *core)
 uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)
 {
     (void)core;
-    (void)node;
-    return 0;
+    return pm_set_has(&stand.silent, node) ? 10000 : 0;
 }
 
 const char *pm_death_proof(const struct pm_core *core, uint32_t node)
@@ -237,6 +236,8 @@ void stand_done(void)
     pm_set_done(&stand.dead);
     pm_set_done(&stand.suspect);
     pm_set_done(&stand.drained);
+    pm_set_done(&stand.booted);
+    pm_set_done(&stand.silent);
     pm_set_done(&stand.lost_ranks);
 }
 
@@ -260,11 +261,13 @@ static void look_at(size_t from)
 static void answer_questions(void)
 {
     for (size_t i = 0; i < stand.out.n && !stand.slurm_is_slow; i++) {
-        if (stand.out.list[i].type != PM_ACTION_ASK_NODES || stand.out.list[i].last)
+        bool nodes = stand.out.list[i].type == PM_ACTION_ASK_NODES;
+        if ((!nodes && stand.out.list[i].type != PM_ACTION_ASK_BOOTED) || stand.out.list[i].last)
             continue;
         stand.out.list[i].last = true;
         size_t from = stand.out.n;
-        const struct pm_event e = {.type = PM_EVENT_NODE_STATES, .now_ns = stand.core.now_ns, .set = &stand.drained};
+        const struct pm_event e = {.type = nodes ? PM_EVENT_NODE_STATES : PM_EVENT_BOOTED, .now_ns = stand.core.now_ns,
+                                   .flag_failed = stand.slurm_fails, .set = nodes ? &stand.drained : &stand.booted};
         pm_supervisor_event(&stand.core, &e);
         look_at(from);
     }

@@ -21,7 +21,10 @@ struct stand {
     bool no_parent;
     struct pm_set dead, suspect;
     struct pm_set drained;   // what Slurm says when it is asked
+    struct pm_set booted;    // likewise
+    struct pm_set silent;    // of `dead`, those that were declared for their silence
     bool slurm_is_slow;      // it does not say anything
+    bool slurm_fails;        // it cannot be asked
     bool lease_not_over;
     bool membership_stopped;
     struct pm_set lost_ranks; // collective.c was told

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the coordinator makes of sinfo's answer, without Slurm and without a loop: the test is the command that is
+// What the coordinator makes of the answers of sinfo and scontrol, without Slurm and without a loop: the test is the command that is
 // asked, the step's list of nodes and the one that is told.
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "pmix_server/coordinator.h"
 
@@ -14,6 +15,7 @@ TestSuite(coordinator_nodes, .timeout = 20);
 
 static struct {
     struct pm_question question;
+    enum pm_event_type event;  // that answers
     char names[4096];
     int refuse;        // pm_ask_begin() fails with it
     unsigned lookups;  // in the step's list
@@ -33,7 +35,7 @@ const char *pm_core_host(const struct pm_core *core, uint32_t node, char *buf)
 void pm_loop_post(struct pm_loop *loop, const struct pm_event *event)
 {
     (void)loop;
-    cr_assert_eq(event->type, PM_EVENT_NODE_STATES);
+    cr_assert_eq(event->type, seen.event);
     seen.told++;
     seen.failed = event->flag_failed;
     pm_set_clear(&seen.out);
@@ -60,16 +62,19 @@ const sigset_t *pm_signals_old_mask(const struct pm_signals *signals)
     return NULL;
 }
 
-static void ask(struct coordinator *c, uint32_t first, uint32_t last)
+static void ask_about(struct coordinator *c, enum pm_nodes_question what, uint32_t first, uint32_t last)
 {
     struct pm_set nodes = {0};
     struct pm_writer w = {0};
     cr_assert_eq(pm_set_add_span(&nodes, first, last), 0);
     pm_write_set(&w, &nodes);
-    pm_nodes_ask(c, &(struct pm_action){.data = w.data, .len = w.len});
+    seen.event = what == PM_NODES_BOOTED ? PM_EVENT_BOOTED : PM_EVENT_NODE_STATES;
+    pm_nodes_ask(c, what, &(struct pm_action){.data = w.data, .len = w.len});
     pm_writer_done(&w);
     pm_set_done(&nodes);
 }
+
+static void ask(struct coordinator *c, uint32_t first, uint32_t last) { ask_about(c, PM_NODES_DRAINED, first, last); }
 
 static void expect_out(const char *nodes)
 {
@@ -110,7 +115,7 @@ Test(coordinator_nodes, without_an_answer_that_is_told)
     seen.refuse = -ENOENT;
     ask(&c, 1, 3);
     cr_assert(seen.told == 2 && seen.failed);
-    pm_nodes_ask(&c, &(struct pm_action){.data = (uint8_t[]){0x7f}, .len = 1}); // no set
+    pm_nodes_ask(&c, PM_NODES_DRAINED, &(struct pm_action){.data = (uint8_t[]){0x7f}, .len = 1}); // no set
     cr_assert(seen.told == 3 && seen.failed);
     pm_nodes_done(&c);
 }
@@ -130,6 +135,28 @@ Test(coordinator_nodes, an_answer_of_many_lines_is_not_looked_up_in_the_list)
     expect_out(wanted);
     cr_expect_eq(seen.lookups, NODES);
     free(text);
+    pm_nodes_done(&c);
+    pm_set_done(&seen.out);
+}
+
+// Times are of whole seconds, so one that booted in the second of the launch has booted since.
+Test(coordinator_nodes, those_that_have_just_booted_are_told)
+{
+    long long now = (long long)time(NULL);
+    struct coordinator c = {.launched_s = now - 1000};
+    const struct { long long boot, start; } nodes[] = {
+        {now - 5000, now - 4000}, {now - 100, now - 5}, {now - 1000, now - 50}, {now - 1001, now - 5}, {now - 900, now - 70},
+    };
+    char text[1024] = "";
+    ask_about(&c, PM_NODES_BOOTED, 1, 7);
+    cr_expect_str_eq(seen.question.variable, "SLURM_TIME_FORMAT=%s");
+    for (size_t i = 0; i < sizeof(nodes) / sizeof(*nodes); i++)
+        (void)snprintf(text + strlen(text), sizeof(text) - strlen(text),
+                       "NodeName=n%zu Arch=x86_64 OS=Linux 6.1 #1  BootTime=%lld SlurmdStartTime=%lld LastBusyTime=1\n",
+                       i + 1, nodes[i].boot, nodes[i].start);
+    strcat(text, "NodeName=n6 BootTime=None SlurmdStartTime=None\n   BootTime=1\nNodeName=n7");
+    seen.question.answered(text, seen.question.arg);
+    expect_out("2-3");
     pm_nodes_done(&c);
     pm_set_done(&seen.out);
 }

@@ -18,6 +18,9 @@ back() {
     cluster revive "$1"
     cluster run scontrol update NodeName="$1" State=DOWN Reason="was powered off"
     cluster run scontrol update NodeName="$1" State=RESUME
+    wait_idle "$1"
+}
+wait_idle() {
     wait_until 30 "$1 to be idle again" sh -c "'$dc' --dir '$pm_cluster' run sinfo -h -n $1 -o %t | grep -qx idle"
 }
 
@@ -92,4 +95,37 @@ test_what_cannot_be_launched_again_says_why() {
     run srun --pm-supervise=notify --pm-relaunch=1 -N2 -n2 "$programs/fault" --run 100
     assert_status 125
     assert_err '^pm-supervise: --pm-relaunch=1 with --pm-supervise=notify'
+}
+
+# A node that is rebooted at once, with its own address, makes srun abort the whole step. Slurm tells of the reboot.
+test_srun_that_gives_up_after_a_reboot_is_launched_again() {
+    skip_drain=yes step_timeout=80
+    in_job -N3 -n6 "$programs/fault" --run 8000
+    wait_until 30 "6 ranks" ranks_started 6
+    wait_running
+    cluster reboot node2
+    wait_step
+    assert_status 0
+    assert_err '^srun: error: Aborting, (io error and missing step|step missing and io error) on node 1$'
+    assert_err '^pm-supervise: srun has given the step up \(exit code 137\), as node2 was reset: launching it again on other nodes of the job \(launch 2 of 2\)$'
+    assert_err '^pm-supervise: nothing of the step runs any more; launch 2 of 2, without node2$'
+    assert_log '.kind == "decision" and .action == "relaunch" and .cause == "node-lost"'
+    assert_log '.kind == "exit" and .launch == 1 and .status.exit == 0'
+    assert_out_count 12 '^fault: start'
+    assert_out_count 6 '^fault: done'
+}
+
+# slurmctld takes a node away that is DOWN for it: srun hears of it and goes on, so this is a loss like any other.
+test_a_node_that_slurm_takes_away_is_one_that_is_lost() {
+    skip_drain=yes step_timeout=80
+    in_job -N3 -n6 "$programs/fault" --run 6000
+    wait_until 30 "6 ranks" ranks_started 6
+    wait_running
+    cluster run scontrol update NodeName=node2 State=DOWN Reason="taken away"
+    wait_step
+    assert_status 0
+    assert_err '^srun: error: Node failure on node2$'
+    assert_err '^pm-supervise: nothing of the step runs any more; launch 2 of 2, without node2$'
+    assert_out_count 12 '^fault: start'
+    wait_idle node2
 }

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// srun has ended, and the step with it, although neither we nor the user wanted that.
+//
+// srun gives a whole step up, --no-kill or not, when a node of it has been reset: its connection ends with a reset, and
+// slurmctld says that the step is missing there. To the tree that looks like `scancel --signal=KILL`: everything dies at
+// once. Slurm knows the difference, a node of the step that has booted and is back just now, so with --pm-relaunch it is
+// asked, once, and nothing is decided before it has answered. With such a node the step is launched again, without the
+// nodes that were reset, were silent, or had been lost before this epoch; those whose processes were only killed with the
+// step are as good as ever. Without one, or without an answer, the step stays dead.
+//
+// Where the site fences lost nodes off, those that only seemed lost may have been switched off: all dead ones are out.
+#include "pmix_server/core/supervisor.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+static void need(struct pm_core *core, int rc)
+{
+    if (rc < 0)
+        core->out->error = rc;
+}
+
+void pm_supervisor_fall_begins(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    need(core, pm_set_copy(&s->fall.before, &s->wanted.lost));
+    s->fall.losses_before = s->n_losses;
+}
+
+void pm_supervisor_fallen_out(const struct pm_core *core, struct pm_set *ret)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    const struct pm_set *dead = pm_dead_nodes(core);
+    int rc = pm_set_copy(ret, &s->fall.before);
+    if (rc == 0)
+        rc = pm_set_union(ret, &s->fall.reset);
+    if (rc == 0)
+        rc = pm_set_union(ret, &s->retired);
+    bool all = core->config.options->fence[0] != '\0';
+    for (uint32_t node = pm_set_next(dead, 0); rc == 0 && node != UINT32_MAX; node = pm_set_next(dead, node + 1))
+        if (all || pm_silent_ms(core, node))
+            rc = pm_set_add(ret, node);
+    if (rc < 0)
+        core->out->error = rc;
+}
+
+// What the step is being stopped for, if it is, must be the loss of a node.
+static bool may_be_launched_again(const struct pm_core *core)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    const struct pm_core_config *c = &core->config;
+    if (c->legacy.relaunches >= c->options->relaunch || c->no_relaunch || s->user_stop ||
+        s->state == PM_STATE_FORMING || s->state == PM_STATE_FINISHING)
+        return false;
+    bool for_loss = pm_cause_is_loss(s->cause.cause) && !s->stop_line[0] && !s->fall.forbidden;
+    return s->state != PM_STATE_STOPPING || s->relaunch || for_loss;
+}
+
+static void ask(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    struct pm_set nodes = {0};
+    struct pm_writer w = {0};
+    need(core, pm_set_add_span(&nodes, 0, s->nnodes - 1));
+    pm_write_set(&w, &nodes);
+    need(core, w.error);
+    pm_action_set_data(core, pm_emit(core, PM_ACTION_ASK_BOOTED), w.data, w.len);
+    s->fall.slurm = PM_SLURM_ASKED;
+    pm_writer_done(&w);
+    pm_set_done(&nodes);
+}
+
+bool pm_supervisor_awaits_reason(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    bool fell = s->fall.by_itself || pm_supervisor_n_out(core, UINT32_MAX) >= s->nnodes;
+    if (s->srun_exited && fell && s->fall.slurm == PM_SLURM_NOT_ASKED && may_be_launched_again(core))
+        ask(core);
+    return s->fall.slurm == PM_SLURM_ASKED;
+}
+
+// --- the answer ------------------------------------------------------------------------------------
+
+static void stays_dead(struct pm_core *core, const char *why)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (!s->fall.by_itself || (!s->relaunch && !why[0]))
+        return;
+    s->relaunch = false;
+    pm_say(core, "pm-supervise: the step is not launched again: srun ended by itself (exit code %d)%s",
+           pm_policy_exit_of(s->srun_status), why);
+}
+
+// The losses of this epoch that were real ones.
+static void count_losses(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    struct pm_set out = {0};
+    pm_supervisor_fallen_out(core, &out);
+    uint32_t n = s->fall.losses_before < s->n_losses ? s->fall.losses_before : s->n_losses; // a window may have passed
+    for (uint32_t node = pm_set_next(&out, 0); node != UINT32_MAX; node = pm_set_next(&out, node + 1))
+        n += pm_set_has(&core->world.hosts, node) && !pm_set_has(&s->fall.before, node);
+    pm_set_done(&out);
+    // A node whose loss was not heard of yet is one more.
+    while (s->n_losses < n)
+        pm_supervisor_count_loss(core);
+    s->n_losses = n;
+}
+
+static const char *why_not(struct pm_core *core)
+{
+    const char *why;
+    if (core->supervisor->n_losses > core->config.options->max_node_losses)
+        return "--pm-max-node-losses is used up";
+    return pm_supervisor_can_relaunch(core, UINT32_MAX, &why) ? NULL : why;
+}
+
+static void tell(struct pm_core *core, const char *why)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    char names[PM_TEXT_CAP], what[PM_TEXT_CAP];
+    struct pm_log *log = pm_log_record(core, "decision");
+    log->epoch = s->wanted.epoch;
+    log->node = s->cause.node;
+    log->cause = s->cause.cause;
+    log->action = pm_verdict_name(why ? PM_VERDICT_STOP : PM_VERDICT_RELAUNCH);
+    log->restarts = s->restarts;
+    (void)pm_supervisor_names(core, &s->fall.reset, names, sizeof(names));
+    (void)snprintf(log->reason, sizeof(log->reason), "srun has given the step up (exit code %d), as %.100s %s reset",
+                   pm_policy_exit_of(s->srun_status), names, pm_set_count(&s->fall.reset) == 1 ? "was" : "were");
+    if (why)
+        (void)snprintf(what, sizeof(what), "; it is not launched again: %s", why);
+    else
+        (void)snprintf(what, sizeof(what), ": launching it again on other nodes of the job (launch %u of %u)",
+                       core->config.legacy.relaunches + 2, core->config.options->relaunch + 1);
+    pm_say(core, "pm-supervise: %s%s", log->reason, what);
+}
+
+static void was_given_up(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    s->fall.given_up = true;
+    count_losses(core);
+    s->cause = (struct pm_failure){.node = pm_set_next(&s->fall.reset, 0), .rank = PM_RANK_NONE,
+                                   .epoch = s->wanted.epoch, .cause = PM_CAUSE_NODE_LOST};
+    const char *why = why_not(core);
+    s->relaunch = !why;
+    tell(core, why);
+    if (why)
+        return;
+    s->status = PM_EXIT_LOST; // if nothing comes of it
+    (void)pm_supervisor_fire(core, PM_IN_STOP);
+}
+
+void pm_supervisor_booted(struct pm_core *core, const struct pm_event *event)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (s->fall.slurm != PM_SLURM_ASKED)
+        return;
+    s->fall.slurm = PM_SLURM_ANSWERED;
+    if (s->user_stop)
+        return;
+    if (event->set && !event->flag_failed)
+        need(core, pm_set_copy(&s->fall.reset, event->set));
+    if (!pm_set_empty(&s->fall.reset))
+        was_given_up(core);
+    else
+        stays_dead(core, event->flag_failed ? ", and Slurm does not say whether a node was reset" : "");
+}
+
+void pm_supervisor_fall_digest(const struct pm_supervisor *s, struct pm_digest *d)
+{
+    const struct pm_fall *f = &s->fall;
+    pm_digest_set(d, &f->before);
+    pm_digest_set(d, &f->reset);
+    pm_digest_u64(d, (uint64_t)f->losses_before << 8 | (uint64_t)f->slurm << 3 | (uint64_t)f->by_itself << 2 |
+                         (uint64_t)f->given_up << 1 | f->forbidden);
+}

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// srun ends with what killed its tasks, and nobody wanted that: it has given the step up after the reset of a node, or
+// somebody has killed the step. Slurm tells the two apart.
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "tests/unit/supervisor_stand.h"
+
+static struct pm_options options;
+
+static void begun(void)
+{
+    stand_options(&options);
+    options.relaunch = 2;
+}
+
+TestSuite(supervisor_fallen, .init = begun, .fini = stand_done, .timeout = 20);
+
+// 4 nodes of a job of 5; this one has booted.
+static void runs(uint32_t booted)
+{
+    running(&options);
+    stand.core.config.job_nodes = 5;
+    if (booted != UINT32_MAX)
+        cr_assert_eq(pm_set_add(&stand.booted, booted), 0);
+}
+
+static void all_die(void)
+{
+    for (uint32_t node = 0; node < 4; node++)
+        if (!pm_set_has(&stand.dead, node))
+            node_dies(node, PM_CAUSE_AGENT_LOST);
+}
+
+static void expect_relaunch_without(const char *nodes)
+{
+    const struct pm_action *a;
+    struct pm_set out = {0};
+    char buf[64];
+    cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, &a), 1, "said: %s", stand.said);
+    cr_assert_eq(stand_count(PM_ACTION_EXIT, NULL), 0);
+    struct pm_reader r = pm_reader_of(a->data, a->len);
+    pm_read_set(&r, &out, 16);
+    cr_expect_str_eq(pm_set_format(&out, buf, sizeof(buf)), nodes);
+    cr_expect_eq(pm_core_legacy(&stand.core).nodes_out, pm_set_count(&out));
+    pm_set_done(&out);
+}
+
+static void expect_end(int32_t status)
+{
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
+    cr_assert_eq(stand.exit_status, status, "%d; said: %s", stand.exit_status, stand.said);
+}
+
+Test(supervisor_fallen, a_step_that_srun_gave_up_after_a_reset_is_launched_again)
+{
+    runs(2);
+    all_die();
+    expect_said("launching the step again on other nodes of the job (launch 2 of 3)");
+    stand_forget();
+    srun_exits(KILLED);
+    expect_said("srun has given the step up (exit code 137), as node2 was reset: launching it again on other nodes of "
+                "the job (launch 2 of 3)");
+    expect_relaunch_without("2");
+    struct pm_legacy legacy = pm_core_legacy(&stand.core);
+    cr_expect_eq(legacy.epoch, 1);
+    cr_expect_eq(legacy.node_losses, 1);
+    cr_expect_eq(legacy.cause, PM_CAUSE_NODE_LOST);
+}
+
+Test(supervisor_fallen, every_node_is_waited_for_when_srun_ends_first)
+{
+    runs(2);
+    srun_exits(KILLED);
+    expect_state(PM_STATE_STOPPING);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_STOP);
+    stand_mark(PM_MARK_HALTED, 0, 0, 0);
+    node_dies(2, PM_CAUSE_AGENT_LOST);
+    node_dies(3, PM_CAUSE_AGENT_LOST);
+    stand_run_ms(100);
+    cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
+    stand.lease_not_over = true;
+    node_dies(1, PM_CAUSE_AGENT_LOST);
+    stand_run_ms(1000);
+    cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
+    stand.lease_not_over = false;
+    stand_run_ms(100);
+    expect_relaunch_without("2");
+}
+
+Test(supervisor_fallen, a_node_that_was_silent_is_out_too)
+{
+    runs(2);
+    cr_assert_eq(pm_set_add(&stand.silent, 0), 0);
+    stand.core.config.job_nodes = 6;
+    node_dies(0, PM_CAUSE_NODE_LOST);
+    all_die();
+    srun_exits(KILLED);
+    expect_relaunch_without("0,2");
+    cr_expect_eq(pm_core_legacy(&stand.core).node_losses, 2);
+}
+
+Test(supervisor_fallen, where_a_site_fences_nodes_off_each_dead_one_is_out)
+{
+    strcpy(options.fence, "/site/fence");
+    runs(2);
+    stand.core.config.job_nodes = 8;
+    node_dies(3, PM_CAUSE_AGENT_LOST);
+    stand_event(&(struct pm_event){.type = PM_EVENT_FENCED_OFF, .node = 3, .text = "1 s"});
+    srun_exits(KILLED);
+    stand_mark(PM_MARK_HALTED, 0, 0, 2);
+    expect_relaunch_without("2-3");
+}
+
+// scancel --signal=KILL does the same to all processes.
+Test(supervisor_fallen, a_step_that_was_killed_stays_dead)
+{
+    runs(UINT32_MAX);
+    srun_exits(KILLED);
+    expect_end(137);
+}
+
+Test(supervisor_fallen, one_that_was_killed_after_a_loss_stays_dead)
+{
+    runs(UINT32_MAX);
+    node_dies(1, PM_CAUSE_AGENT_LOST);
+    expect_state(PM_STATE_STOPPING);
+    srun_exits(KILLED);
+    expect_said("the step is not launched again: srun ended by itself (exit code 137)");
+    expect_end(137);
+}
+
+Test(supervisor_fallen, without_an_answer_it_stays_dead)
+{
+    runs(2);
+    stand.slurm_fails = true;
+    srun_exits(KILLED);
+    expect_said("the step is not launched again: srun ended by itself (exit code 137), and Slurm does not say whether a "
+                "node was reset");
+    expect_end(137);
+}
+
+Test(supervisor_fallen, the_answer_is_waited_for)
+{
+    runs(2);
+    stand.slurm_is_slow = true;
+    srun_exits(KILLED);
+    cr_assert_eq(stand_count(PM_ACTION_ASK_BOOTED, NULL), 1);
+    all_die();
+    stand_run_ms(1000);
+    cr_assert_neq(stand_state(), PM_STATE_DONE);
+    cr_assert_eq(stand_count(PM_ACTION_ASK_BOOTED, NULL), 1);
+    stand.slurm_is_slow = false;
+    stand_event(&(struct pm_event){.type = PM_EVENT_TIMER});
+    expect_relaunch_without("2");
+}
+
+Test(supervisor_fallen, the_users_stop_wins)
+{
+    runs(2);
+    stand.slurm_is_slow = true;
+    srun_exits(KILLED);
+    user_stops();
+    stand.slurm_is_slow = false;
+    stand_event(&(struct pm_event){.type = PM_EVENT_TIMER});
+    all_die();
+    stand_run_ms(60000);
+    expect_end(137);
+    cr_assert(!stand_said("launching it again"));
+}
+
+Test(supervisor_fallen, after_a_users_stop_nobody_is_asked)
+{
+    runs(2);
+    user_stops();
+    srun_exits(KILLED);
+    cr_assert_eq(stand_count(PM_ACTION_ASK_BOOTED, NULL), 0);
+    expect_end(137);
+}
+
+static void nobody_is_asked(int32_t wait_status)
+{
+    srun_exits(wait_status);
+    stand_run_ms(60000);
+    cr_assert_eq(stand_count(PM_ACTION_ASK_BOOTED, NULL), 0);
+    expect_state(PM_STATE_DONE);
+    cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
+}
+
+Test(supervisor_fallen, srun_that_fails_by_itself_is_left_alone)
+{
+    runs(2);
+    nobody_is_asked(EXITED(1));
+}
+
+Test(supervisor_fallen, without_the_option_nobody_is_asked)
+{
+    options.relaunch = 0;
+    runs(2);
+    nobody_is_asked(KILLED);
+}
+
+Test(supervisor_fallen, a_step_that_ends_well_is_over)
+{
+    runs(2);
+    stand_mark(PM_MARK_ENDED, 0, 0, 3);
+    expect_state(PM_STATE_FINISHING);
+    nobody_is_asked(KILLED);
+    cr_assert_eq(stand.exit_status, 0);
+}
+
+Test(supervisor_fallen, a_failure_that_ends_the_step_still_does)
+{
+    runs(2);
+    fail_rank(1, PM_CAUSE_EXIT, EXITED(93));
+    expect_state(PM_STATE_STOPPING);
+    all_die();
+    nobody_is_asked(KILLED);
+    cr_assert_eq(stand.exit_status, 93);
+}
+
+// --pm-max-node-losses counts it like any other.
+Test(supervisor_fallen, the_budget_of_lost_nodes_holds)
+{
+    options.max_node_losses = 0;
+    runs(2);
+    srun_exits(KILLED);
+    expect_said("srun has given the step up (exit code 137), as node2 was reset; it is not launched again: "
+                "--pm-max-node-losses is used up");
+    expect_end(137);
+}
+
+Test(supervisor_fallen, a_job_without_other_nodes_says_so)
+{
+    runs(2);
+    stand.core.config.job_nodes = 4;
+    srun_exits(KILLED);
+    expect_said("as node2 was reset; it is not launched again: the job has too few other nodes");
+    expect_end(137);
+}
+
+// Minutes after its ranks have moved a node has booted: srun still waits for its tasks.
+Test(supervisor_fallen, a_node_that_was_replaced_long_ago_comes_back)
+{
+    options.spares = 1;
+    runs(1);
+    node_dies(1, PM_CAUSE_NODE_LOST);
+    stand_mark(PM_MARK_HALTED, 0, 0, 0);
+    stand_mark(PM_MARK_HALTED, 0, 2, 3);
+    stand_mark(PM_MARK_STARTED, 1, 0, 0);
+    stand_mark(PM_MARK_STARTED, 1, 2, 3);
+    expect_state(PM_STATE_RUNNING);
+    stand_run_ms(60000);
+    stand_forget();
+    srun_exits(KILLED);
+    expect_state(PM_STATE_STOPPING);
+    all_die();
+    stand_run_ms(100);
+    expect_relaunch_without("1");
+    cr_expect_eq(pm_core_legacy(&stand.core).node_losses, 1);
+    cr_expect_eq(pm_core_legacy(&stand.core).epoch, 2);
+}
