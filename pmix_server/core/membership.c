@@ -145,6 +145,7 @@ static void accepted(struct pm_core *core, const struct pm_event *event)
 static void link_up(struct pm_core *core, const struct pm_event *event)
 {
     struct pm_link *link = pm_link_find(core->membership, event->link);
+    core->membership->seek.reached = true;
     if (!link && event->link % 2 == 0) {
         accepted(core, event);
     } else if (!link || link->node != event->node) {
@@ -204,6 +205,7 @@ static void woke_up(struct pm_core *core)
         m->lease.orphan_end_ns += slept_ns;
     m->seek.start_ns += slept_ns;
     m->seek.refused_ns += m->seek.refused_ns ? slept_ns : 0;
+    m->seek.unanswered_ns += m->seek.unanswered_ns ? slept_ns : 0;
     if (core->coordinator)
         pm_judge_restart(core);
 }

@@ -137,6 +137,8 @@ struct pm_seek {
     bool urgent; // a CALL came
     uint64_t start_ns;
     uint64_t refused_ns; // since when the coordinator's address has only refused, 0: it has not
+    bool reached;        // there was a handshake with somebody of the step, whoever dialled
+    uint64_t unanswered_ns; // since when the coordinator has not, although we dialled it; 0: it has
     uint64_t since_ns; // since when we need a parent, 0: we do not
     uint64_t dialed_ns;
     uint64_t next_ns;      // earliest next dial

@@ -13,7 +13,8 @@
 // The search ends for good, as an outcast, when somebody says that we were declared dead, when the
 // coordinator's address refuses us twice after we had joined (the coordinator is gone) or, before that,
 // for T without exception (one that is merely busy has a handshake for us now and then), when
-// another build or launch answers before we had joined, or when we could not join in time.
+// another build or launch answers before we had joined, or when we could not join in time: within the start
+// timeout, and as soon as there was a handshake with anybody, within the orphan timeout since the coordinator answered last.
 #include <assert.h>
 #include <errno.h>
 #include <stdio.h>
@@ -213,6 +214,8 @@ static void failed(struct pm_core *core, uint32_t node, uint8_t end, const char 
         return;
     }
     bool refused = end == PM_LINK_REFUSED && node == PM_NODE_COORDINATOR;
+    if (node == PM_NODE_COORDINATOR && s->unanswered_ns == 0)
+        s->unanswered_ns = s->dialed_ns;
     if (refused && s->joined) {
         coordinator_refused(core);
         return;
@@ -260,6 +263,8 @@ void pm_seek_link_up(struct pm_core *core, struct pm_link *link)
     uint64_t patience = pm_max_ns(m->t_ns / 4, pm_min_ns(m->t_ns / 2, 1000 * PM_MS));
     m->seek.asked = true;
     m->seek.refused_ns = 0;
+    if (link->node == PM_NODE_COORDINATOR)
+        m->seek.unanswered_ns = 0;
     m->seek.until_ns = core->now_ns + patience;
     send_attach(core, link->id);
 }
@@ -286,6 +291,8 @@ static void attached(struct pm_core *core, struct pm_link *link)
         .avoid = PM_NODE_NONE,
         .redirect = PM_NODE_NONE,
         .redirect_addresses = s->redirect_addresses,
+        .reached = true,
+        .unanswered_ns = s->unanswered_ns,
         .start_ns = s->start_ns,
         .next_ns = core->now_ns + RETRY_NS,
     };
@@ -369,6 +376,18 @@ void pm_seek_now(struct pm_core *core)
     pm_seek_tick(core);
 }
 
+// Once it has had a lease, lease.c knows better.
+static bool is_orphan(struct pm_core *core)
+{
+    struct pm_membership *m = core->membership;
+    const struct pm_seek *s = &m->seek;
+    uint64_t since_ns = s->joined ? m->lease.progress_ns : s->unanswered_ns;
+    if (m->lease.end_ns != 0 || !s->reached || since_ns == 0 || core->now_ns - since_ns < m->orphan_ns)
+        return false;
+    pm_seek_outcast(core, "the coordinator has not been heard of for the orphan timeout");
+    return true;
+}
+
 static bool joined_in_time(struct pm_core *core)
 {
     struct pm_seek *s = &core->membership->seek;
@@ -387,7 +406,7 @@ void pm_seek_tick(struct pm_core *core)
 {
     struct pm_membership *m = core->membership;
     struct pm_seek *s = &m->seek;
-    if (core->coordinator || m->outcast || !joined_in_time(core))
+    if (core->coordinator || m->outcast || is_orphan(core) || !joined_in_time(core))
         return;
     if (!needs_parent(core)) {
         s->since_ns = 0;

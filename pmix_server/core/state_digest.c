@@ -102,6 +102,8 @@ static void digest_joining(const struct pm_core *core, const struct clock *c, st
     uint64_t awake_ns = c->now_ns - c->slept_ns;
     pm_digest_age(d, s->start_ns, awake_ns, pm_max_ns(patience_ns, 1000 * PM_MS) + c->t_ns / 8);
     pm_digest_age(d, s->refused_ns, awake_ns, c->t_ns + c->t_ns / 8);
+    pm_digest_u64(d, s->reached);
+    pm_digest_age(d, s->unanswered_ns, awake_ns, core->membership->orphan_ns + c->t_ns / 8);
 }
 
 static void digest_lease(const struct pm_lease *l, const struct clock *c, struct pm_digest *d)

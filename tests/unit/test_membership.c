@@ -102,6 +102,56 @@ Test(form, a_coordinator_that_never_answers_ends_the_agent_in_time, .init = setu
     done();
 }
 
+// Whoever has not joined yet has reached at least its parent: it waits as long as the others, not for the start timeout.
+static void host_goes_while_forming(uint64_t at_ms)
+{
+    options.node_timeout_ms = 3000;
+    options.orphan_timeout_ms = 8000;
+    make(15, 2);
+    harness_launch(h, 100 * PM_MS);
+    harness_run_ms(h, at_ms);
+    harness_power_off(h, COORDINATOR);
+    harness_run_ms(h, options.orphan_timeout_ms + 5000);
+    for (uint32_t i = 0; i < 15; i++)
+        cr_expect_null(harness_core(h, i), "node %u of a coordinator gone after %u ms", i, (unsigned)at_ms);
+    done();
+}
+
+Test(form, agents_outlive_the_coordinators_host_for_the_orphan_timeout, .init = setup)
+{
+    for (uint64_t at_ms = 4; at_ms <= 124; at_ms += 8)
+        host_goes_while_forming(at_ms);
+}
+
+// Nobody was ever reached: that may be a firewall, or a listener that comes late.
+Test(form, an_agent_that_has_reached_nobody_has_the_start_timeout, .init = setup)
+{
+    options.orphan_timeout_ms = 4000;
+    options.start_timeout_ms = 20000;
+    make(1, 2);
+    harness_power_off(h, COORDINATOR);
+    harness_launch(h, 0);
+    harness_run_ms(h, 15000);
+    cr_assert_not_null(harness_core(h, 0));
+    harness_run_ms(h, 6000);
+    cr_assert_null(harness_core(h, 0));
+    done();
+}
+
+// A coordinator that is cut off and comes back in time is joined.
+Test(form, a_coordinator_that_is_silent_for_a_while_is_waited_for, .init = setup)
+{
+    options.orphan_timeout_ms = 8000;
+    make(7, 2);
+    harness_launch(h, 100 * PM_MS);
+    harness_run_ms(h, 300);
+    harness_pause(h, COORDINATOR);
+    harness_run_ms(h, 6000);
+    harness_resume(h, COORDINATOR);
+    cr_assert(harness_run_until_state(h, PM_STATE_RUNNING, 6000), "%s", harness_said(h));
+    done();
+}
+
 // --- a link ends, nobody is dead -----------------------------------------------------------------
 
 Test(repair, a_reset_proves_only_that_a_link_ended, .init = setup)
