@@ -180,18 +180,16 @@ static int clamp(struct pm_options *o, char *error)
     return rc;
 }
 
-// Not in pm_options_check(): a site may well set or bound what only users of --pm-shrink need.
-static int check_min_nodes(const struct pm_options *o, char *error)
+// By the user, on the command line or in the environment; NULL: not at all.
+static const char *said(const char *name)
 {
-    const char *text = getenv("SLURM_PM_MIN_NODES");
-    bool said = text && *text;
+    char variable[SOURCE_CAP];
     for (int i = 0; i < MAX_OPTIONS && pm_option_specs[i].name; i++)
-        said |= entries[i].given && strcmp(pm_option_specs[i].name, "min-nodes") == 0;
-    if (!said || o->shrink)
-        return 0;
-    snprintf(error, PM_ERROR_CAP, "--pm-min-nodes=%" PRIu32 " without --pm-shrink: the world never gets smaller "
-             "there; add --pm-shrink, or leave it out", o->min_nodes);
-    return -EINVAL;
+        if (entries[i].given && strcmp(pm_option_specs[i].name, name) == 0)
+            return entries[i].text ? entries[i].text : "";
+    variable_of(name, variable, sizeof variable);
+    const char *text = getenv(variable);
+    return text && *text ? text : NULL;
 }
 
 int pm_plugin_options_resolve(struct pm_options *ret, int ac, char **av, char *error)
@@ -216,7 +214,7 @@ int pm_plugin_options_resolve(struct pm_options *ret, int ac, char **av, char *e
         rc = rc ? rc : bad;
     }
     rc = rc ? rc : pm_options_check(ret, error);
-    return rc ? rc : check_min_nodes(ret, error);
+    return rc ? rc : pm_options_check_said(ret, said, error);
 }
 
 bool pm_plugin_options_given(void)

@@ -91,14 +91,11 @@ static bool place_is_lost(const struct question *q)
     return too_few;
 }
 
-static bool losses_are_used(const struct question *q);
-
-// Neither spares nor fewer nodes help. The step's own loss is one of the node's budget.
+// Neither spares nor fewer nodes help.
 static bool world_needs_other_nodes(const struct question *q)
 {
     const struct pm_history *h = q->history;
-    return h->can_relaunch && !losses_are_used(q) && spares_are_too_few(q) &&
-           !pm_policy_may_shrink(q->options, h->nodes_left);
+    return h->can_relaunch && spares_are_too_few(q) && !pm_policy_may_shrink(q->options, h->nodes_left);
 }
 
 static bool losses_are_used(const struct question *q)
@@ -114,6 +111,12 @@ static bool losses_are_used(const struct question *q)
         (void)pm_duration_format(o->node_loss_window_ms, window, sizeof(window));
     return because(q, true, "%u of %u node losses used%s%s", q->history->node_losses,
                    o->max_node_losses, window[0] ? " within " : "", window);
+}
+
+// The step's own loss is one of the node's budget.
+static bool other_nodes_are_not_paid_for(const struct question *q)
+{
+    return world_needs_other_nodes(q) && losses_are_used(q);
 }
 
 static bool node_is_lost(const struct question *q)
@@ -224,6 +227,7 @@ static const struct rule {
     {spare_is_lost, PM_VERDICT_IGNORE, false},
     {ended_well, PM_VERDICT_IGNORE, false},
     {world_is_over, PM_VERDICT_IGNORE, false},
+    {other_nodes_are_not_paid_for, PM_VERDICT_STOP, false},
     {world_needs_other_nodes, PM_VERDICT_RELAUNCH, false},
     {place_is_lost, PM_VERDICT_STOP, false},
     {losses_are_used, PM_VERDICT_STOP, false},

@@ -22,36 +22,31 @@ int pm_spares_without(const struct pm_map *map, const struct pm_set *out, struct
     return rc;
 }
 
-static uint32_t tasks_of(const struct pm_map *tasks, uint32_t node)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < tasks->n; i++)
-        n += tasks->runs[i].node == node ? tasks->runs[i].n : 0;
-    return n;
-}
-
 int pm_spares_too_small(const struct pm_map *tasks, uint32_t first_spare, const struct pm_set *spares,
                         struct pm_small_spare *ret)
 {
-    uint32_t *counts = calloc(first_spare, sizeof(*counts));
+    uint32_t nnodes = spares->n ? spares->spans[spares->n - 1].last + 1 : first_spare;
+    uint32_t *counts = calloc(nnodes > first_spare ? nnodes : first_spare, sizeof(*counts));
     if (!counts)
         return -ENOMEM;
     *ret = (struct pm_small_spare){.offers = UINT32_MAX};
     for (uint32_t i = 0; i < tasks->n; i++) {
         const struct pm_run *run = &tasks->runs[i];
-        if (run->node >= first_spare || (counts[run->node] += run->n) <= ret->needs)
+        if (run->node >= nnodes && run->node >= first_spare)
+            continue;
+        counts[run->node] += run->n;
+        if (run->node >= first_spare || counts[run->node] <= ret->needs)
             continue;
         ret->node = run->node;
         ret->needs = counts[run->node];
     }
-    free(counts);
     for (uint32_t spare = pm_set_next(spares, 0); spare != UINT32_MAX; spare = pm_set_next(spares, spare + 1)) {
-        uint32_t offers = tasks_of(tasks, spare);
-        if (offers < ret->offers) {
+        if (counts[spare] < ret->offers) {
             ret->spare = spare;
-            ret->offers = offers;
+            ret->offers = counts[spare];
         }
     }
+    free(counts);
     return ret->offers < ret->needs;
 }
 

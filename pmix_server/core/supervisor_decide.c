@@ -446,7 +446,7 @@ void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failur
         log_failure(core, "decision", failure, pm_verdict_name(PM_VERDICT_IGNORE),
                     "part of the decision before");
         remember(core, failure);
-        if (failure->cause == PM_CAUSE_UNHEALTHY)
+        if (failure->cause == PM_CAUSE_UNHEALTHY && s->state != PM_STATE_STOPPING)
             tell_skipped(core, failure);
         if (pm_cause_is_loss(failure->cause))
             pm_supervisor_more_time(core);

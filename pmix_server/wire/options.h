@@ -110,6 +110,9 @@ int pm_options_set(struct pm_options *o, const char *source, const char *name, c
                    char *error);
 // Contradictions between options: spares where nothing ever starts again, ...
 int pm_options_check(const struct pm_options *o, char *error);
+// Options that are of no use beside the others, where the user said them: `said` gives what he wrote, NULL if he did not.
+// 0, or -EINVAL with a sentence.
+int pm_options_check_said(const struct pm_options *o, const char *(*said)(const char *name), char *error);
 // One line of text "max-restarts=3 grace=5000ms ..." that pm_options_decode reads back exactly;
 // for SLURM_PM_STEP_CONF and agents. 0 or -E2BIG.
 int pm_options_encode(const struct pm_options *o, char *buf, size_t cap);

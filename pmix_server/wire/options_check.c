@@ -40,3 +40,29 @@ int pm_options_check(const struct pm_options *o, char *error)
                              "not on other nodes; leave one of them out", o->relaunch);
     return 0;
 }
+
+static bool without_shrink(const struct pm_options *o) { return !o->shrink; }
+static bool without_health(const struct pm_options *o) { return !o->health[0]; }
+static bool is_notify(const struct pm_options *o) { return o->mode == PM_MODE_NOTIFY; }
+
+// Options that do nothing beside others: said by a user they are a mistake, but a site may well set or bound what only
+// some users need.
+static const struct {
+    const char *name;
+    bool (*is_useless)(const struct pm_options *o);
+    const char *why;
+} useless[] = {
+    {"min-nodes", without_shrink, "without --pm-shrink: the world never gets smaller there; add --pm-shrink"},
+    {"health-timeout", without_health, "without --pm-health: nothing is run that it could end; add --pm-health"},
+    {"blame", is_notify, "with --pm-supervise=notify: nothing starts again there, so no node is swapped; take another mode"},
+};
+
+int pm_options_check_said(const struct pm_options *o, const char *(*said)(const char *name), char *error)
+{
+    for (size_t i = 0; i < sizeof(useless) / sizeof(*useless); i++) {
+        const char *text = said(useless[i].name);
+        if (text && useless[i].is_useless(o))
+            return refuse(error, "--pm-%s=%.64s %s, or leave it out", useless[i].name, text, useless[i].why);
+    }
+    return 0;
+}

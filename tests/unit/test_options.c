@@ -101,7 +101,7 @@ static const struct {
     {"bind", {"auto", "none", "numa,gpu-order", "cores,strict,smt=1,cpus=4", "memory=bind,keep-cpus"},
      {"", "gpu", "auto,", ",auto", "auto numa", "cpus=0", "cpus=", "memory=", "keep-gpus", LONG_BIND}},
     {"bind-report", {"", "-", "/tmp/where.%j.%s"}, {"a\nb"}},
-    {"verbose", {"0", "2", ""}, {"3", "yes"}},
+    {"verbose", {"0", "1", ""}, {"2", "yes"}},
     {"log", {"", "/tmp/x y.%j.%s", "a"}, {"a\nb", "a\x7f"}},
     {"log-nodes", {"", "/tmp/logs"}, {"\t"}},
     {"on-node-loss", {"", "/opt/site/lost node"}, {"lost", "./lost", "/x\n"}},
@@ -206,6 +206,40 @@ Test(options, a_world_that_shrinks_has_to_start_again)
     cr_expect(!pm_options_outlives_nodes(&o));
 }
 
+static const char *said_name;
+
+static const char *said(const char *name) { return said_name && strcmp(name, said_name) == 0 ? "7" : NULL; }
+
+static void is_useless(const char *name, const char *sentence)
+{
+    said_name = NULL; // a site's default
+    cr_expect(pm_options_check(&o, error) == 0 && pm_options_check_said(&o, said, error) == 0, "%s", error);
+    said_name = name;
+    cr_expect(pm_options_check_said(&o, said, error) < 0, "%s", name);
+    cr_expect_str_eq(error, sentence);
+}
+
+Test(options, what_is_of_no_use_is_refused_if_the_user_said_it)
+{
+    takes("min-nodes", "7");
+    is_useless("min-nodes", "--pm-min-nodes=7 without --pm-shrink: the world never gets smaller there; add --pm-shrink, or "
+                            "leave it out");
+    takes("shrink", NULL);
+    cr_expect(pm_options_check_said(&o, said, error) == 0);
+    takes("health-timeout", "7");
+    is_useless("health-timeout", "--pm-health-timeout=7 without --pm-health: nothing is run that it could end; add "
+                                 "--pm-health, or leave it out");
+    takes("health", "/bin/true");
+    cr_expect(pm_options_check_said(&o, said, error) == 0);
+    takes("shrink", "0");
+    takes("supervise", "notify");
+    takes("blame", "7");
+    is_useless("blame", "--pm-blame=7 with --pm-supervise=notify: nothing starts again there, so no node is swapped; take "
+                        "another mode, or leave it out");
+    takes("supervise", "rank");
+    cr_expect(pm_options_check_said(&o, said, error) == 0);
+}
+
 Test(options, fence_required_needs_a_fence)
 {
     takes("fence-required", NULL);
@@ -273,7 +307,7 @@ Test(options, bounds_let_the_limit_pass_and_nothing_beyond)
         {"max-node-losses:max=4", "0", "1/1h"},
         {"max-node-losses:max=4/1h", "4/1h", "4/59m"},
         {"fanout:max=64", "64", "65"},
-        {"verbose:max=1", "1", "2"},
+        {"verbose:max=0", "0", "1"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const char *bound = cases[i].bound;

@@ -264,6 +264,7 @@ Test(policy, what_neither_spares_nor_fewer_nodes_save_is_launched_again)
     h.node_losses = 2;
     struct pm_verdict v = pm_policy(&f, &h, &o);
     cr_assert_eq(v.action, S); // the budget is not for spares only
+    cr_assert_str_eq(v.why, "2 of 2 node losses used");
     h.node_losses = 0;
     h.can_relaunch = false;
     h.no_relaunch = "--pm-relaunch is used up";

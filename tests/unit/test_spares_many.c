@@ -107,6 +107,22 @@ Test(spares_many, any_choice_is_the_one_that_is_described)
     }
 }
 
+// Half of 131,072 nodes wait, and each has its two tasks in two runs (--distribution=cyclic).
+Test(spares_many, who_is_too_small_is_found_in_one_look)
+{
+    enum { NODES = 131072, SPARES = NODES / 2 };
+    struct pm_map tasks = {0};
+    struct pm_set spares = {0};
+    struct pm_small_spare small;
+    cr_assert_eq(pm_set_add_span(&spares, NODES - SPARES, NODES - 1), 0);
+    for (uint32_t rank = 0; rank < 2 * NODES - 1; rank++)
+        cr_assert_eq(pm_map_add(&tasks, rank, 1, rank % NODES), 0);
+    cr_assert_eq(pm_spares_too_small(&tasks, NODES - SPARES, &spares, &small), 1);
+    cr_expect(small.spare == NODES - 1 && small.offers == 1 && small.node == 0 && small.needs == 2);
+    pm_map_done(&tasks);
+    pm_set_done(&spares);
+}
+
 // A machine of 4,096 leaf switches of 32 nodes that loses 512 of them, one after the other: nothing here is looked up for
 // each pair of a lost node and a spare, or this would take minutes.
 Test(spares_many, a_choice_among_many_is_no_matter_of_minutes)

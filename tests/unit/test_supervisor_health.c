@@ -197,6 +197,16 @@ Test(supervisor_health, a_failing_spare_is_skipped_in_the_same_decision)
     expect_state(PM_STATE_STARTING);
 }
 
+// It is no news that it takes nobody's place: nothing follows.
+Test(supervisor_health, of_a_spare_that_fails_in_a_stop_nothing_is_said)
+{
+    runs();
+    fail_rank(0, PM_CAUSE_EXIT, EXITED(93));
+    expect_state(PM_STATE_STOPPING);
+    unfit(3);
+    cr_assert(!stand_said("takes nobody's place"), "%s", stand.said);
+}
+
 Test(supervisor_health, when_none_is_fit_the_step_stops)
 {
     runs();
