@@ -74,6 +74,7 @@ static bool troubled(const struct sim *s)
     return faults_struck(s, SIM_FAULT_AGENT_PAUSED, SIM_FAULT_AGENT_AND_SHIMS_PAUSED) ||
            faults_struck(s, SIM_FAULT_HOST_SUSPENDED, SIM_FAULT_HOST_SUSPENDED) ||
            faults_struck(s, SIM_FAULT_LINK_RESET, SIM_FAULT_COORD_CUT) ||
+           faults_struck(s, SIM_FAULT_LINK_SLOW, SIM_FAULT_LINK_CLOGGED) ||
            faults_struck(s, SIM_FAULT_JOB_SUSPENDED, SIM_FAULT_JOB_SUSPENDED) ||
            faults_struck(s, SIM_FAULT_QUEUE_FULL, SIM_FAULT_QUEUE_FULL) ||
            faults_struck(s, SIM_FAULT_RANK_UNREAPABLE, SIM_FAULT_RANK_UNREAPABLE);
