@@ -33,12 +33,13 @@ struct sim_server *sim_server_find(struct sim *s, uint32_t node, bool standby, u
     return NULL;
 }
 
-// None only for a server of an epoch before the one whose map has moved the rank away, or given it another number.
+// None only for a server of an epoch before the one whose map has moved the rank away, or given it another number: of an
+// older epoch than the node's, but for a node that was lost and hears that map and its own death at once.
 uint32_t sim_server_local(const struct sim *s, uint32_t node, const struct sim_server *server,
                           uint32_t rank)
 {
     uint32_t local = sim_local_of(s, node, rank);
-    SIM_ASSERT(local != SIM_NONE || server->epoch < pm_core_epoch(s->procs[node].core));
+    SIM_ASSERT(local != SIM_NONE || s->nodes[node].dying || server->epoch < pm_core_epoch(s->procs[node].core));
     return local;
 }
 
