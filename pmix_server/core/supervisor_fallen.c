@@ -71,10 +71,20 @@ static void ask(struct pm_core *core)
     pm_set_done(&nodes);
 }
 
+// Of spares nobody waits to hear.
+static bool none_with_ranks_is_left(const struct pm_core *core)
+{
+    const struct pm_set *hosts = &core->world.hosts, *lost = &core->supervisor->wanted.lost;
+    uint32_t node = pm_set_next(hosts, 0);
+    while (node != UINT32_MAX && (pm_set_has(lost, node) || pm_set_has(pm_dead_nodes(core), node)))
+        node = pm_set_next(hosts, node + 1);
+    return node == UINT32_MAX;
+}
+
 bool pm_supervisor_awaits_reason(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
-    bool fell = s->fall.by_itself || pm_supervisor_n_out(core, UINT32_MAX) >= s->nnodes;
+    bool fell = s->fall.by_itself || none_with_ranks_is_left(core);
     if (s->srun_exited && fell && s->fall.slurm == PM_SLURM_NOT_ASKED && may_be_launched_again(core))
         ask(core);
     return s->fall.slurm == PM_SLURM_ASKED;

@@ -241,6 +241,20 @@ Test(supervisor_fallen, a_job_without_other_nodes_says_so)
     expect_end(137);
 }
 
+// All that had ranks is lost, so the step is being ended, and of the spare nothing was heard.
+Test(supervisor_fallen, a_spare_that_was_killed_too_is_not_waited_for)
+{
+    options.spares = 1;
+    runs(1);
+    for (uint32_t node = 0; node < 3; node++)
+        node_dies(node, PM_CAUSE_AGENT_LOST);
+    expect_state(PM_STATE_STOPPING);
+    stand_event(&(struct pm_event){.type = PM_EVENT_OUTPUT_READ});
+    cr_assert_eq(stand_count(PM_ACTION_END_STEP, NULL), 1);
+    srun_exits(KILLED);
+    expect_relaunch_without("1");
+}
+
 // Minutes after its ranks have moved a node has booted: srun still waits for its tasks.
 Test(supervisor_fallen, a_node_that_was_replaced_long_ago_comes_back)
 {
