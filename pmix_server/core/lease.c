@@ -12,7 +12,8 @@
 // (buffered while the child was stopped) is worth nothing by then, because its ping is old.
 //
 // A child is quiet after T/4 without a frame and silent after T/2, or when the newest grant that it
-// has seen stands still for T/2 while newer ones were sent (the link is dead one way). A parent
+// has seen stands still for T/2 while newer ones were sent (the link is dead one way). A child has also seen those
+// that were worth nothing, or a parent that has withheld its grants for that reason would do so for ever. A parent
 // that has reported a child silent, or adopted it, grants nothing until the coordinator has
 // confirmed.
 #include <errno.h>
@@ -76,10 +77,10 @@ void pm_lease_on_grant(struct pm_core *core, struct pm_reader *r)
         r->error = -EBADMSG;
         return;
     }
+    if (seq > l->seen)
+        l->seen = seq; // also of one that is worth nothing: it says that grants arrive
     if (l->seq - seq >= PM_PINGS || remaining == 0)
         return;
-    if (seq > l->seen)
-        l->seen = seq;
     if (remaining > core->membership->lease_ns)
         remaining = core->membership->lease_ns;
     uint64_t end_ns = l->sent_ns[seq % PM_PINGS] + remaining;

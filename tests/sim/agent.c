@@ -274,8 +274,10 @@ static void do_end_agent(struct sim *s, uint32_t node, struct pm_action *a)
 static void do_die(struct sim *s, uint32_t node, struct pm_action *a)
 {
     struct sim_node *n = &s->nodes[node];
-    if (strstr(a->text, "orphan timeout"))
+    if (strstr(a->text, "orphan timeout")) {
         sim_outcome_orphan(s);
+        sim_check_orphan(s, node);
+    }
     if (!n->any_started) {
         refuse(s, node);
         return;

@@ -97,6 +97,8 @@ void sim_check_shim_killed(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_shim_paused(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_host_off(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_host_suspended(struct sim *s, uint32_t node);
+// The agent ends since it was an orphan for too long.
+void sim_check_orphan(struct sim *s, uint32_t node);
 void sim_check_healthy(struct sim *s, uint32_t node); // health.c: a rank is about to start there
 // Slurm has told the coordinator which nodes it has drained; NULL: it did not answer.
 void sim_check_drained(struct sim *s, const struct pm_set *drained);

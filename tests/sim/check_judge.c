@@ -34,6 +34,17 @@ void sim_check_cut(struct sim *s, uint32_t from, uint32_t to, bool is_cut)
     sim_check_disturbed(s, to, is_cut);
 }
 
+// Long after the last disturbance of anybody, whoever is not dead has a lease again.
+void sim_check_orphan(struct sim *s, uint32_t node)
+{
+    const struct sim_check *c = s->check;
+    uint64_t limit_ns = 5 * s->p.options.node_timeout_ms * SIM_MS;
+    bool calm = c->n_troubled == 0 && s->now_ns - c->troubled_ns > limit_ns;
+    if (calm && !c->watch[node].gone_ns && s->procs[s->p.nnodes].core)
+        sim_violate(s, "7: node %u is an orphan, and nobody has been disturbed for %llu ms", node,
+                    (unsigned long long)((s->now_ns - c->troubled_ns) / SIM_MS));
+}
+
 static bool unreapable(const struct sim *s, uint32_t node)
 {
     if (s->check->watch[node].shim_paused)
