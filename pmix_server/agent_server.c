@@ -156,7 +156,6 @@ static int server_fork(struct server *s, uint16_t port)
     }
     close(fds[1]);
     s->state = SERVER_STARTING;
-    s->idle_priority = !s->has_epoch;
     if (r == 0)
         r = pm_children_watch(a->children, s->pid, on_ended, s);
     if (r == 0 && evtimer_add(s->start_timer, &tv))
@@ -216,8 +215,6 @@ static void promote(struct server *s, uint64_t now)
     bool is_ready = s->state == SERVER_READY;
     struct timeval tv = pm_timeval_of_ms(is_ready ? PROVE_MS : START_MS);
     s->has_epoch = true;
-    if (s->idle_priority && s->pid)
-        pm_server_raise_priority(s->pid);
     evtimer_add(s->start_timer, &tv);
     if (s->state == SERVER_INITED)
         pm_server_send_nspace(s);
@@ -300,7 +297,7 @@ static void watch(struct server *s, uint64_t now, bool late)
 {
     uint64_t limit_ns = 2 * watch_period_ms(s->agent) * 1000000u;
     if (!s->has_epoch || s->state != SERVER_READY)
-        return;  // on standby it may have no CPU at all
+        return;  // one on standby is asked when it is needed
     bool answered = s->pong == s->ping;
     if (!answered && !late && now - s->pinged_ns >= limit_ns)
         pm_server_lose(s, "it does not answer (stuck)");

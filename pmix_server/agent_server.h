@@ -43,7 +43,6 @@ struct server {
     size_t out_at;
     char folder[PM_AGENT_PATH_CAP];
     uint16_t port;
-    bool idle_priority;
     bool reaping;         // its pid is no longer its own
     unsigned drained;     // turn of pm_servers_drain() that has been here
     bool dropped;         // by us: what follows is no loss
@@ -74,8 +73,6 @@ void pm_server_ranks_connected(struct agent *a);  // all of this node's
 // --- agent_server_exec.c
 // In the fork: becomes the server that talks on fd, or says why not and exits. port 0: any.
 __attribute__((noreturn)) void pm_server_become(const struct server *s, int fd, uint16_t port);
-// A standby server that is needed now leaves SCHED_IDLE.
-void pm_server_raise_priority(pid_t pid);
 
 // --- agent_server_io.c
 int pm_server_io_open(struct server *s, int fd);  // takes fd over, also on failure

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// How a process becomes pm-pmix-server: its environment, its fds and its priority. Runs in the fork.
-#include <dirent.h>
+// How a process becomes pm-pmix-server: its environment and its fds. Runs in the fork.
 #include <errno.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,15 +35,6 @@ static void build_env(const struct server *s, char own[2][PM_AGENT_PATH_CAP + 32
     env[n] = NULL;
 }
 
-// SCHED_IDLE cannot be left again without RLIMIT_NICE or a capability: try it on ourselves (a fork).
-static void lower_priority(void)
-{
-    struct sched_param zero = {0};
-    if (sched_setscheduler(0, SCHED_IDLE, &zero) == 0 &&
-        sched_setscheduler(0, SCHED_OTHER, &zero) == 0)
-        sched_setscheduler(0, SCHED_IDLE, &zero);
-}
-
 void pm_server_become(const struct server *s, int fd, uint16_t port)
 {
     char path[PM_AGENT_PATH_CAP], text[16], own[2][PM_AGENT_PATH_CAP + 32];
@@ -56,8 +45,6 @@ void pm_server_become(const struct server *s, int fd, uint16_t port)
     build_env(s, own, env);
     sigprocmask(SIG_SETMASK, pm_signals_old_mask(s->agent->signals), NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (!s->has_epoch)
-        lower_priority();
     // The listener of the shims sits on 3; it is close-on-exec and goes with the dup.
     if (getppid() != 1 && dup2(fd, PM_SERVER_FD) == PM_SERVER_FD)
         execve(path, argv, env);
@@ -71,20 +58,4 @@ void pm_server_become(const struct server *s, int fd, uint16_t port)
     if (!w.error)
         (void)!write(fd, w.data, w.len);
     _exit(127);
-}
-
-// Every thread of it: libpmix has started its own by now.
-void pm_server_raise_priority(pid_t pid)
-{
-    struct sched_param zero = {0};
-    char path[64];
-    snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
-    DIR *tasks = opendir(path);
-    for (struct dirent *d; tasks && (d = readdir(tasks));) {
-        pid_t tid = (pid_t)atol(d->d_name);
-        if (tid > 0)
-            sched_setscheduler(tid, SCHED_OTHER, &zero);
-    }
-    if (tasks)
-        closedir(tasks);
 }

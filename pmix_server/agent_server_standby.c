@@ -2,11 +2,12 @@
 //
 // The pm-pmix-server that waits for the next epoch.
 //
-// It is started when the node has nothing better to do, at the lowest priority if that can be undone:
-// after the first fence that all local ranks can have been in, since ranks of other nodes may still be on
-// their way to it; else a second after they have connected, or two after their start. It is given its
-// namespace as well: epochs are numbered, and mostly the world stays where it is, so a restart finds it
-// ready. On a node that waits as a spare it is only initialised.
+// It is started when the node has nothing better to do: after the first fence that all local ranks can have
+// been in, since ranks of other nodes may still be on their way to it; else a second after they have
+// connected, or two after their start. Its priority is that of the others: one without any CPU would never be
+// ready, and would keep what it holds in the kernel. It is given its namespace as well: epochs are numbered,
+// and mostly the world stays where it is, so a restart finds it ready. On a node that waits as a spare it is
+// only initialised.
 #include "pmix_server/agent_server.h"
 #include "pmix_server/io/util.h"
 
