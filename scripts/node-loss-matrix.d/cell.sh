@@ -9,7 +9,7 @@
 # With a fan-out of 2 nodes 0 and 1 hang at the coordinator, 2 and 3 at 0, 4 and 5 at 1; node i is host node(i+1).
 
 timeout_s=3 orphan_s=4 grace_s=1 step_timeout=60
-world=6 spares=2 where='login' coordinator=login outcome='' stopped='' hold='' struck='' extra=()
+world=6 spares=2 where='login' coordinator=login outcome='' stopped='' hold='' struck='' job=() extra=()
 
 # slurmstepd of the first node waits for those that are lost: Slurm's own affair, also after a plain srun.
 eval "$(declare -f leftovers | sed '1s/leftovers/all_leftovers/')"
@@ -24,7 +24,7 @@ since() { awk -v a="$1" -v b="$(boottime)" 'BEGIN { printf "%.2f", b - a }'; }
 
 step_options() {
     options=(--pm-supervise --pm-node-timeout="${timeout_s}s" --pm-orphan-timeout="${orphan_s}s" --pm-grace="${grace_s}s"
-        --pm-fanout=2 --pm-spares="$spares" "-N$((world + spares))" --ntasks-per-node=1 "${extra[@]}")
+        --pm-fanout=2 --pm-spares="$spares" "-N$((world + spares))" "-n$((world + spares))" "${extra[@]}")
     program=("$programs/pmix_probe" init fence "touch:$case_dir/up" "wait-file:$case_dir/end" fence finalize)
     # Halting then lasts as long as the grace.
     [[ ! $hold ]] || program=(sh -c 'trap "" TERM; exec "$@"' sh "${program[@]}")
@@ -33,7 +33,11 @@ step_options() {
 begin() {
     step_options
     mkdir -p nodes && chmod 1777 nodes
-    if [[ $where == login ]]; then
+    if [[ ${job[*]} ]]; then
+        timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" run "${job[@]}" srun "${log_options[@]}" "${options[@]}" "${program[@]}" \
+            >out 2>err </dev/null &
+        step_pid=$! step_began=$SECONDS
+    elif [[ $where == login ]]; then
         supervise_bg "${options[@]}" "${program[@]}"
     else
         { echo '#!/bin/bash' && printf 'exec srun' && printf ' %q' "${log_options[@]}" "${options[@]}" "${program[@]}" && echo; } >job
@@ -139,16 +143,31 @@ carries_on() {
     assert_log_count "$(decisions)" '.kind == "decision" and .action == "move-to-spare"'
     assert_log '.kind == "exit"'
 }
-# srun ends a step of which slurmctld says that a node is back without it, and whose connection was reset. That is the
-# end of it, soon, with a status and with a reason.
+# srun ends a step of which slurmctld says that a node is back without it, and whose connection was reset. In a job that
+# has other nodes it is launched again; else that is the end of it, soon, with a status and with a reason.
 gives_up() {
     [[ $struck == *reboot* ]] || return 1
     local try
-    for ((try = 0; try < 60; try++)); do
+    for ((try = 0; try < 80; try++)); do
+        ! grep -qiE "$aborted" err || break
         kill -0 "$step_pid" 2>/dev/null || break
         sleep 0.1
     done
-    grep -qiE '^srun: error: aborting, io error' err || return 1
+    grep -qiE "$aborted" err || return 1
+    if [[ ${job[*]} ]]; then is_launched_again; else ends_as_srun_gave_up; fi
+}
+aborted='^srun: error: aborting, (io error and missing step|step missing and io error)'
+is_launched_again() {
+    outcome='launched again'
+    await 20 "the second launch" log_has '.kind == "decision" and .action == "relaunch"'
+    await 40 "the last epoch is up" last_epoch_is_up
+    touch end
+    wait_step
+    note
+    assert_status 0
+    assert_log '.kind == "exit" and .launch == 1 and .status.exit == 0'
+}
+ends_as_srun_gave_up() {
     wait_step
     outcome='srun gave up'
     note
@@ -168,7 +187,14 @@ refute_running_elsewhere() {
 
 # --- victims whose loss the step survives ------------------------------------------------------------------
 
+# Who is rebooted takes srun along: then the step is part of a job that has as many nodes again.
+in_a_job() {
+    job=(salloc --no-kill "-N$pm_nodes" --ntasks-per-node=1)
+    extra+=(--pm-relaunch=1)
+    step_timeout=90
+}
 one_of_the_world() {
+    [[ $1 != reboot ]] || in_a_job
     begin
     wait_up 0
     wait_state 0 RUNNING
@@ -184,6 +210,7 @@ victim_4-of-16() {
     one_of_the_world "$1" node3 node7 node11 node16
 }
 victim_spare() {
+    [[ $1 != reboot ]] || in_a_job
     begin
     wait_up 0
     wait_state 0 RUNNING
@@ -235,14 +262,14 @@ victim_placing() {
 # STARTING lasts as long as the agent of node4 stands still, who has been heard of when PLACING ends.
 stop_an_agent() {
     stopped=$(ours | awk '$1 == "node4" && $3 == "pm-agent" { print $4 }')
-    trap 'kill -CONT "$stopped" 2>/dev/null || true' EXIT
     await 20 "the node is nearly fenced off" test -e fenced-soon
-    kill -STOP "$stopped"
+    # shellcheck disable=SC2086  # its child is called so, too, until its exec
+    kill -STOP $stopped
 }
 victim_starting() {
     slow_fence
     one_more "$1" 1 STARTING
-    kill -CONT "$stopped" 2>/dev/null || true
+    go_on
     carries_on 1 2 2
 }
 
@@ -309,6 +336,15 @@ step_ends_everywhere() {
     gone_s=$(since "$struck_at") outcome="ended everywhere"
     note
 }
+# FINISHING lasts as long as a shim does not end, for 10 s at most: those of a spare stand still.
+stop_a_spare() {
+    stopped=$(ours | awk '$1 == "node7" && $3 == "pm-shim" { print $4 }')
+    [[ $stopped ]] || fail "node7 has no shim"
+    # shellcheck disable=SC2086  # pids are words
+    kill -STOP $stopped
+}
+# shellcheck disable=SC2086  # pids are words
+go_on() { [[ ! $stopped ]] || kill -CONT $stopped 2>/dev/null || true; }
 reach() {
     case $1 in
         FORMING) cluster pause node4 && begin && wait_until 20 "a node to join" log_has '.kind == "joined"' && return ;;
@@ -322,6 +358,7 @@ reach() {
         PLACING) strike off node6 ;;
         STARTING) strike off node6 && stop_an_agent && wait_state 1 STARTING && return ;;
         HALTING) signal_rank 3 KILL ;;
+        FINISHING) stop_a_spare && touch end ;;
         STOPPING) cluster exec "$coordinator" sh -c 'kill -TERM $(ps -eo pid=,comm= | awk "\$2 == \"pm-coordinator\" { print \$1 }")' ;;
     esac
     wait_state 0 "$1"
@@ -339,7 +376,7 @@ lose_coordinator() {
         strike "$fault" "$coordinator"
     fi
     [[ $state != FORMING ]] || { sleep 1; cluster resume node4; }
-    [[ $state != STARTING ]] || kill -CONT "$stopped" 2>/dev/null || true
+    go_on
     step_ends_everywhere
     # Whoever is gone has left the state that it was in as the last one; a host that is cut or paused goes on.
     [[ $fault != kill && $fault != off || $(state_at 1e9) == "$state" ]] || missed "the coordinator had reached $(state_at 1e9)"
@@ -353,7 +390,7 @@ victim_with-coordinator() {
 }
 
 cell_run() {
-    trap 'note || true' EXIT
+    trap 'go_on; note || true' EXIT
     case $1/$2 in
         off+*/leaf) victim_leaf_meanwhile "${1#off+}" ;;
         cut-5s/*) victim_link ;;
