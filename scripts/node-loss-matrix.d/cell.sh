@@ -158,10 +158,11 @@ gives_up() {
 }
 aborted='^srun: error: aborting, (io error and missing step|step missing and io error)'
 is_launched_again() {
-    outcome='launched again'
+    outcome='srun gave up'
     await 20 "the second launch" log_has '.kind == "decision" and .action == "relaunch"'
     await 40 "the last epoch is up" last_epoch_is_up
     touch end
+    outcome='launched again'
     wait_step
     note
     assert_status 0
