@@ -4,54 +4,6 @@
 #include "tests/unit/supervisor_stand.h"
 
 #include <criterion/criterion.h>
-#include <string.h>
-
-void expect_state(enum pm_state state)
-{
-    cr_assert_eq(stand_state(), state, "%s, not %s; said: %s", pm_state_name(stand_state()),
-                 pm_state_name(state), stand.said);
-}
-
-void expect_said(const char *text)
-{
-    cr_assert(stand_said(text), "\"%s\" is not in: %s", text, stand.said);
-}
-
-void fail_rank(uint32_t rank, enum pm_cause cause, int32_t wait_status)
-{
-    struct pm_failure failure = stand_failure(rank, cause, wait_status);
-    stand_fail(&failure);
-}
-
-void srun_exits(int32_t wait_status)
-{
-    stand_event(&(struct pm_event){.type = PM_EVENT_SRUN_EXITED, .wait_status = wait_status});
-}
-
-void user_stops(void)
-{
-    stand_event(&(struct pm_event){.type = PM_EVENT_STOP, .signal = 15});
-}
-
-void slurm_signals(void)
-{
-    struct pm_report report;
-    pm_report_init(&report);
-    report.epoch = stand.wanted.epoch;
-    report.user_signal = 15;
-    cr_assert(stand_report(&report));
-    pm_report_done(&report);
-}
-
-void node_dies(uint32_t node, enum pm_cause cause)
-{
-    cr_assert_eq(pm_set_add(&stand.dead, node), 0);
-    size_t from = stand.out.n;
-    pm_supervisor_on_node_dead(&stand.core, node, cause);
-    for (size_t i = from; i < stand.out.n; i++)
-        if (stand.out.list[i].type == PM_ACTION_SAY)
-            strcat(strcat(stand.said, stand.out.list[i].text), "\n");
-}
 
 // 4 nodes of 2 ranks, long running.
 void running(const struct pm_options *o)
@@ -91,13 +43,4 @@ void stopping(void)
     running(NULL);
     fail_rank(3, PM_CAUSE_EXIT, EXITED(93));
     expect_state(PM_STATE_STOPPING);
-}
-
-void again(uint32_t first, uint32_t last)
-{
-    struct pm_report report;
-    pm_report_init(&report);
-    cr_assert_eq(pm_set_add_span(&report.again, first, last), 0);
-    cr_assert(stand_report(&report));
-    pm_report_done(&report);
 }

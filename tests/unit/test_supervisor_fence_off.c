@@ -5,7 +5,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "tests/unit/life_stand.h"
+#include "tests/unit/supervisor_events.h"
 
 static struct pm_options options;
 
@@ -15,17 +15,6 @@ static void ended(void)
 }
 
 TestSuite(supervisor_fence_off, .fini = ended, .timeout = 20);
-
-static void expect_state(enum pm_state state)
-{
-    cr_assert_eq(stand_state(), state, "%s, not %s; said: %s", pm_state_name(stand_state()),
-                 pm_state_name(state), stand.said);
-}
-
-static void expect_said(const char *text)
-{
-    cr_assert(stand_said(text), "\"%s\" is not in: %s", text, stand.said);
-}
 
 static void running(const char *fence)
 {
@@ -39,12 +28,6 @@ static void running(const char *fence)
     expect_state(PM_STATE_RUNNING);
     stand_run_ms(60000);
     stand_forget();
-}
-
-static void node_dies(uint32_t node)
-{
-    cr_assert_eq(pm_set_add(&stand.dead, node), 0);
-    pm_supervisor_on_node_dead(&stand.core, node, PM_CAUSE_NODE_LOST);
 }
 
 static void answers(uint32_t node, bool failed, const char *text)
@@ -62,7 +45,7 @@ static uint32_t asked(void)
 static void placing(void)
 {
     running("/site/fence");
-    node_dies(1);
+    node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
     stand_mark(PM_MARK_HALTED, 0, 2, 3);
     expect_state(PM_STATE_PLACING);
@@ -71,14 +54,14 @@ static void placing(void)
 Test(supervisor_fence_off, nobody_is_asked_for_without_a_program)
 {
     running("");
-    node_dies(1);
+    node_is_lost(1);
     cr_assert_eq(asked(), 0);
 }
 
 Test(supervisor_fence_off, a_spare_does_no_harm)
 {
     running("/site/fence");
-    node_dies(3);
+    node_is_lost(3);
     expect_state(PM_STATE_RUNNING);
     cr_assert_eq(asked(), 0);
 }
@@ -90,7 +73,7 @@ Test(supervisor_fence_off, a_node_that_never_had_ranks_does_no_harm)
     strcpy(options.fence, "/site/fence");
     stand_coordinator(4, 2, &options);
     stand_join(0, 2);
-    node_dies(1);
+    node_is_lost(1);
     expect_state(PM_STATE_FORMING);
     cr_assert_eq(asked(), 0);
 }
@@ -120,8 +103,8 @@ Test(supervisor_fence_off, each_of_two_lost_nodes_is_waited_for)
     stand_coordinator(5, 2, &options);
     stand_join(0, 4);
     stand_mark(PM_MARK_STARTED, 0, 0, 2);
-    node_dies(0);
-    node_dies(1);
+    node_is_lost(0);
+    node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 2, 4);
     cr_assert_eq(asked(), 2);
     answers(1, false, "1 s");
@@ -144,7 +127,7 @@ Test(supervisor_fence_off, placing_has_the_programs_time)
     stand_coordinator(4, 2, &options);
     stand_join(0, 3);
     stand_mark(PM_MARK_STARTED, 0, 0, 2);
-    node_dies(1);
+    node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
     stand_mark(PM_MARK_HALTED, 0, 2, 3);
     for (int s = 0; s < 99; s++)
@@ -182,7 +165,7 @@ Test(supervisor_fence_off, a_failure_while_ranks_run_halts_them_first)
     running("/site/fence");
     stand.options.fence_required = 1;
     stand_mark(PM_MARK_ENDED, 0, 1, 1);
-    node_dies(1); // its ranks had ended well
+    node_is_lost(1); // its ranks had ended well
     expect_state(PM_STATE_RUNNING);
     answers(1, true, "ended with exit code 1");
     expect_state(PM_STATE_STOPPING);
@@ -193,8 +176,8 @@ Test(supervisor_fence_off, a_failure_while_ranks_run_halts_them_first)
 static void stopping(void)
 {
     running("/site/fence");
-    node_dies(1);
-    node_dies(2);
+    node_is_lost(1);
+    node_is_lost(2);
     expect_state(PM_STATE_STOPPING);
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
     stand_mark(PM_MARK_HALTED, 0, 3, 3);
@@ -251,9 +234,9 @@ Test(supervisor_fence_off, nodes_that_are_lost_one_after_another_are_no_scancel)
     stand_mark(PM_MARK_STARTED, 1, 0, 0);
     stand_mark(PM_MARK_STARTED, 1, 2, 3);
     expect_state(PM_STATE_RUNNING);
-    node_dies(0);
-    node_dies(2);
-    node_dies(3);
+    node_is_lost(0);
+    node_is_lost(2);
+    node_is_lost(3);
     expect_state(PM_STATE_STOPPING);
     stand_event(&(struct pm_event){.type = PM_EVENT_SRUN_EXITED, .wait_status = 137 << 8});
     expect_state(PM_STATE_DONE);

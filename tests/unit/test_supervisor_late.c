@@ -5,10 +5,8 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "tests/unit/life_stand.h"
+#include "tests/unit/supervisor_events.h"
 
-#define KILLED       9
-#define EXITED(code) ((code) << 8)
 
 static struct pm_options options;
 
@@ -24,26 +22,9 @@ static void ended(void)
 
 TestSuite(supervisor_late, .init = setup, .fini = ended, .timeout = 20);
 
-static void expect_state(enum pm_state state)
-{
-    cr_assert_eq(stand_state(), state, "%s, not %s; said: %s", pm_state_name(stand_state()),
-                 pm_state_name(state), stand.said);
-}
-
-static void expect_said(const char *text)
-{
-    cr_assert(stand_said(text), "\"%s\" is not in: %s", text, stand.said);
-}
-
 static void happens(enum pm_event_type type, int32_t number)
 {
     stand_event(&(struct pm_event){.type = type, .wait_status = number, .signal = number});
-}
-
-static void fails(uint32_t rank, enum pm_cause cause, int32_t wait_status)
-{
-    struct pm_failure failure = stand_failure(rank, cause, wait_status);
-    stand_fail(&failure);
 }
 
 // 4 nodes of 2 ranks, long running.
@@ -58,7 +39,7 @@ static void running(void)
 static void restarted(void)
 {
     running();
-    fails(3, PM_CAUSE_SIGNAL, KILLED);
+    fail_rank(3, PM_CAUSE_SIGNAL, KILLED);
     stand_mark(PM_MARK_HALTED, 0, 0, 3);
     expect_state(PM_STATE_STARTING);
     cr_assert_eq(stand.wanted.epoch, 1);
@@ -141,7 +122,7 @@ Test(supervisor_late, failures_of_ranks_before_there_is_a_world_are_none)
 {
     stand_coordinator(4, 2, &options);
     stand_join(0, 2);
-    fails(0, PM_CAUSE_EXIT, EXITED(1));
+    fail_rank(0, PM_CAUSE_EXIT, EXITED(1));
     expect_state(PM_STATE_FORMING);
 }
 
@@ -251,7 +232,7 @@ Test(supervisor_late, ranks_that_do_not_start_again_stop_the_step_as_lost)
 Test(supervisor_late, a_halt_waits_for_the_lease_of_a_dead_node)
 {
     running();
-    fails(3, PM_CAUSE_SIGNAL, KILLED);
+    fail_rank(3, PM_CAUSE_SIGNAL, KILLED);
     stand_mark(PM_MARK_HALTED, 0, 0, 1);
     dies_silently(2);
     dies_silently(0); // it had halted: nothing to wait for
@@ -267,7 +248,7 @@ Test(supervisor_late, a_halt_waits_for_the_lease_of_a_dead_node)
 Test(supervisor_late, a_halt_has_its_time_again_after_isolation)
 {
     running();
-    fails(3, PM_CAUSE_SIGNAL, KILLED);
+    fail_rank(3, PM_CAUSE_SIGNAL, KILLED);
     stand_run_ms(20000);
     pm_supervisor_on_isolated(&stand.core, true);
     stand_run_ms(200000);
@@ -307,12 +288,12 @@ Test(supervisor_late, a_world_that_lives_shorter_than_the_last_wait_fails_in_a_r
     options.backoff_max_ms = 100000;
     running();
     for (uint32_t epoch = 0; epoch < 2; epoch++) {
-        fails(3, PM_CAUSE_SIGNAL, KILLED);
+        fail_rank(3, PM_CAUSE_SIGNAL, KILLED);
         halts_and_runs_again(epoch, epoch * options.backoff_ms);
         stand_run_ms(epoch ? 10000 : 500);
     }
     expect_said("in 20 s");
-    fails(3, PM_CAUSE_SIGNAL, KILLED);
+    fail_rank(3, PM_CAUSE_SIGNAL, KILLED);
     expect_said("in 40 s");
 }
 
@@ -320,7 +301,7 @@ Test(supervisor_late, an_exit_with_0_that_is_told_as_a_failure_is_ignored)
 {
     options.verbose = 1;
     running();
-    fails(3, PM_CAUSE_EXIT, 0);
+    fail_rank(3, PM_CAUSE_EXIT, 0);
     expect_state(PM_STATE_RUNNING);
     expect_said("~pm-supervise: rank 3");
     cr_assert(!stand_said("\npm-supervise"));
@@ -330,9 +311,9 @@ Test(supervisor_late, the_first_failure_that_others_were_told_of_is_the_verdict)
 {
     options.mode = PM_MODE_NOTIFY;
     running();
-    fails(1, PM_CAUSE_NO_FINALIZE, 0);
-    fails(3, PM_CAUSE_EXIT, EXITED(5));
-    fails(4, PM_CAUSE_EXIT, EXITED(6));
+    fail_rank(1, PM_CAUSE_NO_FINALIZE, 0);
+    fail_rank(3, PM_CAUSE_EXIT, EXITED(5));
+    fail_rank(4, PM_CAUSE_EXIT, EXITED(6));
     struct pm_failure nobody = stand_failure(6, PM_CAUSE_EXIT, EXITED(7));
     nobody.rank = PM_RANK_NONE;
     stand_fail(&nobody);
@@ -349,10 +330,10 @@ Test(supervisor_late, a_failure_after_the_end_is_part_of_it)
     running();
     stand_mark(PM_MARK_ENDED, 0, 0, 3);
     expect_state(PM_STATE_FINISHING);
-    fails(3, PM_CAUSE_SIGNAL, KILLED);
+    fail_rank(3, PM_CAUSE_SIGNAL, KILLED);
     happens(PM_EVENT_SRUN_EXITED, 0);
     cr_assert_eq(stand.exit_status, 0);
-    fails(3, PM_CAUSE_SIGNAL, KILLED);
+    fail_rank(3, PM_CAUSE_SIGNAL, KILLED);
     cr_assert_eq(stand_count(PM_ACTION_EXIT, NULL), 1);
 }
 
@@ -403,7 +384,7 @@ Test(supervisor_late, srun_that_cannot_supervise_has_said_why)
 Test(supervisor_late, a_lost_shim_is_no_kill_from_outside_when_srun_ends_by_itself)
 {
     running();
-    fails(3, PM_CAUSE_SHIM_LOST, 0);
+    fail_rank(3, PM_CAUSE_SHIM_LOST, 0);
     expect_state(PM_STATE_STOPPING);
     happens(PM_EVENT_SRUN_EXITED, EXITED(2));
     cr_assert_eq(stand.exit_status, 1);

@@ -4,9 +4,8 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "tests/unit/life_stand.h"
+#include "tests/unit/supervisor_events.h"
 
-#define KILLED 9
 #define TERM 15
 
 static struct pm_options options;
@@ -24,17 +23,6 @@ static void begun(void)
 
 TestSuite(supervisor_relaunch, .init = begun, .fini = ended, .timeout = 20);
 
-static void expect_state(enum pm_state state)
-{
-    cr_assert_eq(stand_state(), state, "%s, not %s; said: %s", pm_state_name(stand_state()),
-                 pm_state_name(state), stand.said);
-}
-
-static void expect_said(const char *text)
-{
-    cr_assert(stand_said(text), "\"%s\" is not in: %s", text, stand.said);
-}
-
 static void running(void)
 {
     stand_coordinator(3, 2, &options);
@@ -44,21 +32,6 @@ static void running(void)
     expect_state(PM_STATE_RUNNING);
     stand_run_ms(60000);
     stand_forget();
-}
-
-static void node_dies(uint32_t node)
-{
-    cr_assert_eq(pm_set_add(&stand.dead, node), 0);
-    size_t from = stand.out.n;
-    pm_supervisor_on_node_dead(&stand.core, node, PM_CAUSE_NODE_LOST);
-    for (size_t i = from; i < stand.out.n; i++)
-        if (stand.out.list[i].type == PM_ACTION_SAY)
-            strcat(strcat(stand.said, stand.out.list[i].text), "\n");
-}
-
-static void srun_exits(void)
-{
-    stand_event(&(struct pm_event){.type = PM_EVENT_SRUN_EXITED, .wait_status = KILLED});
 }
 
 static void expect_relaunch(struct pm_legacy wanted, uint32_t n_out)
@@ -84,7 +57,7 @@ static void expect_relaunch(struct pm_legacy wanted, uint32_t n_out)
 Test(supervisor_relaunch, a_step_with_too_few_nodes_ends_and_is_launched_again)
 {
     running();
-    node_dies(1);
+    node_is_lost(1);
     expect_said("node1 is lost (node-lost); its place in the step cannot come back: launching the step again on other "
                 "nodes of the job (launch 2 of 3)");
     expect_state(PM_STATE_STOPPING);
@@ -97,7 +70,7 @@ Test(supervisor_relaunch, a_step_with_too_few_nodes_ends_and_is_launched_again)
     cr_assert_eq(stand_count(PM_ACTION_END_STEP, &a), 1);
     cr_assert_eq(a->signal, KILLED);
     cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
-    srun_exits();
+    srun_exits(KILLED);
     expect_said("nothing of the step runs any more; launch 2 of 3, without node1");
     expect_relaunch((struct pm_legacy){.epoch = 1, .relaunches = 1, .node_losses = 1, .nodes_out = 1,
                                        .cause = PM_CAUSE_NODE_LOST}, 1);
@@ -107,11 +80,11 @@ Test(supervisor_relaunch, the_lease_of_a_lost_node_is_waited_for)
 {
     running();
     stand.lease_not_over = true;
-    node_dies(1);
+    node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
     stand_mark(PM_MARK_HALTED, 0, 2, 2);
     stand_run_ms(6000);
-    srun_exits();
+    srun_exits(KILLED);
     expect_state(PM_STATE_STOPPING);
     stand_run_ms(60000);
     expect_state(PM_STATE_STOPPING);
@@ -128,7 +101,7 @@ static void ends_while_fencing(bool required)
     options.fence_timeout_ms = 30000;
     options.fence_required = required;
     running();
-    node_dies(1);
+    node_is_lost(1);
     cr_assert_eq(stand_count(PM_ACTION_FENCE_OFF, NULL), 1);
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
     stand_mark(PM_MARK_HALTED, 0, 2, 2);
@@ -148,7 +121,7 @@ Test(supervisor_relaunch, the_step_ends_when_the_lost_node_is_fenced_off)
     answers(1, false);
     cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
     stand_event(&(struct pm_event){.type = PM_EVENT_OUTPUT_READ});
-    srun_exits();
+    srun_exits(KILLED);
     cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 1, "said: %s", stand.said);
 }
 
@@ -156,10 +129,10 @@ Test(supervisor_relaunch, a_node_lost_at_the_end_is_fenced_off_before_the_next_l
 {
     ends_while_fencing(false);
     answers(1, false);
-    node_dies(2);
+    node_is_lost(2);
     cr_assert_eq(stand_count(PM_ACTION_FENCE_OFF, NULL), 2);
     stand_event(&(struct pm_event){.type = PM_EVENT_OUTPUT_READ});
-    srun_exits();
+    srun_exits(KILLED);
     stand_run_ms(20000);
     expect_state(PM_STATE_STOPPING);
     cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
@@ -173,7 +146,7 @@ Test(supervisor_relaunch, a_node_that_cannot_be_fenced_off_forbids_it_where_the_
     answers(1, true);
     expect_said("node1 could not be fenced off: fence 0.8 s; the step is not launched again, as this site has set "
                 "fence-required");
-    srun_exits();
+    srun_exits(KILLED);
     stand_run_ms(60000);
     expect_state(PM_STATE_DONE);
     cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
@@ -183,7 +156,7 @@ Test(supervisor_relaunch, a_node_that_cannot_be_fenced_off_forbids_it_where_the_
 Test(supervisor_relaunch, srun_may_end_before_the_ranks_do)
 {
     running();
-    node_dies(1);
+    node_is_lost(1);
     stand_event(&(struct pm_event){.type = PM_EVENT_SRUN_EXITED, .wait_status = 124 << 8});
     expect_state(PM_STATE_STOPPING);
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
@@ -196,10 +169,10 @@ Test(supervisor_relaunch, srun_may_end_before_the_ranks_do)
 Test(supervisor_relaunch, a_node_that_never_says_that_its_ranks_are_gone_forbids_it)
 {
     running();
-    node_dies(1);
+    node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
     stand_run_ms(120000);
-    srun_exits();
+    srun_exits(KILLED);
     expect_state(PM_STATE_DONE);
     expect_said("the step is not launched again: it is not sure that nothing of it runs any more");
     cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
@@ -209,11 +182,11 @@ Test(supervisor_relaunch, a_node_that_never_says_that_its_ranks_are_gone_forbids
 Test(supervisor_relaunch, the_users_stop_wins)
 {
     running();
-    node_dies(1);
+    node_is_lost(1);
     stand_event(&(struct pm_event){.type = PM_EVENT_STOP, .signal = TERM, .flag_untold = true});
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
     stand_mark(PM_MARK_HALTED, 0, 2, 2);
-    srun_exits();
+    srun_exits(KILLED);
     cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
     cr_assert_eq(stand.exit_status, 128 + TERM);
 }
@@ -221,11 +194,11 @@ Test(supervisor_relaunch, the_users_stop_wins)
 Test(supervisor_relaunch, a_node_lost_meanwhile_counts_as_well)
 {
     running();
-    node_dies(1);
-    node_dies(0);
+    node_is_lost(1);
+    node_is_lost(0);
     stand_mark(PM_MARK_HALTED, 0, 2, 2);
     stand_event(&(struct pm_event){.type = PM_EVENT_OUTPUT_READ});
-    srun_exits();
+    srun_exits(KILLED);
     expect_said("launch 2 of 3, without node0, node1");
     expect_relaunch((struct pm_legacy){.epoch = 1, .relaunches = 1, .node_losses = 2, .nodes_out = 2,
                                        .cause = PM_CAUSE_NODE_LOST}, 2);
@@ -234,11 +207,11 @@ Test(supervisor_relaunch, a_node_lost_meanwhile_counts_as_well)
 Test(supervisor_relaunch, a_dead_node_is_out_before_it_is_decided_upon)
 {
     running();
-    node_dies(1);
+    node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
     stand_mark(PM_MARK_HALTED, 0, 2, 2);
     cr_assert_eq(pm_set_add(&stand.dead, 2), 0);
-    srun_exits();
+    srun_exits(KILLED);
     expect_relaunch((struct pm_legacy){.epoch = 1, .relaunches = 1, .node_losses = 1, .nodes_out = 2,
                                        .cause = PM_CAUSE_NODE_LOST}, 2);
 }
@@ -246,10 +219,10 @@ Test(supervisor_relaunch, a_dead_node_is_out_before_it_is_decided_upon)
 Test(supervisor_relaunch, too_few_nodes_in_the_job_stop_the_step)
 {
     running();
-    node_dies(0);
-    node_dies(1);
-    node_dies(2);
-    srun_exits();
+    node_is_lost(0);
+    node_is_lost(1);
+    node_is_lost(2);
+    srun_exits(KILLED);
     stand_run_ms(60000);
     expect_said("the step is not launched again: the job has too few other nodes");
     cr_assert_eq(stand.exit_status, PM_EXIT_LOST);
@@ -260,8 +233,8 @@ Test(supervisor_relaunch, a_step_that_was_killed_from_outside_stays_dead)
 {
     running();
     stand.core.config.job_nodes = 9;
-    node_dies(1);
-    srun_exits();
+    node_is_lost(1);
+    srun_exits(KILLED);
     expect_state(PM_STATE_DONE);
     expect_said("the step is not launched again: srun ended by itself (exit code 137)");
     cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
@@ -273,9 +246,9 @@ Test(supervisor_relaunch, one_of_which_no_node_is_left_stays_dead)
     running();
     stand.core.config.job_nodes = 9;
     for (uint32_t node = 0; node < 3; node++)
-        node_dies(node);
+        node_is_lost(node);
     stand_event(&(struct pm_event){.type = PM_EVENT_OUTPUT_READ});
-    srun_exits();
+    srun_exits(KILLED);
     expect_said("the step is not launched again: none of its nodes is left");
     cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
 }
@@ -285,7 +258,7 @@ static void cannot(uint32_t job_nodes, const char *no_relaunch, const char *why)
     running();
     stand.core.config.job_nodes = job_nodes;
     stand.core.config.no_relaunch = no_relaunch;
-    node_dies(1);
+    node_is_lost(1);
     expect_state(PM_STATE_STOPPING);
     expect_said(why);
     cr_assert(!stand.core.supervisor->relaunch);
@@ -308,11 +281,11 @@ Test(supervisor_relaunch, in_a_restart_it_takes_the_place_of_the_restart)
     struct pm_failure failure = stand_failure(0, PM_CAUSE_SIGNAL, KILLED);
     stand_fail(&failure);
     expect_state(PM_STATE_HALTING);
-    node_dies(1);
+    node_is_lost(1);
     expect_state(PM_STATE_STOPPING);
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
     stand_mark(PM_MARK_HALTED, 0, 2, 2);
-    srun_exits();
+    srun_exits(KILLED);
     expect_relaunch((struct pm_legacy){.epoch = 1, .relaunches = 1, .restarts = 1, .node_losses = 1, .nodes_out = 1,
                                        .cause = PM_CAUSE_NODE_LOST}, 1);
 }
@@ -381,12 +354,12 @@ Test(supervisor_relaunch, all_launches_together_have_one_limit)
     next_launch((struct pm_legacy){.epoch = 4, .relaunches = 2, .nodes_out = 1});
     stand_join(0, 2);
     stand_mark(PM_MARK_STARTED, 4, 0, 2);
-    node_dies(1);
+    node_is_lost(1);
     expect_said("and it is not launched again: --pm-relaunch is used up");
     stand_done();
     next_launch((struct pm_legacy){.epoch = 4, .relaunches = 1, .nodes_out = 2});
     stand_join(0, 2);
     stand_mark(PM_MARK_STARTED, 4, 0, 2);
-    node_dies(1);
+    node_is_lost(1);
     expect_said("and it is not launched again: the job has too few other nodes"); // 5 - 2 - 1
 }

@@ -5,10 +5,8 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "tests/unit/life_stand.h"
+#include "tests/unit/supervisor_events.h"
 
-#define KILLED 9
-#define EXITED(code) ((code) << 8)
 
 static struct pm_options options;
 
@@ -26,17 +24,6 @@ static void begun(void)
 
 TestSuite(supervisor_shrink, .init = begun, .fini = ended, .timeout = 20);
 
-static void expect_state(enum pm_state state)
-{
-    cr_assert_eq(stand_state(), state, "%s, not %s; said: %s", pm_state_name(stand_state()),
-                 pm_state_name(state), stand.said);
-}
-
-static void expect_said(const char *text)
-{
-    cr_assert(stand_said(text), "\"%s\" is not in: %s", text, stand.said);
-}
-
 static void running(uint32_t spares)
 {
     options.spares = spares;
@@ -46,16 +33,6 @@ static void running(uint32_t spares)
     expect_state(PM_STATE_RUNNING);
     stand_run_ms(60000);
     stand_forget();
-}
-
-static void node_dies(uint32_t node)
-{
-    cr_assert_eq(pm_set_add(&stand.dead, node), 0);
-    size_t from = stand.out.n;
-    pm_supervisor_on_node_dead(&stand.core, node, PM_CAUSE_NODE_LOST);
-    for (size_t i = from; i < stand.out.n; i++)
-        if (stand.out.list[i].type == PM_ACTION_SAY)
-            strcat(strcat(stand.said, stand.out.list[i].text), "\n");
 }
 
 static void expect_world(uint32_t nranks, const uint32_t *nodes)
@@ -79,7 +56,7 @@ static const struct pm_log *last_log(const char *kind)
 Test(supervisor_shrink, the_world_goes_on_without_a_lost_node)
 {
     running(0);
-    node_dies(1);
+    node_is_lost(1);
     expect_state(PM_STATE_HALTING);
     expect_said("node1 is lost (node-lost); restarting 8 ranks on 4 nodes (was 10 on 5)");
     cr_assert_str_eq(last_log("decision")->action, "shrink");
@@ -108,9 +85,9 @@ Test(supervisor_shrink, the_world_goes_on_without_a_lost_node)
 Test(supervisor_shrink, nodes_lost_within_a_timeout_are_one_decision)
 {
     running(0);
-    node_dies(1);
+    node_is_lost(1);
     expect_said("restarting 8 ranks on 4 nodes (was 10 on 5)");
-    node_dies(3);
+    node_is_lost(3);
     cr_assert_str_eq(last_log("decision")->reason, "part of the decision before");
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
     stand_mark(PM_MARK_HALTED, 0, 2, 2);
@@ -124,11 +101,11 @@ Test(supervisor_shrink, nodes_lost_within_a_timeout_are_one_decision)
 Test(supervisor_shrink, below_the_minimum_the_step_stops)
 {
     running(0);
-    node_dies(1);
-    node_dies(2);
-    node_dies(3);
+    node_is_lost(1);
+    node_is_lost(2);
+    node_is_lost(3);
     expect_state(PM_STATE_HALTING);
-    node_dies(4);
+    node_is_lost(4);
     expect_state(PM_STATE_STOPPING);
     expect_said("stopping: 1 node would be left, and --pm-min-nodes=2");
     cr_assert_eq(stand.core.supervisor->status, PM_EXIT_LOST);
@@ -137,13 +114,13 @@ Test(supervisor_shrink, below_the_minimum_the_step_stops)
 Test(supervisor_shrink, a_spare_is_taken_first)
 {
     running(1);
-    node_dies(1);
+    node_is_lost(1);
     expect_said("the 2 ranks of node1 move to spare node4 (0 spares left); restarting 8 ranks on 4 nodes");
     stand_mark(PM_MARK_HALTED, 0, 0, 4);
     expect_state(PM_STATE_STARTING);
     cr_assert_eq(stand.core.world.nranks, 8);
     stand_mark(PM_MARK_STARTED, 1, 0, 4);
-    node_dies(4);
+    node_is_lost(4);
     expect_said("node4 is lost (node-lost); no spare is left: restarting 6 ranks on 3 nodes (was 8 on 4)");
     stand_mark(PM_MARK_HALTED, 1, 0, 3);
     expect_state(PM_STATE_STARTING);
@@ -153,9 +130,9 @@ Test(supervisor_shrink, a_spare_is_taken_first)
 Test(supervisor_shrink, one_of_two_lost_nodes_is_replaced_by_the_only_spare)
 {
     running(1);
-    node_dies(2);
+    node_is_lost(2);
     expect_said("move to spare node4");
-    node_dies(1);
+    node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
     stand_mark(PM_MARK_HALTED, 0, 3, 3);
     expect_state(PM_STATE_PLACING); // the spare has not answered yet
@@ -169,11 +146,11 @@ Test(supervisor_shrink, one_of_two_lost_nodes_is_replaced_by_the_only_spare)
 Test(supervisor_shrink, a_spare_lost_in_the_search_for_places_is_done_without)
 {
     running(1);
-    node_dies(1);
+    node_is_lost(1);
     cr_assert_eq(pm_set_add(&stand.suspect, 4), 0); // keeps it in PLACING
     stand_mark(PM_MARK_HALTED, 0, 0, 3);
     expect_state(PM_STATE_PLACING);
-    node_dies(4);
+    node_is_lost(4);
     expect_state(PM_STATE_STARTING);
     expect_world(6, (const uint32_t[]){0, 0, 2, 2, 3, 3});
     cr_assert_eq(stand.wanted.epoch, 1);
@@ -189,7 +166,7 @@ Test(supervisor_shrink, a_lost_shim_takes_its_node_out_and_the_rest_goes_on)
     expect_state(PM_STATE_STARTING);
     expect_world(8, (const uint32_t[]){0, 0, 2, 2, 3, 3, 4, 4});
     stand_mark(PM_MARK_STARTED, 1, 0, 4);
-    node_dies(1); // nobody misses it
+    node_is_lost(1); // nobody misses it
     expect_state(PM_STATE_RUNNING);
 }
 
@@ -198,7 +175,7 @@ Test(supervisor_shrink, a_place_lost_before_is_not_in_the_next_world)
 {
     running(0);
     stand_mark(PM_MARK_ENDED, 0, 1, 1);
-    node_dies(1);
+    node_is_lost(1);
     expect_state(PM_STATE_RUNNING);
     struct pm_failure failure = stand_failure(0, PM_CAUSE_SIGNAL, KILLED);
     stand_fail(&failure);
@@ -212,7 +189,7 @@ Test(supervisor_shrink, without_rank_0s_node_another_one_offers_the_port)
 {
     struct pm_report report;
     running(0);
-    node_dies(0);
+    node_is_lost(0);
     stand_mark(PM_MARK_HALTED, 0, 1, 4);
     expect_state(PM_STATE_PLACING);
     pm_report_init(&report);
@@ -229,11 +206,11 @@ Test(supervisor_shrink, losses_have_their_budget)
 {
     options.max_node_losses = 1;
     running(0);
-    node_dies(1);
+    node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 0, 4);
     stand_mark(PM_MARK_STARTED, 1, 0, 4);
     expect_state(PM_STATE_RUNNING);
-    node_dies(2);
+    node_is_lost(2);
     expect_state(PM_STATE_STOPPING);
     expect_said("1 of 1 node losses used");
 }
@@ -242,7 +219,7 @@ Test(supervisor_shrink, losses_have_their_budget)
 Test(supervisor_shrink, a_failure_of_an_older_world_is_no_rank_of_this_one)
 {
     running(0);
-    node_dies(0);
+    node_is_lost(0);
     stand_mark(PM_MARK_HALTED, 0, 1, 4);
     stand_run_ms(600); // no port comes
     expect_state(PM_STATE_STARTING);
@@ -259,7 +236,7 @@ Test(supervisor_shrink, a_node_lost_before_the_start_is_done_without)
 {
     stand_coordinator(5, 2, &options);
     stand_join(0, 3);
-    node_dies(1);
+    node_is_lost(1);
     expect_state(PM_STATE_FORMING);
     expect_said("node1 is lost (node-lost); going on with 4 nodes");
     stand_join(4, 4);
@@ -273,7 +250,7 @@ Test(supervisor_shrink, one_that_has_never_joined_may_run_without_us)
 {
     stand_coordinator(5, 2, &options);
     stand_join(0, 0);
-    node_dies(1);
+    node_is_lost(1);
     expect_state(PM_STATE_STOPPING);
     cr_assert_eq(stand.core.supervisor->status, PM_EXIT_CANNOT_SUPERVISE);
 }
@@ -296,7 +273,7 @@ Test(supervisor_shrink, the_size_of_a_world_that_forms_counts_no_spares)
     options.spares = 1;
     stand_coordinator(5, 2, &options);
     stand_join(0, 2);
-    node_dies(0);
-    node_dies(1);
+    node_is_lost(0);
+    node_is_lost(1);
     expect_said("going on with 3 nodes");
 }

@@ -5,9 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "tests/unit/life_stand.h"
+#include "tests/unit/supervisor_events.h"
 
-#define KILLED 9
 
 static struct pm_options options;
 
@@ -17,17 +16,6 @@ static void ended(void)
 }
 
 TestSuite(supervisor_spares, .fini = ended, .timeout = 20);
-
-static void expect_state(enum pm_state state)
-{
-    cr_assert_eq(stand_state(), state, "%s, not %s; said: %s", pm_state_name(stand_state()),
-                 pm_state_name(state), stand.said);
-}
-
-static void expect_said(const char *text)
-{
-    cr_assert(stand_said(text), "\"%s\" is not in: %s", text, stand.said);
-}
 
 static void forms(void)
 {
@@ -45,16 +33,6 @@ static void running(void)
     expect_state(PM_STATE_RUNNING);
     stand_run_ms(60000);
     stand_forget();
-}
-
-static void node_dies(uint32_t node)
-{
-    cr_assert_eq(pm_set_add(&stand.dead, node), 0);
-    size_t from = stand.out.n;
-    pm_supervisor_on_node_dead(&stand.core, node, PM_CAUSE_NODE_LOST);
-    for (size_t i = from; i < stand.out.n; i++)
-        if (stand.out.list[i].type == PM_ACTION_SAY)
-            strcat(strcat(stand.said, stand.out.list[i].text), "\n");
 }
 
 // A port from rank 0's node, under the map that is known now.
@@ -142,7 +120,7 @@ Test(supervisor_spares, a_node_lost_while_others_join_is_replaced)
 {
     forms();
     stand_join(0, 2);
-    node_dies(1);
+    node_is_lost(1);
     expect_state(PM_STATE_FORMING);
     expect_said("node1 is lost (node-lost); spare node3 takes its place (1 spare left)");
     stand_join(3, 4);
@@ -156,7 +134,7 @@ Test(supervisor_spares, a_node_lost_before_it_joined_ends_the_step)
 {
     forms();
     stand_join(0, 0);
-    node_dies(1);
+    node_is_lost(1);
     expect_state(PM_STATE_STOPPING);
     cr_assert_eq(stand.core.supervisor->status, PM_EXIT_CANNOT_SUPERVISE);
 }
@@ -165,7 +143,7 @@ Test(supervisor_spares, a_spare_lost_before_the_start_is_not_waited_for)
 {
     forms();
     stand_join(0, 3);
-    node_dies(4);
+    node_is_lost(4);
     expect_state(PM_STATE_STARTING);
     expect_said("node4 is lost (node-lost); going on: it waited as a spare, 1 is left");
 }
@@ -175,7 +153,7 @@ Test(supervisor_spares, a_spare_lost_before_the_start_is_not_waited_for)
 Test(supervisor_spares, a_lost_nodes_ranks_move_and_no_restart_is_spent)
 {
     running();
-    node_dies(1);
+    node_is_lost(1);
     expect_state(PM_STATE_HALTING);
     expect_said("node1 is lost (node-lost); the 2 ranks of node1 move to spare node3 (1 spare left); "
                 "restarting 6 ranks on 3 nodes");
@@ -208,7 +186,7 @@ Test(supervisor_spares, ranks_move_only_when_the_old_lease_is_over)
 {
     running();
     stand.lease_not_over = true;
-    node_dies(1);
+    node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
     stand_mark(PM_MARK_HALTED, 0, 2, 4);
     stand_run_ms(5000);
@@ -222,13 +200,13 @@ Test(supervisor_spares, ranks_move_only_when_the_old_lease_is_over)
 Test(supervisor_spares, a_lost_spare_restarts_nothing)
 {
     running();
-    node_dies(4);
+    node_is_lost(4);
     expect_state(PM_STATE_RUNNING);
     expect_said("node4 is lost (node-lost); going on: it waited as a spare, 1 is left");
-    node_dies(3);
+    node_is_lost(3);
     expect_state(PM_STATE_RUNNING);
     expect_said("0 are left");
-    node_dies(0);
+    node_is_lost(0);
     expect_state(PM_STATE_STOPPING);
     expect_said("stopping: no spare is left");
     cr_assert_eq(stand.core.supervisor->status, PM_EXIT_LOST);
@@ -254,8 +232,8 @@ Test(supervisor_spares, a_shim_that_is_lost_takes_its_whole_node_along)
 Test(supervisor_spares, forty_nodes_are_one_restart)
 {
     running();
-    node_dies(1);
-    node_dies(2);
+    node_is_lost(1);
+    node_is_lost(2);
     expect_state(PM_STATE_HALTING);
     cr_assert_str_eq(last_log("decision")->reason, "part of the decision before");
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
@@ -270,10 +248,10 @@ Test(supervisor_spares, forty_nodes_are_one_restart)
 Test(supervisor_spares, more_lost_nodes_than_spares_stop_the_step)
 {
     running();
-    node_dies(1);
-    node_dies(2);
+    node_is_lost(1);
+    node_is_lost(2);
     expect_state(PM_STATE_HALTING);
-    node_dies(0);
+    node_is_lost(0);
     expect_state(PM_STATE_STOPPING);
     expect_said("3 nodes of the world are lost, and 2 spares are left");
 }
@@ -293,9 +271,9 @@ Test(supervisor_spares, what_the_lost_nodes_share_is_said)
     pm_report_done(&report);
     stand_join(0, 4);
     stand_mark(PM_MARK_STARTED, 0, 0, 2);
-    node_dies(1);
+    node_is_lost(1);
     expect_said("move to spare node4"); // node3 hangs at the same switch
-    node_dies(2);
+    node_is_lost(2);
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
     stand_mark(PM_MARK_HALTED, 0, 3, 4);
     expect_said("2 nodes lost, all under switch s12 (node1, node2): their ranks move to node3, node4");
@@ -309,8 +287,8 @@ Test(supervisor_spares, what_the_lost_nodes_share_is_said)
 Test(supervisor_spares, a_spare_takes_over_when_it_has_answered)
 {
     running();
-    node_dies(4);
-    node_dies(1);
+    node_is_lost(4);
+    node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 0, 2);
     expect_state(PM_STATE_PLACING);
     cr_assert_eq(stand.n_maps, 1);
@@ -322,7 +300,7 @@ Test(supervisor_spares, a_spare_takes_over_when_it_has_answered)
 Test(supervisor_spares, nobody_suspected_takes_over_while_there_is_another)
 {
     running();
-    node_dies(1);
+    node_is_lost(1);
     cr_assert_eq(pm_set_add(&stand.suspect, 3), 0);
     stand_mark(PM_MARK_HALTED, 0, 0, 4);
     expect_state(PM_STATE_STARTING);
@@ -333,12 +311,12 @@ Test(supervisor_spares, nobody_suspected_takes_over_while_there_is_another)
 Test(supervisor_spares, one_that_dies_while_places_are_made_is_replaced)
 {
     running();
-    node_dies(1);
+    node_is_lost(1);
     cr_assert_eq(pm_set_add(&stand.suspect, 0), 0); // keeps it in PLACING
     stand_mark(PM_MARK_HALTED, 0, 0, 4);
     expect_state(PM_STATE_PLACING);
     cr_assert_eq(node_of(2), 3);
-    node_dies(3);
+    node_is_lost(3);
     expect_state(PM_STATE_PLACING);
     cr_assert_eq(node_of(2), 4);
     cr_assert_eq(stand.n_maps, 3);
@@ -355,10 +333,10 @@ Test(supervisor_spares, one_that_dies_while_ranks_start_is_replaced_in_the_same_
     stand_options(&options);
     options.max_node_losses = 1;
     running();
-    node_dies(1);
+    node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 0, 4);
     expect_state(PM_STATE_STARTING);
-    node_dies(3);
+    node_is_lost(3);
     expect_state(PM_STATE_HALTING);
     stand_mark(PM_MARK_HALTED, 1, 0, 4);
     expect_state(PM_STATE_STARTING);
@@ -366,7 +344,7 @@ Test(supervisor_spares, one_that_dies_while_ranks_start_is_replaced_in_the_same_
     cr_assert_eq(stand.wanted.epoch, 2);
     stand_mark(PM_MARK_STARTED, 2, 0, 4);
     expect_state(PM_STATE_RUNNING);
-    node_dies(4);
+    node_is_lost(4);
     expect_state(PM_STATE_STOPPING); // this one is a loss of its own
     expect_said("no spare is left");
 }
@@ -376,11 +354,11 @@ Test(supervisor_spares, the_budget_of_losses_stops_the_step)
     stand_options(&options);
     options.max_node_losses = 1;
     running();
-    node_dies(1);
+    node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 0, 4);
     stand_mark(PM_MARK_STARTED, 1, 0, 4);
     expect_state(PM_STATE_RUNNING);
-    node_dies(2);
+    node_is_lost(2);
     expect_state(PM_STATE_STOPPING);
     expect_said("1 of 1 node losses used");
 }
@@ -391,11 +369,11 @@ Test(supervisor_spares, a_window_forgets_losses)
     options.max_node_losses = 1;
     options.node_loss_window_ms = 60000;
     running();
-    node_dies(1);
+    node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 0, 4);
     stand_mark(PM_MARK_STARTED, 1, 0, 4);
     stand_run_ms(60000);
-    node_dies(2);
+    node_is_lost(2);
     expect_state(PM_STATE_HALTING);
 }
 
@@ -403,7 +381,7 @@ Test(supervisor_spares, a_window_forgets_losses)
 Test(supervisor_spares, a_loss_that_is_heard_of_late_is_one_of_now)
 {
     running();
-    node_dies(1);
+    node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 0, 4);
     expect_state(PM_STATE_STARTING);
     struct pm_failure failure = stand_failure(0, PM_CAUSE_SHIM_LOST, 0);
@@ -423,7 +401,7 @@ Test(supervisor_spares, a_node_lost_in_a_restart_joins_it)
     expect_said("restart 1 of 3");
     stand_mark(PM_MARK_HALTED, 0, 0, 0);
     stand_run_ms(25900); // almost all the time that a halt has
-    node_dies(1);
+    node_is_lost(1);
     stand_run_ms(9000); // and its own on top
     expect_state(PM_STATE_HALTING);
     stand_mark(PM_MARK_HALTED, 0, 2, 4);
@@ -438,7 +416,7 @@ Test(supervisor_spares, a_place_lost_before_is_filled_when_the_world_starts_agai
 {
     running();
     stand_mark(PM_MARK_ENDED, 0, 1, 1);
-    node_dies(1);
+    node_is_lost(1);
     expect_state(PM_STATE_RUNNING);
     struct pm_failure failure = stand_failure(0, PM_CAUSE_SIGNAL, KILLED);
     stand_fail(&failure);
@@ -452,7 +430,7 @@ Test(supervisor_spares, a_new_host_of_rank_0_offers_its_own_port)
 {
     running();
     offers_port(1, 6001); // the next one of the node that is lost then
-    node_dies(0);
+    node_is_lost(0);
     stand_mark(PM_MARK_HALTED, 0, 1, 4);
     expect_state(PM_STATE_PLACING);
     offers_port(1, 6002); // what was on its way
@@ -475,7 +453,7 @@ Test(supervisor_spares, the_end_of_all_nodes_of_a_world_that_ran_is_a_loss)
 Test(supervisor_spares, a_copy_has_the_same_hash_and_a_life_of_its_own)
 {
     running();
-    node_dies(1);
+    node_is_lost(1);
     struct pm_digest before = {0}, after = {0};
     struct pm_supervisor *copy = pm_supervisor_clone(stand.core.supervisor);
     pm_supervisor_digest(&stand.core, stand.core.now_ns, &before);
