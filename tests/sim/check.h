@@ -97,6 +97,8 @@ void sim_check_shim_killed(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_shim_paused(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_host_off(struct sim *s, uint32_t node, uint32_t local);
 void sim_check_host_suspended(struct sim *s, uint32_t node);
+// Slurm calls the job suspended, or running again.
+void sim_check_job(struct sim *s);
 // The agent ends since it was an orphan for too long.
 void sim_check_orphan(struct sim *s, uint32_t node);
 void sim_check_healthy(struct sim *s, uint32_t node); // health.c: a rank is about to start there

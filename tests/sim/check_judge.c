@@ -28,6 +28,12 @@ void sim_check_disturbed(struct sim *s, uint32_t slot, bool begins)
     }
 }
 
+// What Slurm says of the job changes: the coordinator waits for one that it calls suspended, also if no host is left.
+void sim_check_job(struct sim *s)
+{
+    s->check->troubled_ns = s->now_ns;
+}
+
 void sim_check_cut(struct sim *s, uint32_t from, uint32_t to, bool is_cut)
 {
     sim_check_disturbed(s, from, is_cut);

@@ -396,6 +396,7 @@ static void slurm_stop(struct sim *s, const struct sim_fault *f)
 static void job_suspended(struct sim *s, const struct sim_fault *f)
 {
     (void)f;
+    sim_check_job(s);
     s->job_state = PM_JOB_SUSPENDED;
     for (uint32_t i = 0; i < s->p.nnodes; i++)
         suspend(s, i, true);
@@ -403,6 +404,7 @@ static void job_suspended(struct sim *s, const struct sim_fault *f)
 static void job_resumed(struct sim *s, const struct sim_fault *f)
 {
     (void)f;
+    sim_check_job(s);
     s->job_state = PM_JOB_RUNNING;
     for (uint32_t i = 0; i < s->p.nnodes; i++)
         suspend(s, i, false);
