@@ -416,7 +416,7 @@ static void make_folder(const char *root, const char *name)
 
 static bool lists(const char *text, const char *name)
 {
-    char between[128], of[128];
+    char between[512], of[128];
     snprintf(between, sizeof between, ",%s,", text);
     snprintf(of, sizeof of, ",%s,", name);
     return strstr(between, of) != NULL;
