@@ -114,6 +114,8 @@ const struct pm_set *pm_subtree(const struct pm_core *core, uint32_t child);
 bool pm_lease_over(const struct pm_core *core, uint32_t node);
 // Coordinator: how long a declared dead node had been silent, ms; 0 if that was not the reason.
 uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node);
+// Coordinator: was it silent itself? It was dialled and did not answer; not only one below such a node in the tree.
+bool pm_was_silent(const struct pm_core *core, uint32_t node);
 // How close it was, for figures: the longest silence, ms, of a child of ours that was then heard again,
 // and the longest that our own clock was late. They decide nothing.
 uint64_t pm_longest_silence_ms(const struct pm_core *core);

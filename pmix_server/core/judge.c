@@ -355,7 +355,11 @@ static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause, ui
     struct pm_membership *m = core->membership;
     if (pm_set_has(&m->dead, node))
         return;
-    const struct pm_dead dead = {node, over_ns, silent_ms(core, node, cause), proof_of(core, node, cause)};
+    const struct pm_dead dead = {.node = node,
+                                 .over_ns = over_ns,
+                                 .silent_ms = silent_ms(core, node, cause),
+                                 .is_below = !suspect_find(&m->judge, node),
+                                 .proof = proof_of(core, node, cause)};
     log_lost(core, &dead, cause);
     if (pm_set_add(&m->dead, node) < 0)
         pm_out_of_memory(core);

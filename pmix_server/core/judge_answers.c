@@ -48,6 +48,12 @@ uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)
     return dead ? dead->silent_ms : 0;
 }
 
+bool pm_was_silent(const struct pm_core *core, uint32_t node)
+{
+    const struct pm_dead *dead = find(core, node);
+    return dead && dead->silent_ms && !dead->is_below;
+}
+
 const char *pm_death_proof(const struct pm_core *core, uint32_t node)
 {
     const struct pm_dead *dead = find(core, node);

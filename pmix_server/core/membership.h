@@ -182,6 +182,7 @@ struct pm_dead {
     uint32_t node;
     uint64_t over_ns;   // its last lease is over
     uint64_t silent_ms; // 0: it was not declared for silence
+    bool is_below;      // that was the silence of one that it hung below: itself it was not dialled
     const char *proof;  // static; "": nobody has answered for it
 };
 

@@ -7,7 +7,8 @@
 // once. Slurm knows the difference, a node of the step that has booted and is back just now, so with --pm-relaunch it is
 // asked, once, and nothing is decided before it has answered. With such a node the step is launched again, without the
 // nodes that were reset, were silent, or had been lost before this epoch; those whose processes were only killed with the
-// step are as good as ever. Without one, or without an answer, the step stays dead.
+// step are as good as ever, those below them in the tree too, whom nobody has dialled. Without one, or without an answer,
+// the step stays dead.
 //
 // Where the site fences lost nodes off, those that only seemed lost may have been switched off: all dead ones are out.
 #include "pmix_server/core/supervisor.h"
@@ -39,7 +40,7 @@ void pm_supervisor_fallen_out(const struct pm_core *core, struct pm_set *ret)
         rc = pm_set_union(ret, &s->retired);
     bool all = core->config.options->fence[0] != '\0';
     for (uint32_t node = pm_set_next(dead, 0); rc == 0 && node != UINT32_MAX; node = pm_set_next(dead, node + 1))
-        if (all || pm_silent_ms(core, node))
+        if (all || pm_was_silent(core, node))
             rc = pm_set_add(ret, node);
     if (rc < 0)
         core->out->error = rc;

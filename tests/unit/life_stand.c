@@ -110,6 +110,8 @@ uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)
     return pm_set_has(&stand.silent, node) ? 10000 : 0;
 }
 
+bool pm_was_silent(const struct pm_core *core, uint32_t node) { return pm_silent_ms(core, node) > 0; }
+
 const char *pm_death_proof(const struct pm_core *core, uint32_t node)
 {
     (void)core;

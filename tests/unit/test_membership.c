@@ -338,6 +338,23 @@ Test(death, an_inner_node_takes_nobody_with_it, .init = setup)
     done();
 }
 
+// Of agents that are killed below a host that loses its power nobody can tell that they would refuse.
+Test(death, who_hung_below_the_dead_was_not_silent_itself, .init = setup)
+{
+    options.spares = 5;
+    form(15, 2);
+    harness_power_off(h, 1);
+    harness_kill(h, 4);
+    harness_kill(h, 5);
+    harness_run_ms(h, 2 * t_ms());
+    cr_assert_eq(pm_set_count(pm_dead_nodes(coordinator())), 3, "%s", harness_said(h));
+    cr_expect(pm_was_silent(coordinator(), 1));
+    cr_expect_gt(pm_silent_ms(coordinator(), 4), 0);
+    cr_expect_not(pm_was_silent(coordinator(), 4));
+    cr_expect_not(pm_was_silent(coordinator(), 0));
+    done();
+}
+
 // As relayed by a node whose link slept while the reporter found another way up.
 Test(death, a_report_that_comes_late_kills_nobody, .init = setup)
 {
