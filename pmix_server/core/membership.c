@@ -213,11 +213,13 @@ static void woke_up(struct pm_core *core)
 void pm_membership_clock(struct pm_core *core)
 {
     struct pm_membership *m = core->membership;
+    if (m->outcast)
+        return; // its clock stands, too: nothing becomes due any more
     if (m->tick_ns != UINT64_MAX && core->now_ns > m->tick_ns)
         m->longest_late_ns = pm_max_ns(m->longest_late_ns, core->now_ns - m->tick_ns);
     if (pm_clock_slept_ns(m, core->now_ns) > 0)
         woke_up(core);
-    if (!core->coordinator && !m->outcast)
+    if (!core->coordinator)
         pm_lease_clock(core);
 }
 
