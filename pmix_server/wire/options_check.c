@@ -43,7 +43,7 @@ int pm_options_check(const struct pm_options *o, char *error)
 
 static bool without_shrink(const struct pm_options *o) { return !o->shrink; }
 static bool without_health(const struct pm_options *o) { return !o->health[0]; }
-static bool is_notify(const struct pm_options *o) { return o->mode == PM_MODE_NOTIFY; }
+static bool blames_in_notify(const struct pm_options *o) { return o->mode == PM_MODE_NOTIFY && o->blame > 0; }
 
 // Options that do nothing beside others: said by a user they are a mistake, but a site may well set or bound what only
 // some users need.
@@ -54,7 +54,7 @@ static const struct {
 } useless[] = {
     {"min-nodes", without_shrink, "without --pm-shrink: the world never gets smaller there; add --pm-shrink"},
     {"health-timeout", without_health, "without --pm-health: nothing is run that it could end; add --pm-health"},
-    {"blame", is_notify, "with --pm-supervise=notify: nothing starts again there, so no node is swapped; take another mode"},
+    {"blame", blames_in_notify, "with --pm-supervise=notify: nothing starts again there, so no node is swapped; take another mode"},
 };
 
 int pm_options_check_said(const struct pm_options *o, const char *(*said)(const char *name), char *error)

@@ -236,6 +236,9 @@ Test(options, what_is_of_no_use_is_refused_if_the_user_said_it)
     takes("blame", "7");
     is_useless("blame", "--pm-blame=7 with --pm-supervise=notify: nothing starts again there, so no node is swapped; take "
                         "another mode, or leave it out");
+    takes("blame", "0"); // which is no to what a site has set
+    cr_expect(pm_options_check_said(&o, said, error) == 0);
+    takes("blame", "7");
     takes("supervise", "rank");
     cr_expect(pm_options_check_said(&o, said, error) == 0);
 }
