@@ -382,7 +382,8 @@ static bool is_orphan(struct pm_core *core)
     struct pm_membership *m = core->membership;
     const struct pm_seek *s = &m->seek;
     uint64_t since_ns = s->joined ? m->lease.progress_ns : s->unanswered_ns;
-    if (m->lease.end_ns != 0 || !s->reached || since_ns == 0 || core->now_ns - since_ns < m->orphan_ns)
+    uint64_t patience_ns = pm_max_ns(m->orphan_ns, m->t_ns); // a busy coordinator may miss a dial
+    if (m->lease.end_ns != 0 || !s->reached || since_ns == 0 || core->now_ns - since_ns < patience_ns)
         return false;
     pm_seek_outcast(core, "the coordinator has not been heard of for the orphan timeout");
     return true;

@@ -103,7 +103,7 @@ static void digest_joining(const struct pm_core *core, const struct clock *c, st
     pm_digest_age(d, s->start_ns, awake_ns, pm_max_ns(patience_ns, 1000 * PM_MS) + c->t_ns / 8);
     pm_digest_age(d, s->refused_ns, awake_ns, c->t_ns + c->t_ns / 8);
     pm_digest_u64(d, s->reached);
-    pm_digest_age(d, s->unanswered_ns, awake_ns, core->membership->orphan_ns + c->t_ns / 8);
+    pm_digest_age(d, s->unanswered_ns, awake_ns, pm_max_ns(core->membership->orphan_ns, c->t_ns) + c->t_ns / 8);
 }
 
 static void digest_lease(const struct pm_lease *l, const struct clock *c, struct pm_digest *d)
@@ -191,7 +191,7 @@ static void digest_judge(const struct pm_core *core, const struct clock *c, stru
     for (uint32_t i = 0; i < j->n; i++)
         digest_suspect(core, &j->list[i], c, d);
     for (uint32_t i = 0; i < j->n_dead; i++) {
-        pm_digest_u64(d, j->dead[i].node);
+        pm_digest_u64(d, (uint64_t)j->dead[i].node << 1 | pm_was_silent(core, j->dead[i].node));
         pm_digest_due(d, j->dead[i].over_ns, c->now_ns);
     }
     bool heard = j->isolated && j->heard && c->slept_ns == 0;

@@ -152,6 +152,20 @@ Test(form, a_coordinator_that_is_silent_for_a_while_is_waited_for, .init = setup
     done();
 }
 
+// Who wants ranks without a lease killed at once does not want agents killed that are about to have one.
+Test(form, a_busy_coordinator_is_waited_for_whatever_the_orphan_timeout, .init = setup)
+{
+    options.orphan_timeout_ms = 0;
+    make(15, 2);
+    harness_launch(h, 100 * PM_MS);
+    harness_run_ms(h, 20);
+    harness_pause(h, COORDINATOR);
+    harness_run_ms(h, 2000);
+    harness_resume(h, COORDINATOR);
+    cr_assert(harness_run_until_state(h, PM_STATE_RUNNING, 6000), "%s%s", harness_died(h), harness_said(h));
+    done();
+}
+
 // --- a link ends, nobody is dead -----------------------------------------------------------------
 
 Test(repair, a_reset_proves_only_that_a_link_ended, .init = setup)
