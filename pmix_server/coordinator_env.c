@@ -33,7 +33,7 @@ static const struct {
     {"SLURM_WAIT", "10", "0"},
 };
 
-static const char *const outer_leftovers[] = {"PM_RESTART_CAUSE", "PM_RESTART_RANK"};
+static const char *const outer_leftovers[] = {"PM_RESTART_CAUSE", "PM_RESTART_RANK", "SLURMD_TRES_BIND"};
 
 static bool is_named(const char *entry, const char *name)
 {
