@@ -78,7 +78,7 @@ struct pm_fall {
     bool given_up;            // since these nodes were reset
     struct pm_set reset;      // that Slurm says have booted anew
     struct pm_set before;     // that were lost when this epoch began
-    uint32_t losses_before;   // of the budget, then
+    uint64_t begun_ns;        // when it did
     bool forbidden;           // the site's fence program has failed, and is required
 };
 
@@ -258,6 +258,8 @@ void pm_supervisor_retire_blamed(struct pm_core *core, const struct pm_move *mov
 // --- supervisor_decide.c
 // How long what failed must have lived for its restart not to be a "consecutive" one.
 uint64_t pm_supervisor_healthy_ms(const struct pm_core *core);
+// Losses of nodes that count now; those before the window of their budget are forgotten.
+uint32_t pm_supervisor_losses_used(struct pm_core *core);
 // One more of the budget of lost nodes is spent.
 void pm_supervisor_count_loss(struct pm_core *core);
 // A failure came in; `more` others came with it.
@@ -290,6 +292,8 @@ void pm_supervisor_again_due(struct pm_core *core);
 // --- supervisor_fallen.c ---------------------------------------------------------------------------
 // An epoch begins: what was lost before stays out of a further launch.
 void pm_supervisor_fall_begins(struct pm_core *core);
+// A node is not used any more though it lives: it stays out, too.
+void pm_supervisor_retire(struct pm_core *core, uint32_t node);
 // srun has exited: true while Slurm is asked why.
 bool pm_supervisor_awaits_reason(struct pm_core *core);
 void pm_supervisor_booted(struct pm_core *core, const struct pm_event *event);

@@ -92,7 +92,7 @@ void pm_supervisor_retire_blamed(struct pm_core *core, const struct pm_move *mov
         return;
     need(core, pm_set_remove(&s->blamed, move->from));
     need(core, pm_set_add(&s->wanted.lost, move->from));
-    need(core, pm_set_add(&s->retired, move->from));
+    pm_supervisor_retire(core, move->from);
     s->wanted_dirty = true;
     struct pm_log *log = pm_log_record(core, "blamed");
     log->epoch = s->wanted.epoch;

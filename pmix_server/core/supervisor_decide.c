@@ -72,7 +72,7 @@ static void remember_loss(struct pm_core *core, const struct pm_failure *failure
 {
     struct pm_supervisor *s = core->supervisor;
     if (failure->cause == PM_CAUSE_UNHEALTHY) {
-        need(core, pm_set_add(&s->retired, failure->node));
+        pm_supervisor_retire(core, failure->node);
         s->wanted_dirty = true; // an agent reports only some failures at a time
     }
     count_loss(core, failure->node);
@@ -122,7 +122,7 @@ static uint32_t restarts_used(struct pm_core *core)
     return s->n_restart_ns;
 }
 
-static uint32_t losses_used(struct pm_core *core)
+uint32_t pm_supervisor_losses_used(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
     uint64_t window_ns = core->config.options->node_loss_window_ms * PM_MS;
@@ -150,7 +150,7 @@ static void look_at_places(struct pm_core *core, const struct pm_failure *failur
     history->no_ranks = s->first_spare < s->nnodes && pm_supervisor_is_idle(core, failure->node);
     history->spares = pm_supervisor_n_spares(core, failure->node);
     history->homeless = pm_supervisor_homeless(core, failure->node);
-    history->node_losses = was_mover(s, failure->node) ? 0 : losses_used(core);
+    history->node_losses = was_mover(s, failure->node) ? 0 : pm_supervisor_losses_used(core);
     // What was never heard of all its tasks may run them without us.
     if (s->state != PM_STATE_FORMING || pm_set_has(&s->seen.joined, failure->node) || history->no_ranks)
         return;

@@ -59,7 +59,7 @@ void pm_supervisor_digest(const struct pm_core *core, uint64_t now_ns, struct pm
     pm_digest_u64(d, (uint64_t)s->state << 32 | (uint32_t)s->end);
     digest_times(core, now_ns, d);
     digest_budget(core, now_ns, d);
-    if (s->state == PM_STATE_HALTING || s->state == PM_STATE_PLACING)
+    if (s->state == PM_STATE_HALTING || s->state == PM_STATE_PLACING || s->state == PM_STATE_STOPPING)
         digest_decision(s, d);
     pm_wanted_digest(&s->wanted, d);
     pm_report_digest(&s->seen, d);

@@ -5,7 +5,7 @@
 // srun gives a whole step up, --no-kill or not, when a node of it has been reset: its connection ends with a reset, and
 // slurmctld says that the step is missing there. To the tree that looks like `scancel --signal=KILL`: everything dies at
 // once. Slurm knows the difference, a node of the step that has booted and is back just now, so with --pm-relaunch it is
-// asked, once, and nothing is decided before it has answered. With such a node the step is launched again, without the
+// asked, once, and whether it is launched again is not decided before it has answered. With such a node the step is launched again, without the
 // nodes that were reset, were silent, or had been lost before this epoch; those whose processes were only killed with the
 // step are as good as ever, those below them in the tree too, whom nobody has dialled. Without one, or without an answer,
 // the step stays dead.
@@ -26,7 +26,14 @@ void pm_supervisor_fall_begins(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
     need(core, pm_set_copy(&s->fall.before, &s->wanted.lost));
-    s->fall.losses_before = s->n_losses;
+    s->fall.begun_ns = core->now_ns;
+}
+
+void pm_supervisor_retire(struct pm_core *core, uint32_t node)
+{
+    struct pm_supervisor *s = core->supervisor;
+    need(core, pm_set_add(&s->retired, node));
+    need(core, pm_set_add(&s->fall.before, node)); // it is dead, too, when the step is
 }
 
 void pm_supervisor_fallen_out(const struct pm_core *core, struct pm_set *ret)
@@ -36,8 +43,6 @@ void pm_supervisor_fallen_out(const struct pm_core *core, struct pm_set *ret)
     int rc = pm_set_copy(ret, &s->fall.before);
     if (rc == 0)
         rc = pm_set_union(ret, &s->fall.reset);
-    if (rc == 0)
-        rc = pm_set_union(ret, &s->retired);
     bool all = core->config.options->fence[0] != '\0';
     for (uint32_t node = pm_set_next(dead, 0); rc == 0 && node != UINT32_MAX; node = pm_set_next(dead, node + 1))
         if (all || pm_was_silent(core, node))
@@ -103,20 +108,29 @@ static void stays_dead(struct pm_core *core, const char *why)
            pm_policy_exit_of(s->srun_status), why);
 }
 
+static uint32_t losses_before(const struct pm_supervisor *s)
+{
+    uint32_t n = 0;
+    while (n < s->n_losses && s->loss_ns[n] <= s->fall.begun_ns)
+        n++;
+    return n;
+}
+
 // The losses of this epoch that were real ones.
 static void count_losses(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
     struct pm_set out = {0};
     pm_supervisor_fallen_out(core, &out);
-    uint32_t n = s->fall.losses_before < s->n_losses ? s->fall.losses_before : s->n_losses; // a window may have passed
+    (void)pm_supervisor_losses_used(core);
+    uint32_t n = losses_before(s);
     for (uint32_t node = pm_set_next(&out, 0); node != UINT32_MAX; node = pm_set_next(&out, node + 1))
         n += pm_set_has(&core->world.hosts, node) && !pm_set_has(&s->fall.before, node);
     pm_set_done(&out);
     // A node whose loss was not heard of yet is one more.
-    while (s->n_losses < n)
+    while (s->n_losses < n && core->out->error == 0)
         pm_supervisor_count_loss(core);
-    s->n_losses = n;
+    s->n_losses = s->n_losses < n ? s->n_losses : n;
 }
 
 static const char *why_not(struct pm_core *core)
@@ -185,6 +199,6 @@ void pm_supervisor_fall_digest(const struct pm_supervisor *s, struct pm_digest *
     const struct pm_fall *f = &s->fall;
     pm_digest_set(d, &f->before);
     pm_digest_set(d, &f->reset);
-    pm_digest_u64(d, (uint64_t)f->losses_before << 8 | (uint64_t)f->slurm << 3 | (uint64_t)f->by_itself << 2 |
+    pm_digest_u64(d, (uint64_t)losses_before(s) << 8 | (uint64_t)f->slurm << 3 | (uint64_t)f->by_itself << 2 |
                          (uint64_t)f->given_up << 1 | f->forbidden);
 }

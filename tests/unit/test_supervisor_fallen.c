@@ -276,3 +276,18 @@ Test(supervisor_fallen, a_node_that_was_replaced_long_ago_comes_back)
     cr_expect_eq(pm_core_legacy(&stand.core).node_losses, 1);
     cr_expect_eq(pm_core_legacy(&stand.core).epoch, 2);
 }
+
+// The window of the budget has passed for what was lost long ago.
+Test(supervisor_fallen, losses_before_the_window_are_forgotten)
+{
+    options.max_node_losses = 1;
+    options.node_loss_window_ms = 60000;
+    runs(2);
+    pm_supervisor_count_loss(&stand.core);
+    pm_supervisor_fall_begins(&stand.core);
+    stand_run_ms(100000);
+    all_die();
+    srun_exits(KILLED);
+    expect_relaunch_without("2");
+    cr_expect_eq(pm_core_legacy(&stand.core).node_losses, 1);
+}
