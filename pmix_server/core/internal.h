@@ -114,7 +114,8 @@ const struct pm_set *pm_subtree(const struct pm_core *core, uint32_t child);
 bool pm_lease_over(const struct pm_core *core, uint32_t node);
 // Coordinator: how long a declared dead node had been silent, ms; 0 if that was not the reason.
 uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node);
-// Coordinator: was it silent itself? It was dialled and did not answer; not only one below such a node in the tree.
+// Coordinator: was its host silent? It was dialled and did not answer; of some that are declared for silence nobody knows:
+// they hung below a dead node, or who was asked to dial them died as well.
 bool pm_was_silent(const struct pm_core *core, uint32_t node);
 // How close it was, for figures: the longest silence, ms, of a child of ours that was then heard again,
 // and the longest that our own clock was late. They decide nothing.

@@ -266,6 +266,7 @@ void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_
         return;
     m->judge.next_ns = core->now_ns;
     s->stuck = end == PM_LINK_STUCK;
+    s->unreachable = end == PM_LINK_UNREACHABLE;
     if (end == PM_LINK_REFUSED) {
         if (s->refused++ == 0)
             s->probe_ns = pm_min_ns(s->probe_ns, core->now_ns + REPROBE_NS);
@@ -316,6 +317,12 @@ static const char *proof_of(struct pm_core *core, uint32_t node, enum pm_cause c
                       : "it accepts connections, but does not answer (stuck)";
 }
 
+static bool is_unreachable(struct pm_core *core, uint32_t node)
+{
+    const struct pm_suspect *s = suspect_find(&core->membership->judge, node);
+    return s && s->unreachable;
+}
+
 static void remember_dead(struct pm_core *core, const struct pm_dead *dead)
 {
     struct pm_judge *j = &core->membership->judge;
@@ -358,7 +365,7 @@ static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause, ui
     const struct pm_dead dead = {.node = node,
                                  .over_ns = over_ns,
                                  .silent_ms = silent_ms(core, node, cause),
-                                 .is_below = !suspect_find(&m->judge, node),
+                                 .unreachable = is_unreachable(core, node),
                                  .proof = proof_of(core, node, cause)};
     log_lost(core, &dead, cause);
     if (pm_set_add(&m->dead, node) < 0)

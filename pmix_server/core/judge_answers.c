@@ -51,7 +51,7 @@ uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)
 bool pm_was_silent(const struct pm_core *core, uint32_t node)
 {
     const struct pm_dead *dead = find(core, node);
-    return dead && dead->silent_ms && !dead->is_below;
+    return dead && dead->silent_ms && dead->unreachable;
 }
 
 const char *pm_death_proof(const struct pm_core *core, uint32_t node)

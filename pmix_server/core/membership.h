@@ -165,6 +165,7 @@ struct pm_suspect {
     uint8_t kind;
     bool root_dead; // `node` is declared; the rest may still come back
     bool stuck;     // last probe connected without a handshake
+    bool unreachable; // last probe that came back had no answer from its host
     uint8_t refused;
     struct pm_set pending;
     uint64_t first_ns;   // when it was first reported
@@ -182,7 +183,8 @@ struct pm_dead {
     uint32_t node;
     uint64_t over_ns;   // its last lease is over
     uint64_t silent_ms; // 0: it was not declared for silence
-    bool is_below;      // that was the silence of one that it hung below: itself it was not dialled
+    bool unreachable;   // it was dialled, and its host did not answer: not only one below a dead node in the tree, or
+                        // one whose probers died as well
     const char *proof;  // static; "": nobody has answered for it
 };
 

@@ -147,7 +147,7 @@ static void digest_suspect(const struct pm_core *core, const struct pm_suspect *
     uint64_t orphan_ns = core->config.options->orphan_timeout_ms * PM_MS;
     pm_digest_u64(d, s->node);
     bool quiet = s->kind == PM_REPORT_QUIET;
-    pm_digest_u64(d, (uint64_t)quiet << 2 | (uint64_t)s->root_dead << 1 | s->stuck);
+    pm_digest_u64(d, (uint64_t)s->unreachable << 3 | (uint64_t)quiet << 2 | (uint64_t)s->root_dead << 1 | s->stuck);
     pm_digest_u64(d, !late && s->refused);
     pm_digest_set(d, &s->pending);
     pm_digest_age(d, s->first_ns, c->now_ns, pm_max_ns(orphan_ns, c->t_ns / 2));

@@ -5,10 +5,11 @@
 // srun gives a whole step up, --no-kill or not, when a node of it has been reset: its connection ends with a reset, and
 // slurmctld says that the step is missing there. To the tree that looks like `scancel --signal=KILL`: everything dies at
 // once. Slurm knows the difference, a node of the step that has booted and is back just now, so with --pm-relaunch it is
-// asked, once, and whether it is launched again is not decided before it has answered. With such a node the step is launched again, without the
-// nodes that were reset, were silent, or had been lost before this epoch; those whose processes were only killed with the
-// step are as good as ever, those below them in the tree too, whom nobody has dialled. Without one, or without an answer,
-// the step stays dead.
+// asked, once, and whether the step is launched again is not decided before it has answered. With such a node it is,
+// without the nodes that were reset, were silent, or had been lost before this epoch; those whose processes were only
+// killed with the step are as good as ever, those too whom nobody could dial, as who was to do so had died. Silent ones
+// stay out only as far as the job has others: in the middle of it all an address that does not answer proves little.
+// Without a node that was reset, or without an answer, the step stays dead.
 //
 // Where the site fences lost nodes off, those that only seemed lost may have been switched off: all dead ones are out.
 #include "pmix_server/core/supervisor.h"
@@ -36,6 +37,13 @@ void pm_supervisor_retire(struct pm_core *core, uint32_t node)
     need(core, pm_set_add(&s->fall.before, node)); // it is dead, too, when the step is
 }
 
+// Has the job a node for the next launch in place of one more that stays out?
+static bool job_has_another(const struct pm_core *core, const struct pm_set *out)
+{
+    const struct pm_core_config *c = &core->config;
+    return c->job_nodes > c->legacy.nodes_out + pm_set_count(out) + core->supervisor->nnodes;
+}
+
 void pm_supervisor_fallen_out(const struct pm_core *core, struct pm_set *ret)
 {
     const struct pm_supervisor *s = core->supervisor;
@@ -45,7 +53,7 @@ void pm_supervisor_fallen_out(const struct pm_core *core, struct pm_set *ret)
         rc = pm_set_union(ret, &s->fall.reset);
     bool all = core->config.options->fence[0] != '\0';
     for (uint32_t node = pm_set_next(dead, 0); rc == 0 && node != UINT32_MAX; node = pm_set_next(dead, node + 1))
-        if (all || pm_was_silent(core, node))
+        if (all || (pm_was_silent(core, node) && (pm_set_has(ret, node) || job_has_another(core, ret))))
             rc = pm_set_add(ret, node);
     if (rc < 0)
         core->out->error = rc;

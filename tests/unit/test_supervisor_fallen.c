@@ -102,6 +102,16 @@ Test(supervisor_fallen, a_node_that_was_silent_is_out_too)
     cr_expect_eq(pm_core_legacy(&stand.core).node_losses, 2);
 }
 
+Test(supervisor_fallen, a_silent_node_is_taken_if_the_job_has_no_other)
+{
+    runs(2);
+    cr_assert_eq(pm_set_add(&stand.silent, 0), 0);
+    node_dies(0, PM_CAUSE_NODE_LOST);
+    all_die();
+    srun_exits(KILLED);
+    expect_relaunch_without("2");
+}
+
 Test(supervisor_fallen, where_a_site_fences_nodes_off_each_dead_one_is_out)
 {
     strcpy(options.fence, "/site/fence");
