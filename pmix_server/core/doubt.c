@@ -11,6 +11,25 @@
 
 #define ALWAYS_A_LOSS 2
 
+// Every suspicion begins anew: our own clock was late, or the job was suspended.
+void pm_judge_restart(struct pm_core *core)
+{
+    struct pm_membership *m = core->membership;
+    struct pm_judge *j = &m->judge;
+    j->anew_ns = core->now_ns;
+    j->heard = false;
+    for (uint32_t i = 0; i < j->n; i++) {
+        struct pm_suspect *s = &j->list[i];
+        s->since_ns = core->now_ns;
+        s->deadline_ns = core->now_ns + m->t_ns;
+        s->probe_ns = core->now_ns;
+        s->base_id = j->last_probe_id;
+        s->dead_ns = 0;
+        s->refused = 0;
+    }
+    j->next_ns = core->now_ns;
+}
+
 void pm_judge_job_state(struct pm_core *core, enum pm_job_state state)
 {
     struct pm_judge *j = &core->membership->judge;

@@ -277,25 +277,6 @@ void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_
     }
 }
 
-// Every suspicion begins anew: our own clock was late, or the job was suspended.
-void pm_judge_restart(struct pm_core *core)
-{
-    struct pm_membership *m = core->membership;
-    struct pm_judge *j = &m->judge;
-    j->anew_ns = core->now_ns;
-    j->heard = false;
-    for (uint32_t i = 0; i < j->n; i++) {
-        struct pm_suspect *s = &j->list[i];
-        s->since_ns = core->now_ns;
-        s->deadline_ns = core->now_ns + m->t_ns;
-        s->probe_ns = core->now_ns;
-        s->base_id = j->last_probe_id;
-        s->dead_ns = 0;
-        s->refused = 0;
-    }
-    j->next_ns = core->now_ns;
-}
-
 // --- death -------------------------------------------------------------------------------------
 
 // How long nothing was heard of `node`, ms; 0 if it was not lost for silence.
