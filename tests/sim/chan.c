@@ -127,6 +127,15 @@ void sim_chan_wake(struct sim *s, uint32_t node, bool up, uint32_t index)
         schedule(s, node, index, up, s->now_ns + sim_rng_below(&s->local, 200 * SIM_US));
 }
 
+bool sim_chan_has_eof(const struct sim *s, uint32_t node, uint32_t local)
+{
+    const struct sim_chan *c = &s->nodes[node].down[local];
+    for (uint32_t i = 0; i < c->n; i++)
+        if (c->ring[(c->head + i) & (c->cap - 1)].type == SIM_MSG_EOF)
+            return true;
+    return false;
+}
+
 void sim_chan_clear(struct sim_chan *c)
 {
     c->n = 0;

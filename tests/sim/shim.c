@@ -160,7 +160,7 @@ static void look(struct sim *s, uint32_t node, uint32_t local)
         return;
     }
     obey_lease(s, node, local);
-    if (shim->next.set && !shim->open && !must_stand(s, node, shim))
+    if (shim->next.set && !shim->open && !must_stand(s, node, shim) && !sim_chan_has_eof(s, node, local))
         start_rank(s, node, local);
     arm(s, node, local);
 }

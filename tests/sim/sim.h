@@ -291,6 +291,8 @@ void sim_chan_up(struct sim *s, uint32_t node, uint32_t index, struct sim_msg ms
 void sim_chan_down(struct sim *s, uint32_t node, uint32_t index, struct sim_msg msg);
 void sim_chan_due(struct sim *s, uint32_t node, uint32_t index, bool up);
 void sim_chan_wake(struct sim *s, uint32_t node, bool up, uint32_t index);
+// Has the agent left a shim that has not read all that it said? A real one reads all of it before it starts anything.
+bool sim_chan_has_eof(const struct sim *s, uint32_t node, uint32_t local);
 void sim_chan_clear(struct sim_chan *c);
 void sim_chan_drain(struct sim *s, uint32_t node);
 void sim_chan_drain_said(struct sim *s, uint32_t node, uint32_t rank);

@@ -597,3 +597,20 @@ Test(shim, what_the_agent_has_continued_stands_again_when_the_lease_is_over)
     ends_with_exit(0);
     rank_is_gone();
 }
+
+// Whoever starts ranks elsewhere has found the agent dead and waits for no shim that is stopped.
+Test(shim, a_start_of_an_agent_that_is_gone_starts_nothing)
+{
+    uint8_t packet[4096];
+    run_shim("--local=1", "exec sleep 60");
+    accept_hello();
+    welcome();
+    cr_assert(kill(shim, SIGSTOP) == 0);
+    cr_assert(waitpid(shim, NULL, WUNTRACED) == shim);
+    send_start(0);
+    cr_assert(shutdown(conn, SHUT_WR) == 0); // as far as the shim can tell
+    cr_assert(kill(shim, SIGCONT) == 0);
+    while (recv(conn, packet, sizeof packet, 0) > 0)
+        cr_expect(packet[0] != PM_SHIM_STARTED, "its program has run");
+    (void)wait_shim();
+}
