@@ -38,7 +38,8 @@ static void pause_shim(struct sim *s, uint32_t node, uint32_t local, bool paused
 
 static void rank_exits(struct sim *s, const struct sim_fault *f)
 {
-    sim_rank_end(s, f->node, f->local, (int32_t)f->arg << 8);
+    if (!rank_of(s, f)->plan_exec) // there is a program that can
+        sim_rank_end(s, f->node, f->local, (int32_t)f->arg << 8);
 }
 static void rank_killed(struct sim *s, const struct sim_fault *f)
 {
@@ -71,7 +72,7 @@ static void rank_aborts(struct sim *s, const struct sim_fault *f)
 // Before PMIx_Init the others would wait for it for ever, with any launcher.
 static void rank_leaves(struct sim *s, const struct sim_fault *f)
 {
-    if (rank_of(s, f)->connected || !s->p.pmix)
+    if ((rank_of(s, f)->connected || !s->p.pmix) && !rank_of(s, f)->plan_exec)
         sim_rank_end(s, f->node, f->local, 0);
 }
 static void start_fails(struct sim *s, const struct sim_fault *f)
