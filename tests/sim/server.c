@@ -33,16 +33,6 @@ struct sim_server *sim_server_find(struct sim *s, uint32_t node, bool standby, u
     return NULL;
 }
 
-// None only for a server of an epoch before the one whose map has moved the rank away, or given it another number: of an
-// older epoch than the node's, but for a node that was lost and hears that map and its own death at once.
-uint32_t sim_server_local(const struct sim *s, uint32_t node, const struct sim_server *server,
-                          uint32_t rank)
-{
-    uint32_t local = sim_local_of(s, node, rank);
-    SIM_ASSERT(local != SIM_NONE || s->nodes[node].dying || server->epoch < pm_core_epoch(s->procs[node].core));
-    return local;
-}
-
 static void push_due(struct sim *s, uint32_t node, uint32_t index, enum due what, uint64_t delay_ns)
 {
     sim_push(s, s->now_ns + delay_ns, SIM_EVENT_SERVER, node, index,
@@ -321,7 +311,7 @@ static void hear_fetched(struct sim *s, uint32_t node, const struct sim_msg *msg
 static void hear_connected(struct sim *s, uint32_t node, struct sim_server *v,
                            const struct sim_msg *msg)
 {
-    uint32_t local = sim_server_local(s, node, v, msg->rank);
+    uint32_t local = sim_local_of(s, node, msg->rank); // none: the newest map has moved it away
     if (local == SIM_NONE)
         return;
     v->asked |= 1ull << local;

@@ -10,8 +10,6 @@
 struct sim_server *sim_server_place(struct sim *s, uint32_t node, uint32_t index);
 // NULL: there is none. `standby`: whatever its epoch.
 struct sim_server *sim_server_find(struct sim *s, uint32_t node, bool standby, uint32_t epoch);
-uint32_t sim_server_local(const struct sim *s, uint32_t node, const struct sim_server *server,
-                          uint32_t rank);
 void sim_server_say(struct sim *s, uint32_t node, const struct sim_server *v, struct sim_msg msg);
 
 #endif

@@ -204,7 +204,7 @@ static void take_modex_done(struct sim *s, uint32_t node, struct sim_server *v,
 static void take_fetch(struct sim *s, uint32_t node, struct sim_server *v,
                        const struct sim_msg *msg)
 {
-    uint32_t local = sim_server_local(s, node, v, msg->rank);
+    uint32_t local = sim_local_of(s, node, msg->rank); // none: the newest map has moved it away
     if (local == SIM_NONE)
         return;
     v->fetch_id[local] = msg->id;
