@@ -102,6 +102,7 @@ struct coordinator {
     bool log_failed;
     STAILQ_HEAD(, early_log) early;
     unsigned n_early;
+    unsigned n_missing;  // records that found no room there
     // coordinator_output.c
     struct event *output;  // NULL: nobody asked
     struct pm_output_watch output_watch;

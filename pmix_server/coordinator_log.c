@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// --pm-log: opened when job and step are known; records from before wait in memory.
+// --pm-log: opened when job and step are known; records from before wait in memory, and how many found no room is said then.
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -42,6 +42,21 @@ int pm_coordinator_log_check(const struct coordinator *c, char *error)
     return 0;
 }
 
+static void write_early(struct coordinator *c)
+{
+    char text[PM_TEXT_CAP];
+    while (!STAILQ_EMPTY(&c->early)) {
+        struct early_log *e = STAILQ_FIRST(&c->early);
+        STAILQ_REMOVE_HEAD(&c->early, entry);
+        pm_coordinator_log(c, &e->record);
+        free(e);
+    }
+    if (!c->n_missing)
+        return;
+    snprintf(text, sizeof(text), "--pm-log: %u records from before the step had its number are missing", c->n_missing);
+    pm_coordinator_say(c, text);
+}
+
 int pm_coordinator_log_open(struct coordinator *c, char *error)
 {
     char path[PM_PATH_CAP];
@@ -57,20 +72,17 @@ int pm_coordinator_log_open(struct coordinator *c, char *error)
         snprintf(error, PM_ERROR_CAP, "--pm-log: cannot make %.300s: %s", path, strerror(-r));
         return r;
     }
-    while (!STAILQ_EMPTY(&c->early)) {
-        struct early_log *e = STAILQ_FIRST(&c->early);
-        STAILQ_REMOVE_HEAD(&c->early, entry);
-        pm_coordinator_log(c, &e->record);
-        free(e);
-    }
+    write_early(c);
     return 0;
 }
 
 static void keep_early(struct coordinator *c, const struct pm_log *record)
 {
     struct early_log *e = c->n_early < EARLY_MAX ? calloc(1, sizeof(*e)) : NULL;
-    if (!e)
+    if (!e) {
+        c->n_missing++;
         return;
+    }
     e->record = *record;
     c->n_early++;
     STAILQ_INSERT_TAIL(&c->early, e, entry);

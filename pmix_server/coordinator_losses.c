@@ -193,7 +193,7 @@ static void write_line(struct coordinator *c, const struct loss *l)
 static void write_record(struct coordinator *c, const struct loss *l)
 {
     struct pm_log record = {.kind = "ledger", .epoch = l->epoch, .rank = PM_RANK_NONE, .node = l->node,
-                            .cause = l->cause, .silent_ms = l->silent_ms, .lost_ms = lost_ms(l)};
+                            .spare = UINT32_MAX, .cause = l->cause, .silent_ms = l->silent_ms, .lost_ms = lost_ms(l)};
     (void)snprintf(record.reason, sizeof(record.reason), "%.100s: %.140s", l->host, l->evidence);
     pm_coordinator_log(c, &record);
 }

@@ -253,7 +253,7 @@ const char *pm_supervisor_swap_blamed(struct pm_core *core, char *buf, size_t ca
 // There are too few spares: who is only blamed stays. False: there is nobody.
 bool pm_supervisor_pardon(struct pm_core *core);
 // These ranks have moved; if their node was only blamed it is out from now on.
-void pm_supervisor_retire_blamed(struct pm_core *core, const struct pm_move *move);
+void pm_supervisor_retire_blamed(struct pm_core *core, const struct pm_move *move, uint32_t spares_left);
 
 // --- supervisor_decide.c
 // How long what failed must have lived for its restart not to be a "consecutive" one.

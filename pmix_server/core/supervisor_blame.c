@@ -85,7 +85,7 @@ bool pm_supervisor_pardon(struct pm_core *core)
     return true;
 }
 
-void pm_supervisor_retire_blamed(struct pm_core *core, const struct pm_move *move)
+void pm_supervisor_retire_blamed(struct pm_core *core, const struct pm_move *move, uint32_t spares_left)
 {
     struct pm_supervisor *s = core->supervisor;
     if (!pm_set_has(&s->blamed, move->from))
@@ -98,6 +98,7 @@ void pm_supervisor_retire_blamed(struct pm_core *core, const struct pm_move *mov
     log->epoch = s->wanted.epoch;
     log->node = move->from;
     log->spare = move->to;
+    log->spares_left = spares_left;
     (void)snprintf(log->reason, sizeof(log->reason), "its ranks were first to fail %u time%s",
                    s->firsts[move->from], s->firsts[move->from] == 1 ? "" : "s");
 }

@@ -358,7 +358,7 @@ static void tell_moves(struct pm_core *core, const struct pm_moves *m)
                pm_supervisor_names(core, &m->from, names, sizeof(names)), m->n == 1 ? "its" : "their",
                pm_supervisor_names(core, &m->to, spares, sizeof(spares)), left, left == 1 ? "" : "s");
     for (uint32_t i = 0; i < m->n; i++)
-        pm_supervisor_retire_blamed(core, &m->list[i]);
+        pm_supervisor_retire_blamed(core, &m->list[i], left);
     need(core, pm_set_union(&s->movers, &m->to));
     s->told_spare = UINT32_MAX;
 }

@@ -68,6 +68,7 @@ Test(supervisor_blame, a_node_is_swapped_when_it_was_first_so_often)
     cr_assert_not_null(blamed());
     cr_assert_eq(blamed()->node, 1);
     cr_assert_eq(blamed()->spare, 3);
+    cr_assert_eq(blamed()->spares_left, 1);
     cr_assert_str_eq(blamed()->reason, "its ranks were first to fail 2 times");
     cr_assert_eq(stand.core.supervisor->restarts, 2); // a restart like any other
     cr_assert_eq(stand.core.supervisor->n_losses, 0);
