@@ -84,7 +84,6 @@ struct coordinator {
     // coordinator_srun.c
     struct pm_signals *signals;
     pid_t srun;  // 0: reaped, or not started
-    bool srun_ended;
     bool stop_wanted;  // TERM or HUP came, QUIT, or INT twice
     uint64_t interrupted_ns;  // the last SIGINT; 0: none
     int srun_status;

@@ -149,7 +149,6 @@ static void on_srun_changed(pid_t pid, int status, void *arg)
         return;
     }
     c->srun = 0;
-    c->srun_ended = true;
     // An srun that was killed could not do so itself.
     if (c->has_terminal && WIFSIGNALED(status))
         tcsetattr(STDIN_FILENO, TCSADRAIN, &c->terminal);

@@ -63,7 +63,6 @@ static const char *const cause_names[PM_CAUSE_MAX] = {
     [PM_CAUSE_ABORT] = "abort",
     [PM_CAUSE_NO_FINALIZE] = "no-finalize",
     [PM_CAUSE_EXEC] = "exec",
-    [PM_CAUSE_HANG] = "hang",
     [PM_CAUSE_PMIX_SERVER] = "pmix-server",
     [PM_CAUSE_SHIM_LOST] = "shim-lost",
     [PM_CAUSE_AGENT_LOST] = "agent-lost",

@@ -134,8 +134,7 @@ static bool is_fatal(const struct question *q)
 {
     const struct pm_fatal *fatal = &q->options->fatal;
     int32_t status = q->failure->wait_status;
-    if (pm_cause_is_loss(q->failure->cause) || q->failure->cause == PM_CAUSE_PMIX_SERVER ||
-        q->failure->cause == PM_CAUSE_HANG)
+    if (pm_cause_is_loss(q->failure->cause) || q->failure->cause == PM_CAUSE_PMIX_SERVER)
         return false;
     if (WIFSIGNALED(status)) {
         unsigned bit = (unsigned)WTERMSIG(status) - 1;

@@ -68,12 +68,6 @@ static void put_exec(struct line *line, const struct pm_failure *failure)
     put_text(line, failure);
 }
 
-static void put_hang(struct line *line, const struct pm_failure *failure)
-{
-    put(line, "hangs");
-    put_text(line, failure);
-}
-
 static void put_server(struct line *line, const struct pm_failure *failure)
 {
     put(line, "lost its PMIx server (pmix-server)");
@@ -108,10 +102,9 @@ static void (*const how[PM_CAUSE_MAX])(struct line *line, const struct pm_failur
     [PM_CAUSE_NONE] = put_status,        [PM_CAUSE_EXIT] = put_status,
     [PM_CAUSE_SIGNAL] = put_status,      [PM_CAUSE_OOM] = put_oom,
     [PM_CAUSE_ABORT] = put_abort,        [PM_CAUSE_NO_FINALIZE] = put_no_finalize,
-    [PM_CAUSE_EXEC] = put_exec,          [PM_CAUSE_HANG] = put_hang,
-    [PM_CAUSE_PMIX_SERVER] = put_server, [PM_CAUSE_SHIM_LOST] = put_shim,
-    [PM_CAUSE_AGENT_LOST] = put_agent,   [PM_CAUSE_NODE_LOST] = put_node,
-    [PM_CAUSE_UNHEALTHY] = put_unhealthy,
+    [PM_CAUSE_EXEC] = put_exec,          [PM_CAUSE_PMIX_SERVER] = put_server,
+    [PM_CAUSE_SHIM_LOST] = put_shim,     [PM_CAUSE_AGENT_LOST] = put_agent,
+    [PM_CAUSE_NODE_LOST] = put_node,     [PM_CAUSE_UNHEALTHY] = put_unhealthy,
 };
 
 static void put_failure(struct line *line, const struct pm_story *story)

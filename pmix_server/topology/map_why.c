@@ -72,7 +72,6 @@ struct facts {
     uint32_t kinds;
     uint32_t sharers; // other ranks with one of its GPUs
     bool unknown;     // a GPU whose place is not known
-    bool partly;      // a core of which others have a part
     bool no_memory;   // a NUMA node without memory
 };
 

@@ -9,7 +9,6 @@
 #include "tests/sim/sim.h"
 
 #define DIE_NS    (1000 * SIM_MS)
-#define CLEAN_NS  (500 * SIM_MS)
 #define END_NS    (15000 * SIM_MS)
 #define ALONE_NS  (10000 * SIM_MS)
 #define REFUSE_NS (10000 * SIM_MS)

@@ -128,7 +128,7 @@ void sim_check_relaunch(struct sim *s)
 void sim_check_never_ran(struct sim *s, uint32_t node, const struct sim_start *start, int32_t status)
 {
     struct sim_life *life = life_new(s, node, start);
-    life->never_ran = life->ended = true;
+    life->ended = true;
     life->meddled = status == 9;
     life->status = status;
     life->ended_ns = s->now_ns;
@@ -325,7 +325,6 @@ void sim_check_event(struct sim *s)
     if (s->stats.events < s->check->next_full)
         return;
     s->check->next_full = s->stats.events + SIM_FULL_CHECK_EVENTS;
-    s->stats.full_checks++;
     sim_check_leases(s);
     sim_check_decisions(s);
     sim_check_queues(s);

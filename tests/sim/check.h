@@ -18,7 +18,6 @@
 struct sim_life {
     uint32_t rank, node, epoch, incarnation;
     int32_t status;
-    bool never_ran;
     bool ended;
     bool meddled;   // a signal that is no part of the program's own fate: ours, Slurm's, its shim's
     bool exec;      // the program could not be started
@@ -37,7 +36,6 @@ struct sim_watch { // per slot
     uint64_t both_ns;     // when last no process of it could act for a lease, see check_lease.c
     uint64_t lease_set_ns;
     uint64_t lease_check_ns; // of the check that counts
-    uint32_t n_cut;       // directions to and from the coordinator that are cut
     uint32_t firsts;      // decisions to restart that began with a rank there
     uint32_t n_troubles;  // what disturbs it now
     uint32_t parent, attach; // who took it last, and at which of its attachments

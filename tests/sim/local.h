@@ -82,7 +82,6 @@ struct sim_rank { // user's code of one task: the process that the shim forked
     uint64_t unreapable_ns; // SIGKILL works only from then on
     int32_t end_status; // with which it ends when its step says so
     uint32_t life; // 1 + index among the checkers' lives, 0: none yet
-    uint64_t stop_due_ns; // has to stand still from then on (check_lease.c), SIM_NEVER: no
 };
 
 struct sim_start {
@@ -95,7 +94,6 @@ struct sim_shim {
     bool paused;
     bool linked;    // its socket to the agent is open
     bool was_there; // agent's view: has said HELLO
-    bool welcomed;
     bool heard;     // agent's view: its socket is open
     uint8_t start_fails;  // how the next starts end: 1 exec, 2 fork, 3 at once
     uint8_t starts_left;  // that do so

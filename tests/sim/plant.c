@@ -130,11 +130,6 @@ static const struct {
     [SIM_PLANT_FEWER_NODES] = {"fewer-nodes", a_node_is_lost, that_shrinks},
 };
 
-const char *sim_plant_name(enum sim_plant plant)
-{
-    return plants[plant].name;
-}
-
 bool sim_plant_run(enum sim_plant scenario, bool lie, FILE *trace, char *ret_violation)
 {
     struct sim_params p;

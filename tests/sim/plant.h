@@ -6,7 +6,6 @@
 
 #include "tests/sim/commands.h"
 
-const char *sim_plant_name(enum sim_plant plant);
 // Runs the scenario of a planted violation, with the lie or without. True: nothing fired; else what did
 // is in ret_violation (PM_TEXT_CAP).
 bool sim_plant_run(enum sim_plant scenario, bool lie, FILE *trace, char *ret_violation);

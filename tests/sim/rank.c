@@ -44,7 +44,6 @@ void sim_rank_fork(struct sim *s, uint32_t node, uint32_t local)
         .pid = ++s->next_pid,
         .fences_left = s->p.pmix ? s->p.fences : 0,
         .stamp = stamp,
-        .stop_due_ns = SIM_NEVER,
         .plan_exec = shim->starts_left && shim->start_fails == 1,
     };
     struct sim_rank *r = &shim->rank;

@@ -108,14 +108,6 @@ void sim_server_kill_all(struct sim *s, uint32_t node)
             drop(s, node, sim_server_place(s, node, i));
 }
 
-bool sim_servers_gone(const struct sim *s, uint32_t node)
-{
-    for (uint32_t i = 0; i < SIM_SERVERS; i++)
-        if (s->nodes[node].servers[i].state)
-            return false;
-    return true;
-}
-
 // By a fault, or by the agent because it does not answer; the agent reaps it.
 void sim_server_die(struct sim *s, uint32_t node, uint32_t index)
 {

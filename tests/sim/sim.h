@@ -151,7 +151,6 @@ struct sim_srun {
     uint64_t first_ns; // end of the first task, 0: none
     bool killing;      // the step: SIGKILL is on its way to every node
     int32_t code;      // it exits with this then
-    bool by_signal;
 };
 
 struct sim_stats {
@@ -159,7 +158,6 @@ struct sim_stats {
     uint64_t steps; // of cores
     uint64_t frames;
     uint64_t checks;
-    uint64_t full_checks;
     uint32_t restarts;
     uint32_t faults[SIM_FAULT_MAX];
     uint32_t cells[PM_STATE_MAX][SIM_FAULT_MAX]; // state of the coordinator when it struck
@@ -351,7 +349,6 @@ void sim_server_due(struct sim *s, uint32_t node, uint32_t index, uint64_t stamp
 void sim_server_take(struct sim *s, uint32_t node, uint32_t index, const struct sim_msg *msg);
 void sim_server_hear(struct sim *s, uint32_t node, uint32_t index, const struct sim_msg *msg); // agent
 struct sim_server *sim_server_of(struct sim *s, uint32_t node, uint32_t epoch); // ready for the agent
-bool sim_servers_gone(const struct sim *s, uint32_t node);
 uint64_t sim_watch_ns(const struct sim *s); // until a stuck server is found out
 // What a rank does to the server of its epoch; false: there is none that serves.
 bool sim_server_connect(struct sim *s, uint32_t node, uint32_t local);

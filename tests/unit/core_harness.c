@@ -459,8 +459,3 @@ bool harness_exited(const struct harness *h, int32_t *ret_status)
         *ret_status = h->status;
     return h->exited;
 }
-
-uint32_t harness_n_links(const struct harness *h, uint32_t node)
-{
-    return h->slots[harness_slot(h, node)].n_wires;
-}

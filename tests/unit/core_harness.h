@@ -72,7 +72,6 @@ uint32_t harness_ranks_alive(const struct harness *h);
 const char *harness_said(const struct harness *h);
 const char *harness_died(const struct harness *h);
 bool harness_exited(const struct harness *h, int32_t *ret_status);  // PM_ACTION_EXIT was seen
-uint32_t harness_n_links(const struct harness *h, uint32_t node);   // open link ends
 
 // Handles the next thing that is due; false: nothing is left to happen.
 bool harness_step(struct harness *h);

@@ -17,7 +17,7 @@ const char *pm_cause_name(enum pm_cause cause)
 {
     static const char *const names[PM_CAUSE_MAX] = {
         "none", "exit", "signal",      "oom",       "abort",      "no-finalize",
-        "exec", "hang", "pmix-server", "shim-lost", "agent-lost", "node-lost", "unhealthy"};
+        "exec", "pmix-server", "shim-lost", "agent-lost", "node-lost", "unhealthy"};
     return names[cause];
 }
 

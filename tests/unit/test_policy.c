@@ -43,7 +43,7 @@ static const struct row rows[] = {
     {PM_CAUSE_SIGNAL, 9, false, W, R, N},       {PM_CAUSE_SIGNAL, 11, true, W, W, N},
     {PM_CAUSE_SIGNAL, 10, false, S, S, S},      {PM_CAUSE_OOM, 9, false, W, R, N},
     {PM_CAUSE_ABORT, EXITED(7), true, W, W, N}, {PM_CAUSE_NO_FINALIZE, 0, true, W, W, N},
-    {PM_CAUSE_EXEC, EXITED(2), false, S, S, S}, {PM_CAUSE_HANG, 0, true, W, W, N},
+    {PM_CAUSE_EXEC, EXITED(2), false, S, S, S},
     {PM_CAUSE_SHIM_LOST, 0, false, S, S, S},    {PM_CAUSE_AGENT_LOST, 0, false, S, S, S},
     {PM_CAUSE_NODE_LOST, 0, false, S, S, S},
 };
