@@ -2,7 +2,7 @@
 //
 // Folders, and what a killed server or rank leaves behind.
 //
-// TMPDIR/pm-supervise.UID.JOB.STEP.XXXXXX, mode 0700, made by mkdtemp (never an existing one). Removal
+// /tmp/pm-supervise.UID.JOB.STEP.XXXXXX, mode 0700, made by mkdtemp (never an existing one). Removal
 // is by fd (openat, unlinkat), as the user, and never follows a link.
 //
 // Open MPI keeps its shared memory in /dev/shm under a name with host, uid and a hash of the PMIx

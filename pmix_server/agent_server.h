@@ -2,7 +2,7 @@
 //
 // One pm-pmix-server process as its agent sees it. Shared by agent_server*.c only: agent_server.c
 // owns its life, agent_server_standby.c that of the one for the next epoch, agent_server_exec.c its
-// start, agent_server_io.c what is said.
+// start, agent_server_io.c what is said, agent_server_nspace.c what it is to serve.
 #ifndef PM_AGENT_SERVER_H
 #define PM_AGENT_SERVER_H
 

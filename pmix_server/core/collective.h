@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the parts of the collective module share: signature.c (sets of participants and what is
-// known of them), fence.c (contributions up), fence_root.c (one decision), fence_result.c and
-// fence_down.c (result down), modex.c (one rank's blob for one that wants it), collective.c (life,
-// dispatch, copy, digest).
+// known of them), fence.c (contributions up), fence_data.c (their bytes), fence_root.c (one decision),
+// fence_result.c and fence_down.c (result down), modex.c (one rank's blob for one that wants it) and fetch.c (for one
+// elsewhere), collective.c (life, dispatch, copy, digest).
 //
 // A fence is (epoch, set of participating ranks, number): the same set may fence again and again,
 // and every node counts its own fences per set, so equal numbers meet. A "signature" is an epoch
@@ -34,7 +34,7 @@
 #define PM_MODEX_PENDING_MAX 65536u // local questions a node keeps
 #define PM_MODEX_RESEND_MS 1000u    // first repetition; doubles up to
 #define PM_MODEX_RESEND_MAX_MS 30000u
-#define PM_SPANS_MAX (1u << 20)
+#define PM_FENCE_SPANS_MAX (1u << 20) // of a set in a frame of fences
 
 enum pm_collective_frame {
     // Up: key, u8 flags, u64 rest of the smallest timeout in ms (0: none), set of contributing

@@ -194,7 +194,7 @@ static void read_up(struct pm_core *core, struct pm_reader *r, struct up *up)
     pm_read_fence_key(r, &up->key);
     up->flags = pm_read_u8(r);
     up->timeout_ms = pm_read_u64(r);
-    pm_read_set(r, &up->nodes, PM_SPANS_MAX);
+    pm_read_set(r, &up->nodes, PM_FENCE_SPANS_MAX);
     if (up->flags & ~(PM_FENCE_COLLECT | PM_FENCE_FAILED | PM_FENCE_TOO_BIG))
         r->error = -EBADMSG;
     bool is_outside = core->world_known && !pm_set_empty(&up->nodes) &&

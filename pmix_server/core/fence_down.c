@@ -175,7 +175,7 @@ static void read_down(struct pm_core *core, struct pm_reader *r, bool in_pieces,
     pm_read_fence_key(r, &down->key);
     a->status = pm_read_i32(r);
     a->lost_rank = pm_read_u32(r);
-    pm_read_set(r, &down->targets, PM_SPANS_MAX);
+    pm_read_set(r, &down->targets, PM_FENCE_SPANS_MAX);
     a->data = pm_read_bytes(r, in_pieces ? PM_FENCE_PIECE : 2 * PM_FENCE_PIECE, &a->len);
     a->total = in_pieces ? pm_read_u32(r) : a->len;
     if (core->coordinator || !is_sound(a, in_pieces))

@@ -2,9 +2,8 @@
 //
 // How the modules of the core fit together. Only files of pmix_server/core/ include this.
 //
-// core.c owns the struct, dispatches events and frames, and collects actions. Frame types are split
-// by owner: 0x10..0x1f membership.c, 0x20..0x2f node.c and supervisor.c (records), 0x30..0x3f
-// collective.c. A frame is u8 type, then the owner's payload. Modules call each other only through the
+// core.c owns the struct and dispatches events and frames, actions.c collects what comes of them. Frame types are split
+// by owner: 0x10..0x1f membership.h, 0x20..0x2f record.h (node*.c and supervisor*.c), 0x30..0x3f collective.h. A frame is u8 type, then the owner's payload. Modules call each other only through the
 // functions below; each has its part of the struct and never touches another's.
 #ifndef PM_CORE_INTERNAL_H
 #define PM_CORE_INTERNAL_H
@@ -13,6 +12,8 @@
 #include "pmix_server/wire/buf.h"
 
 #define PM_MS 1000000ull  // ns
+// What flows up, and views, are gathered this long after the one before; a report of a complete subtree goes at once.
+#define PM_COALESCE_NS (5 * PM_MS)
 #define PM_NODE_NONE (UINT32_MAX - 1)
 
 struct pm_membership;  // membership.c, lease.c: links, heartbeats, leases, view, attach, who is alive

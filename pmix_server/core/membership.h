@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Membership from inside: shared by membership.c (links, children, the tree's frames), edges.c (who
-// hangs where), seek.c (an agent looks for a parent), relay.c (reports up, orders down), lease.c
-// and judge.c (coordinator: suspicion and death). Nobody else includes this.
+// Membership from inside: shared by membership.c (events, frames, the clock), state.c and state_digest.c (memory, hash), links.c
+// (links and children), adopt.c (who becomes a child here), edges.c (who hangs where), seek.c (an agent looks for a
+// parent), relay.c (reports up, orders down), lease.c, and at the coordinator judge.c and judge_answers.c (suspicion and
+// death) and doubt.c (is it we who do not hear?).
 //
 // Every attachment of a node is an edge {node, attach number, parent, attached}. The node counts
 // its attach numbers; a higher one wins, and at the same number "lost" wins over "attached". That
@@ -14,7 +15,6 @@
 #include "pmix_server/core/internal.h"
 
 #define PM_K_NS          (300 * PM_MS) // a signal has reached every process of a node
-#define PM_COALESCE_NS   (5 * PM_MS) // reports up and views are gathered this long after the first
 #define PM_LINKS_SPARE   64          // links of a node beyond its fan-out
 #define PM_PROBES_MAX    64          // an agent's open probes
 #define PM_ADDRESSES_MAX 1024        // bytes of a node's address list

@@ -19,8 +19,6 @@
 #define PM_NOTIFY_NS        (100 * PM_MS)
 // A process that is not gone this long after SIGKILL is in the kernel's hands (D state).
 #define PM_UNREAPABLE_NS    (10000 * PM_MS)
-// Reports are held back this long after the one before, unless the subtree is complete.
-#define PM_COALESCE_NS      (5 * PM_MS)
 #define PM_SERVER_TRIES_MAX 5u
 
 enum pm_local_state {

@@ -350,7 +350,7 @@ void pm_read_fence_key(struct pm_reader *r, struct pm_fence_key *key)
     key->has_ranks = with_ranks == 1;
     if (!key->has_ranks)
         return;
-    pm_read_set(r, &key->ranks, PM_SPANS_MAX);
+    pm_read_set(r, &key->ranks, PM_FENCE_SPANS_MAX);
     if (!r->error && (pm_set_empty(&key->ranks) || pm_set_hash(&key->ranks) != key->hash))
         r->error = -EBADMSG;
 }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The coordinator's part of the core in thirteen files: supervisor.c has the table of transitions and the timers,
+// The coordinator's part of the core: supervisor.c has the table of transitions and the timers,
 // supervisor_memory.c makes and frees it, supervisor_frames.c takes the records of the tree in, supervisor_states.c says
 // what each state waits for and does on entry, supervisor_place.c who runs where, supervisor_candidates.c which nodes are
 // fit for that, supervisor_blame.c whom failures of ranks are put down to, supervisor_decide.c turns failures into
 // decisions, supervisor_again.c follows ranks that start again alone, supervisor_stop.c ends the step,
-// supervisor_relaunch.c what comes after it, supervisor_fallen.c finds out why srun has ended it, supervisor_digest.c
-// hashes it.
+// supervisor_relaunch.c what comes after it, supervisor_fallen.c finds out why srun has ended it, supervisor_fence_off.c
+// asks the site's program to make a lost node harmless, supervisor_digest.c hashes it.
 #ifndef PM_CORE_SUPERVISOR_H
 #define PM_CORE_SUPERVISOR_H
 

@@ -17,15 +17,15 @@
 #include "pmix_server/wire/bind_options.h"
 #include "pmix_server/wire/options_parts.h"
 
-#define SECOND 1000ull
-#define MINUTE (60 * SECOND)
-#define HOUR (60 * MINUTE)
+#define SECOND PM_OPTION_SECOND
+#define MINUTE PM_OPTION_MINUTE
+#define HOUR PM_OPTION_HOUR
 #define DEFAULT_BACKOFF_MAX (5 * MINUTE)
 #define SHOWN_VALUE_CAP 64
 
 // --- small pieces -------------------------------------------------------------------------------
 
-__attribute__((format(printf, 2, 3))) static int refuse(char *error, const char *format, ...)
+int pm_option_refuse(char *error, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -88,7 +88,7 @@ static const char *exact_duration(uint64_t ms, char *buf, size_t cap)
 static int refuse_duration(const struct pm_option_spec *spec, char *error, const char *form)
 {
     char min[32], max[32];
-    return refuse(error, "takes %s from %s to %s (500ms, 5s, 2m, 1h; a bare number is seconds)", form,
+    return pm_option_refuse(error, "takes %s from %s to %s (500ms, 5s, 2m, 1h; a bare number is seconds)", form,
                   exact_duration(spec->min, min, sizeof min),
                   exact_duration(spec->max, max, sizeof max));
 }
@@ -108,7 +108,7 @@ static int parse_number(const struct pm_option_spec *spec, const char *text, uin
 {
     uint64_t v;
     if (!pm_option_take_number(&text, UINT32_MAX, &v) || *text || v < spec->min || v > spec->max)
-        return refuse(error, "takes a number from %" PRIu64 " to %" PRIu64, spec->min, spec->max);
+        return pm_option_refuse(error, "takes a number from %" PRIu64 " to %" PRIu64, spec->min, spec->max);
     *ret = (uint32_t)v;
     return 0;
 }
@@ -119,10 +119,10 @@ static int parse_path(const struct pm_option_spec *spec, const char *text, char 
     size_t len = strlen(text);
     (void)spec;
     if (len >= cap)
-        return refuse(error, "takes a path of at most %zu bytes", cap - 1);
+        return pm_option_refuse(error, "takes a path of at most %zu bytes", cap - 1);
     for (size_t i = 0; i < len; i++)
         if ((unsigned char)text[i] < ' ' || text[i] == 127)
-            return refuse(error, "takes a path without control characters");
+            return pm_option_refuse(error, "takes a path without control characters");
     memcpy(path, text, len + 1);
     return 0;
 }
@@ -132,7 +132,7 @@ static int parse_program(const struct pm_option_spec *spec, const char *text, ch
                          char *error)
 {
     if ((*text && *text != '/') || strlen(text) >= cap)
-        return refuse(error, "takes an absolute path of at most %zu bytes", cap - 1);
+        return pm_option_refuse(error, "takes an absolute path of at most %zu bytes", cap - 1);
     return parse_path(spec, text, path, cap, error);
 }
 
@@ -157,7 +157,7 @@ static int parse_supervise(const struct pm_option_spec *spec, const char *text,
             return 0;
         }
     }
-    return refuse(error, "takes world, rank, notify or off");
+    return pm_option_refuse(error, "takes world, rank, notify or off");
 }
 
 // N or N/DURATION: so many of something, in all or within a sliding window.
@@ -166,13 +166,13 @@ static int parse_budget(const struct pm_option_spec *spec, const char *text, uin
 {
     uint64_t n, window_ms = 0;
     if (!pm_option_take_number(&text, spec->max, &n) || (*text && *text != '/'))
-        return refuse(error, "takes %s with N from %" PRIu64 " to %" PRIu64, spec->arginfo, spec->min,
+        return pm_option_refuse(error, "takes %s with N from %" PRIu64 " to %" PRIu64, spec->arginfo, spec->min,
                       spec->max);
     if (*text) {
         text++;
         // 0 is what "no window" is written as by pm_options_encode.
         if (!take_duration(&text, '\0', &window_ms) || window_ms > 8760 * HOUR)
-            return refuse(error, "takes %s with a DURATION of at most 8760h", spec->arginfo);
+            return pm_option_refuse(error, "takes %s with a DURATION of at most 8760h", spec->arginfo);
     }
     *ret_n = (uint32_t)n;
     *ret_window_ms = window_ms;
@@ -208,7 +208,7 @@ static int parse_backoff(const struct pm_option_spec *spec, const char *text,
             return refuse_duration(spec, error, "DURATION[:MAX]");
     }
     if (max < first)
-        return refuse(error, "takes DURATION:MAX with MAX not below DURATION");
+        return pm_option_refuse(error, "takes DURATION:MAX with MAX not below DURATION");
     o->backoff_ms = first;
     o->backoff_max_ms = max;
     return 0;
@@ -225,7 +225,7 @@ static int parse_port_range(const struct pm_option_spec *spec, const char *text,
     bool good = pm_option_take_number(&text, spec->max, &min) && *text == '-';
     text++;
     if (!good || !pm_option_take_number(&text, spec->max, &max) || *text || min < spec->min || max < min)
-        return refuse(error, "takes A-B with %" PRIu64 " <= A <= B <= %" PRIu64 ", or any",
+        return pm_option_refuse(error, "takes A-B with %" PRIu64 " <= A <= B <= %" PRIu64 ", or any",
                       spec->min, spec->max);
     o->port_min = (uint32_t)min;
     o->port_max = (uint32_t)max;
@@ -239,9 +239,9 @@ static int parse_bind(const struct pm_option_spec *spec, const char *text, struc
     char sentence[PM_BIND_SENTENCE_BYTES];
     (void)spec;
     if (strlen(text) >= sizeof o->bind)
-        return refuse(error, "takes words of together at most %zu letters", sizeof o->bind - 1);
+        return pm_option_refuse(error, "takes words of together at most %zu letters", sizeof o->bind - 1);
     if (pm_bind_options_read(text, &bind, sentence) < 0)
-        return refuse(error, "%s", sentence);
+        return pm_option_refuse(error, "%s", sentence);
     strcpy(o->bind, text);
     return 0;
 }
@@ -429,11 +429,11 @@ int pm_options_set(struct pm_options *o, const char *source, const char *name, c
     char value[SHOWN_VALUE_CAP], detail[PM_ERROR_CAP];
     const struct pm_option_spec *spec = pm_option_find(name, strlen(name));
     if (!spec)
-        return refuse(error, "%s: there is no option %s", source, shown(name, value, sizeof value));
+        return pm_option_refuse(error, "%s: there is no option %s", source, shown(name, value, sizeof value));
     if (!text && !spec->arg_optional)
-        return refuse(error, "%s: needs a value: %s", source, spec->arginfo);
+        return pm_option_refuse(error, "%s: needs a value: %s", source, spec->arginfo);
     int rc = spec->parse(spec, text, o, detail);
     if (rc < 0)
-        refuse(error, "%.128s=%s: %.300s", source, shown(text, value, sizeof value), detail);
+        pm_option_refuse(error, "%.128s=%s: %.300s", source, shown(text, value, sizeof value), detail);
     return rc;
 }

@@ -3,10 +3,8 @@
 // A site's bounds on what users may ask for. The table says where the value of an option stands in struct
 // pm_options; options that have no order (a mode, a list, a path) are not in it. A bound is read by the
 // option's own parse function, so it is written like the option. See options.h for the contract.
-#include "pmix_server/wire/options.h"
+#include "pmix_server/wire/options_parts.h"
 
-#include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -44,15 +42,6 @@ static const struct pm_bound_value values[] = {
     {"fanout", FIELD(fanout)},
     {"verbose", FIELD(verbose)},
 };
-
-__attribute__((format(printf, 2, 3))) static int refuse(char *error, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(error, PM_ERROR_CAP, format, args);
-    va_end(args);
-    return -EINVAL;
-}
 
 static uint64_t get(const struct pm_bound_value *v, const struct pm_options *o, size_t offset)
 {
@@ -100,7 +89,7 @@ static int read_limit(struct pm_bound *b, const char *text, char *detail)
     char ports[64];
     pm_options_default(&scratch);
     if (strpbrk(text, ":-") || strlen(text) > sizeof ports / 2 - 1)
-        return refuse(detail, "a bound is one value");
+        return pm_option_refuse(detail, "a bound is one value");
     (void)snprintf(ports, sizeof ports, "%s-%s", text, text);
     int rc = b->spec->parse(b->spec, is_named(b, "port-range") ? ports : text, &scratch, detail);
     if (rc < 0)
@@ -119,14 +108,14 @@ int pm_bound_parse(struct pm_bound *ret, const char *arg, char *error)
     (void)snprintf(name, sizeof name, "%.*s", (int)len, arg);
     *ret = (struct pm_bound){.spec = pm_option_find(arg, len), .value = value_of(name)};
     if (!ret->spec || !ret->value)
-        return refuse(error, "plugstack.conf: %.64s: there is no option %.32s with a min or max", arg, name);
+        return pm_option_refuse(error, "plugstack.conf: %.64s: there is no option %.32s with a min or max", arg, name);
     ret->is_max = strncmp(key, MAX_KEY, strlen(MAX_KEY)) == 0;
     if (!ret->is_max && strncmp(key, MIN_KEY, strlen(MIN_KEY)) != 0)
-        return refuse(error, "plugstack.conf: %.64s: a bound is written %s" MIN_KEY "VALUE or %s" MAX_KEY
+        return pm_option_refuse(error, "plugstack.conf: %.64s: a bound is written %s" MIN_KEY "VALUE or %s" MAX_KEY
                       "VALUE", arg, name, name);
     ret->text = text + 1;
     if (read_limit(ret, ret->text, detail) < 0)
-        return refuse(error, "plugstack.conf: %.64s: %.300s", arg, detail);
+        return pm_option_refuse(error, "plugstack.conf: %.64s: %.300s", arg, detail);
     return 0;
 }
 

@@ -1,42 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Options that contradict each other. See options.h for the contract.
-#include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
-#include "pmix_server/wire/options.h"
-
-__attribute__((format(printf, 2, 3))) static int refuse(char *error, const char *format, ...)
-{
-    va_list args;
-    va_start(args, format);
-    vsnprintf(error, PM_ERROR_CAP, format, args);
-    va_end(args);
-    return -EINVAL;
-}
+#include "pmix_server/wire/options_parts.h"
 
 int pm_options_check(const struct pm_options *o, char *error)
 {
     if (o->log[0] && strcmp(o->log, o->log_nodes) == 0)
-        return refuse(error, "--pm-log and --pm-log-nodes name the same path; the first takes a "
+        return pm_option_refuse(error, "--pm-log and --pm-log-nodes name the same path; the first takes a "
                              "file, the second a folder");
     if (o->fence_required && !o->fence[0])
-        return refuse(error, "plugstack.conf: fence-required needs fence=PATH");
+        return pm_option_refuse(error, "plugstack.conf: fence-required needs fence=PATH");
     if (o->restart_window_ms && o->restart_window_ms < o->min_uptime_ms)
-        return refuse(error, "the window of --pm-max-restarts is shorter than --pm-min-uptime, so "
+        return pm_option_refuse(error, "the window of --pm-max-restarts is shorter than --pm-min-uptime, so "
                              "no two restarts would ever count together; make it longer");
     if (o->spares && o->mode == PM_MODE_NOTIFY)
-        return refuse(error, "--pm-spares=%" PRIu32 " with --pm-supervise=notify: nothing starts again "
+        return pm_option_refuse(error, "--pm-spares=%" PRIu32 " with --pm-supervise=notify: nothing starts again "
                              "there, so spares would wait for nothing; leave one of them out",
                       o->spares);
     if (o->shrink && o->mode == PM_MODE_NOTIFY)
-        return refuse(error, "--pm-shrink with --pm-supervise=notify: nothing starts again there, so the "
+        return pm_option_refuse(error, "--pm-shrink with --pm-supervise=notify: nothing starts again there, so the "
                              "world never gets smaller; leave one of them out");
     if (o->relaunch && o->mode == PM_MODE_NOTIFY)
-        return refuse(error, "--pm-relaunch=%" PRIu32 " with --pm-supervise=notify: nothing starts again there, also "
+        return pm_option_refuse(error, "--pm-relaunch=%" PRIu32 " with --pm-supervise=notify: nothing starts again there, also "
                              "not on other nodes; leave one of them out", o->relaunch);
     return 0;
 }
@@ -62,7 +50,7 @@ int pm_options_check_said(const struct pm_options *o, const char *(*said)(const 
     for (size_t i = 0; i < sizeof(useless) / sizeof(*useless); i++) {
         const char *text = said(useless[i].name);
         if (text && useless[i].is_useless(o))
-            return refuse(error, "--pm-%s=%.64s %s, or leave it out", useless[i].name, text, useless[i].why);
+            return pm_option_refuse(error, "--pm-%s=%.64s %s, or leave it out", useless[i].name, text, useless[i].why);
     }
     return 0;
 }

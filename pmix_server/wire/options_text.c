@@ -4,7 +4,7 @@
 // durations as people read them. The text is written and read by this build only (a peer of
 // another build is refused before it is read); reading goes through the same table as the
 // command line, so nothing gets in that a user could not have said.
-#include "pmix_server/wire/options.h"
+#include "pmix_server/wire/options_parts.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -13,9 +13,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SECOND 1000ull
-#define MINUTE (60 * SECOND)
-#define HOUR (60 * MINUTE)
+#define SECOND PM_OPTION_SECOND
+#define MINUTE PM_OPTION_MINUTE
+#define HOUR PM_OPTION_HOUR
 #define SIGNAL_MAX 64
 
 static int refuse(char *error, const char *why)
