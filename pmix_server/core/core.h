@@ -199,9 +199,10 @@ enum pm_action_type {
     PM_ACTION_MAX,
 };
 
-// One event or decision, as data. Zero fields and PM_RANK_NONE/UINT32_MAX ones are left out of the JSON.
+// One event or decision, as data. doc/man/pm-supervise-log.5.rst says what the kinds and fields mean; zero fields are left
+// out of the JSON.
 struct pm_log {
-    const char *kind;    // static: "state", "failure", "decision", "joined", "start", "stop", "kill", "reap", "lost", "fence-error", ...
+    const char *kind;    // static
     uint32_t epoch;
     uint32_t rank;       // PM_RANK_NONE: none
     uint32_t incarnation;
@@ -210,19 +211,17 @@ struct pm_log {
     enum pm_cause cause;
     int32_t wait_status;
     bool has_status;
-    const char *action;  // static: "restart-world", "restart-rank", "notify", "stop", "ignore"
-    const char *from;    // static state names, kind "state"
+    const char *action;  // static, pm_verdict_name()
+    const char *from;    // static, pm_state_name()
     const char *to;
     char reason[PM_TEXT_CAP];
     uint64_t halt_ms, place_ms, start_ms, wireup_ms;
-    uint32_t restarts;   // restarts so far
-    uint32_t spare;      // "move": who takes the node's place; UINT32_MAX: none
-    uint32_t spares_left;  // of those that wait, then
-    uint64_t lease_end_ns;           // "pause": which lease had ended
-    uint64_t silent_ms, timeout_ms;  // "lost" for silence: how long, and the limit; "exit": the longest of who was heard again
-    uint64_t late_ms;                // "exit": the longest that the coordinator's own clock was late
-    uint64_t lost_ms;                // "ledger": from the last that was heard of the node until the step ran again, or ended
-    bool has_fence;                  // "fence" (a node's): `fence` names it, `digest` hashes its result
+    uint32_t restarts;
+    uint32_t spare;        // UINT32_MAX: none, and spares_left says nothing
+    uint32_t spares_left;
+    uint64_t lease_end_ns;
+    uint64_t silent_ms, timeout_ms, late_ms, lost_ms;
+    bool has_fence;        // `fence` and `digest` are valid
     uint64_t fence, digest;
 };
 
