@@ -4,11 +4,14 @@
 // and models of everything around them: hosts and their clocks, TCP, shims, ranks, PMIx servers,
 // srun. One seed is one world; the same seed and build give the same trace, byte for byte.
 //
-// Who does what: world.c makes a world and turns its handle, proc.c feeds the cores, link.c is TCP,
-// slow_link.c makes one link slow, chan.c the local sockets, agent.c and coord.c do what the shells of the
-// daemons do for each action, shim.c, rank.c, server.c and srun.c are state machines after the real programs,
-// fault.c is the table of what goes wrong, params.c draws a world from a seed, check*.c are the invariants,
-// outcome.c says which ends of a step are allowed, run.c leads a seed from its birth to its verdict.
+// Who does what: world.c makes a world and turns its handle (heap.h, clock.h, rng.h: its time and its dice), proc.c feeds the
+// cores, link.c and link_take.c are TCP, slow_link.c makes one link slow, chan.c the local sockets (local.h: what is at their ends),
+// agent.c and coord.c do what the shells of the daemons do for each action, shim.c, rank.c, server*.c, health.c and srun.c are
+// state machines after the real programs, fault*.c is what goes wrong, params.c draws a world from a seed, check*.c are the
+// invariants, outcome.c says which ends of a step are allowed, run.c leads a seed from its birth to its verdict, trace*.c prints
+// its timeline, wire.c reads frames for it.
+// Who uses that: main.c and command_*.c are the commands, scenario*.c the worlds with a golden trace, plant.c those where a model
+// lies, explore*.c try all futures of a small world, scale*.c is another model, of cost at 100,000 nodes.
 //
 // Contract: one thread. Misuse and lack of memory abort. A violation of an invariant is kept (the
 // first one) and stops the world: sim_violation().
