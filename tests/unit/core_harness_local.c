@@ -101,15 +101,18 @@ void harness_slot_gone(struct harness *h, uint32_t slot)
         task_ends(h, slot);
 }
 
-static void process_ends(struct harness *h, uint32_t slot)
+static void process_ends(struct harness *h, uint32_t slot, const struct pm_action *a)
 {
+    (void)a;
     h->slots[slot].ended = true;
     harness_net_end_all(h, slot, PM_LINK_CLOSED);
     harness_slot_gone(h, slot);
 }
 
-static void end_step(struct harness *h)
+static void end_step(struct harness *h, uint32_t slot, const struct pm_action *a)
 {
+    (void)slot;
+    (void)a;
     for (uint32_t i = 0; i < h->config.nnodes; i++)
         if (h->slots[i].core)
             harness_kill(h, i);
@@ -119,10 +122,10 @@ static void end_step(struct harness *h)
     harness_post_simple(h, h->config.nnodes, PM_EVENT_SRUN_EXITED, 0, 10 * HARNESS_MS);
 }
 
-static void die(struct harness *h, uint32_t slot, const char *text)
+static void die(struct harness *h, uint32_t slot, const struct pm_action *a)
 {
     char line[PM_TEXT_CAP + 32];
-    snprintf(line, sizeof(line), "%u: %s", slot, text ? text : "");
+    snprintf(line, sizeof(line), "%u: %s", slot, a->text ? a->text : "");
     append(&h->died, &h->died_len, line);
     harness_kill(h, harness_node(h, slot));
 }
@@ -135,88 +138,98 @@ static void signal_rank(struct harness *h, uint32_t slot, const struct pm_action
         rank_ends(h, slot, a->local, a->signal);
 }
 
-static void job_state_answer(struct harness *h)
+static void kill_rank(struct harness *h, uint32_t slot, const struct pm_action *a)
+{
+    rank_ends(h, slot, a->local, 9);
+    post_rank(h, slot, a->local, PM_EVENT_RANK_GONE, 0);
+}
+
+static void close_link(struct harness *h, uint32_t slot, const struct pm_action *a) { harness_net_close(h, slot, a->link); }
+
+static void pause_or_resume(struct harness *h, uint32_t slot, const struct pm_action *a)
+{
+    pause_ranks(h, slot, a->type == PM_ACTION_PAUSE);
+}
+
+static void prepare_server(struct harness *h, uint32_t slot, const struct pm_action *a)
+{
+    harness_post_simple(h, slot, PM_EVENT_SERVER_READY, a->epoch, HARNESS_LOCAL_NS);
+    harness_post_simple(h, slot, PM_EVENT_PORT, 0, HARNESS_MS);
+}
+
+static void notify(struct harness *h, uint32_t slot, const struct pm_action *a)
+{
+    if (a->last)
+        harness_post_simple(h, slot, PM_EVENT_NOTIFIED, a->epoch, HARNESS_LOCAL_NS);
+}
+
+static void ask_nodes(struct harness *h, uint32_t slot, const struct pm_action *a)
+{
+    (void)a;
+    harness_post_simple(h, slot, PM_EVENT_NODE_STATES, 0, HARNESS_MS);
+}
+
+static void ask_job_state(struct harness *h, uint32_t slot, const struct pm_action *a)
 {
     struct pm_event e = {.type = PM_EVENT_JOB_STATE, .job_state = (uint8_t)h->job_state};
+    (void)slot;
+    (void)a;
     harness_post(h, PM_NODE_COORDINATOR, &e, 10 * HARNESS_MS);
 }
 
+static void say(struct harness *h, uint32_t slot, const struct pm_action *a)
+{
+    (void)slot;
+    if (!a->verbose || h->options.verbose)
+        append(&h->said, &h->said_len, a->text ? a->text : "");
+}
+
+static void say_bound(struct harness *h, uint32_t slot, const struct pm_action *a)
+{
+    struct pm_reader r = pm_reader_of(a->data, a->len);
+    struct pm_set nodes = {0};
+    char line[256], set[64];
+    (void)slot;
+    pm_read_set(&r, &nodes, 64);
+    (void)snprintf(line, sizeof(line), "%s: %s", pm_set_format(&nodes, set, sizeof(set)), a->text);
+    append(&h->said, &h->said_len, line);
+    pm_set_done(&nodes);
+}
+
+static void leave(struct harness *h, uint32_t slot, const struct pm_action *a)
+{
+    h->exited = true;
+    h->status = a->status;
+    process_ends(h, slot, a);
+}
+
+// What is not here has no effect on the others.
+static void (*const handlers[PM_ACTION_MAX])(struct harness *h, uint32_t slot, const struct pm_action *a) = {
+    [PM_ACTION_DIAL] = harness_net_dial,
+    [PM_ACTION_SEND] = harness_net_send,
+    [PM_ACTION_CLOSE] = close_link,
+    [PM_ACTION_PREPARE_SERVER] = prepare_server,
+    [PM_ACTION_START_RANK] = start_rank,
+    [PM_ACTION_SIGNAL_RANK] = signal_rank,
+    [PM_ACTION_KILL_RANK] = kill_rank,
+    [PM_ACTION_PAUSE] = pause_or_resume,
+    [PM_ACTION_RESUME] = pause_or_resume,
+    [PM_ACTION_NOTIFY] = notify,
+    [PM_ACTION_FETCH] = answer_fetch,
+    [PM_ACTION_END_AGENT] = process_ends,
+    [PM_ACTION_DIE] = die,
+    [PM_ACTION_ASK_NODES] = ask_nodes,
+    [PM_ACTION_SAY] = say,
+    [PM_ACTION_BOUND] = say_bound,
+    [PM_ACTION_END_STEP] = end_step,
+    [PM_ACTION_ASK_JOB_STATE] = ask_job_state,
+    [PM_ACTION_EXIT] = leave,
+};
+
 void harness_act(struct harness *h, uint32_t slot, const struct pm_action *a)
 {
-    switch (a->type) {
-    case PM_ACTION_DIAL:
-        harness_net_dial(h, slot, a);
-        break;
-    case PM_ACTION_SEND:
-        harness_net_send(h, slot, a);
-        break;
-    case PM_ACTION_CLOSE:
-        harness_net_close(h, slot, a->link);
-        break;
-    case PM_ACTION_PREPARE_SERVER:
-        harness_post_simple(h, slot, PM_EVENT_SERVER_READY, a->epoch, HARNESS_LOCAL_NS);
-        harness_post_simple(h, slot, PM_EVENT_PORT, 0, HARNESS_MS);
-        break;
-    case PM_ACTION_START_RANK:
-        start_rank(h, slot, a);
-        break;
-    case PM_ACTION_SIGNAL_RANK:
-        signal_rank(h, slot, a);
-        break;
-    case PM_ACTION_KILL_RANK:
-        rank_ends(h, slot, a->local, 9);
-        post_rank(h, slot, a->local, PM_EVENT_RANK_GONE, 0);
-        break;
-    case PM_ACTION_PAUSE:
-        pause_ranks(h, slot, true);
-        break;
-    case PM_ACTION_RESUME:
-        pause_ranks(h, slot, false);
-        break;
-    case PM_ACTION_NOTIFY:
-        if (a->last)
-            harness_post_simple(h, slot, PM_EVENT_NOTIFIED, a->epoch, HARNESS_LOCAL_NS);
-        break;
-    case PM_ACTION_FETCH:
-        answer_fetch(h, slot, a);
-        break;
-    case PM_ACTION_END_AGENT:
-        process_ends(h, slot);
-        break;
-    case PM_ACTION_DIE:
-        die(h, slot, a->text);
-        break;
-    case PM_ACTION_ASK_NODES:
-        harness_post_simple(h, slot, PM_EVENT_NODE_STATES, 0, HARNESS_MS);
-        break;
-    case PM_ACTION_SAY:
-        if (!a->verbose || h->options.verbose)
-            append(&h->said, &h->said_len, a->text ? a->text : "");
-        break;
-    case PM_ACTION_BOUND: {
-        struct pm_reader r = pm_reader_of(a->data, a->len);
-        struct pm_set nodes = {0};
-        char line[256], set[64];
-        pm_read_set(&r, &nodes, 64);
-        (void)snprintf(line, sizeof(line), "%s: %s", pm_set_format(&nodes, set, sizeof(set)), a->text);
-        append(&h->said, &h->said_len, line);
-        pm_set_done(&nodes);
-        break;
-    }
-    case PM_ACTION_END_STEP:
-        end_step(h);
-        break;
-    case PM_ACTION_ASK_JOB_STATE:
-        job_state_answer(h);
-        break;
-    case PM_ACTION_EXIT:
-        h->exited = true;
-        h->status = a->status;
-        process_ends(h, slot);
-        break;
-    default:
-        break;
-    }
+    if (a->type < PM_ACTION_MAX && handlers[a->type])
+        handlers[a->type](h, slot, a);
 }
 
 // --- what tests do and ask ----------------------------------------------------------------------
