@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// pm-sim traces: runs each scenario of scenario.c and compares its timeline, whole, with the file
+// pm-sim traces: runs each scenario of scenario*.c and compares its timeline, whole, with the file
 // of its name; --update writes the files instead. A change of behaviour is so seen in review. What
 // a reader does not need is left out, as the scenario says: heartbeats, and how the tree is made.
 #include <errno.h>
@@ -208,11 +208,12 @@ int sim_command_traces(int argc, char **argv)
     }
     for (int i = 2; i < argc; i++)
         write |= !strcmp(argv[i], "--update");
-    for (uint32_t i = 0; i < n_scenarios; i++) {
-        if (!wanted(&scenarios[i], argc - 2, argv + 2))
+    const struct scenario *scenario;
+    for (uint32_t i = 0; (scenario = scenario_at(i)); i++) {
+        if (!wanted(scenario, argc - 2, argv + 2))
             continue;
         ran++;
-        bad += !one(&scenarios[i], argv[1], write);
+        bad += !one(scenario, argv[1], write);
     }
     printf("%u scenarios, %u differ or fail\n", ran, bad);
     if (bad && !write)

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What goes wrong: one row per kind with what it does, how it is undone, and how its numbers are
-// drawn. A fault that finds nothing to break does nothing.
+// drawn; what they do to the network is in fault_network.c. A fault that finds nothing to break does nothing.
 #include "tests/sim/check.h"
 #include "tests/sim/fault.h"
+#include "tests/sim/fault_network.h"
 #include "tests/sim/outcome.h"
 
 static struct sim_rank *rank_of(struct sim *s, const struct sim_fault *f)
@@ -223,118 +224,6 @@ static void host_resumed(struct sim *s, const struct sim_fault *f)
     suspend(s, f->node, false);
 }
 
-// --- network -----------------------------------------------------------------------------------
-
-static void cut(struct sim *s, uint32_t from, uint32_t to, bool is_cut)
-{
-    uint64_t bit = 1ull << to % 64;
-    uint64_t *word = &s->hosts[from].cut[to / 64];
-    if (from == to || ((*word & bit) != 0) == is_cut)
-        return;
-    *word ^= bit;
-    sim_check_cut(s, from, to, is_cut);
-}
-
-static void cut_both(struct sim *s, uint32_t a, uint32_t b, bool is_cut)
-{
-    cut(s, a, b, is_cut);
-    cut(s, b, a, is_cut);
-}
-
-static void link_reset(struct sim *s, const struct sim_fault *f)
-{
-    uint32_t slot = sim_slot(s, f->node);
-    struct sim_link *l = sim_link_between(s, slot, sim_slot(s, f->peer));
-    l = l ? l : sim_link_between(s, slot, SIM_NONE);
-    if (l)
-        sim_link_reset(s, l);
-}
-static void link_cut(struct sim *s, const struct sim_fault *f)
-{
-    cut_both(s, sim_slot(s, f->node), sim_slot(s, f->peer), true);
-}
-static void link_healed(struct sim *s, const struct sim_fault *f)
-{
-    cut_both(s, sim_slot(s, f->node), sim_slot(s, f->peer), false);
-}
-static void one_way_cut(struct sim *s, const struct sim_fault *f)
-{
-    cut(s, sim_slot(s, f->node), sim_slot(s, f->peer), true);
-}
-static void node_cut(struct sim *s, const struct sim_fault *f)
-{
-    for (uint32_t i = 0; i < s->n; i++)
-        cut_both(s, sim_slot(s, f->node), i, true);
-}
-static void node_healed(struct sim *s, const struct sim_fault *f)
-{
-    for (uint32_t i = 0; i < s->n; i++)
-        cut_both(s, sim_slot(s, f->node), i, false);
-}
-static void node_slow(struct sim *s, const struct sim_fault *f)
-{
-    sim_check_disturbed(s, sim_slot(s, f->node), true);
-    s->hosts[sim_slot(s, f->node)].slow_ms = f->arg;
-}
-static void node_clogged(struct sim *s, const struct sim_fault *f)
-{
-    sim_check_disturbed(s, sim_slot(s, f->node), true);
-    s->hosts[sim_slot(s, f->node)].clog_us = f->arg;
-}
-static void node_quick(struct sim *s, const struct sim_fault *f)
-{
-    s->hosts[sim_slot(s, f->node)].slow_ms = 0;
-    s->hosts[sim_slot(s, f->node)].clog_us = 0;
-    sim_check_disturbed(s, sim_slot(s, f->node), false);
-}
-static void link_slow(struct sim *s, const struct sim_fault *f)
-{
-    sim_slow_link_begin(s, f, f->arg, 0);
-}
-static void link_clogged(struct sim *s, const struct sim_fault *f)
-{
-    sim_slow_link_begin(s, f, 0, f->arg);
-}
-static void link_quick(struct sim *s, const struct sim_fault *f)
-{
-    sim_slow_link_end(s, sim_slot(s, f->node));
-}
-static void partition(struct sim *s, const struct sim_fault *f)
-{
-    struct sim_rng r = sim_rng_of(s->p.seed, 100 + f->arg);
-    uint64_t *side = sim_alloc(s->n, sizeof(*side));
-    for (uint32_t i = 0; i < s->n; i++)
-        side[i] = sim_rng_pick(&r, 2 + f->arg % 2);
-    for (uint32_t a = 0; a < s->n; a++)
-        for (uint32_t b = 0; b < s->n; b++)
-            if (side[a] != side[b])
-                cut(s, a, b, true);
-    free(side);
-}
-static void network_healed(struct sim *s, const struct sim_fault *f)
-{
-    (void)f;
-    for (uint32_t a = 0; a < s->n; a++)
-        for (uint32_t b = 0; b < s->n; b++)
-            cut(s, a, b, false);
-}
-static void mass_silence(struct sim *s, const struct sim_fault *f)
-{
-    for (uint32_t i = 0; i < f->arg; i++)
-        for (uint32_t b = 0; b < s->n; b++)
-            cut_both(s, (f->node + i) % s->p.nnodes, b, true);
-}
-static void queue_full(struct sim *s, const struct sim_fault *f)
-{
-    sim_check_disturbed(s, sim_slot(s, f->node), true);
-    s->hosts[sim_slot(s, f->node)].queue_max = 1 + f->arg;
-}
-static void queue_free(struct sim *s, const struct sim_fault *f)
-{
-    s->hosts[sim_slot(s, f->node)].queue_max = 0;
-    sim_check_disturbed(s, sim_slot(s, f->node), false);
-}
-
 // --- the coordinator, Slurm, local events --------------------------------------------------------
 
 static void coord_paused(struct sim *s, const struct sim_fault *f)
@@ -346,18 +235,6 @@ static void coord_resumed(struct sim *s, const struct sim_fault *f)
 {
     (void)f;
     pause_proc(s, s->p.nnodes, false);
-}
-static void coord_cut(struct sim *s, const struct sim_fault *f)
-{
-    (void)f;
-    for (uint32_t i = 0; i < s->p.nnodes; i++)
-        cut_both(s, s->p.nnodes, i, true);
-}
-static void coord_healed(struct sim *s, const struct sim_fault *f)
-{
-    (void)f;
-    for (uint32_t i = 0; i < s->p.nnodes; i++)
-        cut_both(s, s->p.nnodes, i, false);
 }
 // SIGKILL to the user's srun: PDEATHSIG makes the real srun end the step.
 static void coord_killed(struct sim *s, const struct sim_fault *f)
@@ -461,18 +338,18 @@ const struct sim_fault_row sim_fault_rows[SIM_FAULT_MAX] = {
     [SIM_FAULT_HOST_REBOOTED] = {"host-rebooted", host_lost, host_is_back, 0, 0, 100, 30000, true},
     [SIM_FAULT_HOST_SUSPENDED] = {"host-suspended", host_suspended, host_resumed, 0, 0, 5, 15000, true},
     [SIM_FAULT_RACK_LOST] = {"rack-lost", rack_lost, NULL, 2, 5, 0, 0, true},
-    [SIM_FAULT_LINK_RESET] = {"link-reset", link_reset, NULL, 0, 0, 0, 0, false},
-    [SIM_FAULT_LINK_CUT] = {"link-cut", link_cut, link_healed, 0, 0, 5, 15000, false},
-    [SIM_FAULT_ONE_WAY_CUT] = {"one-way-cut", one_way_cut, link_healed, 0, 0, 5, 15000, false},
-    [SIM_FAULT_NODE_CUT] = {"node-cut", node_cut, node_healed, 0, 0, 5, 15000, true},
-    [SIM_FAULT_NODE_SLOW] = {"node-slow", node_slow, node_quick, 1, 800, 5, 15000, false},
-    [SIM_FAULT_NODE_CLOGGED] = {"node-clogged", node_clogged, node_quick, 100, 100000, 5, 10000, false},
-    [SIM_FAULT_PARTITION] = {"partition", partition, network_healed, 0, 1000, 5, 15000, false},
-    [SIM_FAULT_MASS_SILENCE] = {"mass-silence", mass_silence, network_healed, 2, 40, 5, 30000,
+    [SIM_FAULT_LINK_RESET] = {"link-reset", sim_strike_link_reset, NULL, 0, 0, 0, 0, false},
+    [SIM_FAULT_LINK_CUT] = {"link-cut", sim_strike_link_cut, sim_strike_link_healed, 0, 0, 5, 15000, false},
+    [SIM_FAULT_ONE_WAY_CUT] = {"one-way-cut", sim_strike_one_way_cut, sim_strike_link_healed, 0, 0, 5, 15000, false},
+    [SIM_FAULT_NODE_CUT] = {"node-cut", sim_strike_node_cut, sim_strike_node_healed, 0, 0, 5, 15000, true},
+    [SIM_FAULT_NODE_SLOW] = {"node-slow", sim_strike_node_slow, sim_strike_node_quick, 1, 800, 5, 15000, false},
+    [SIM_FAULT_NODE_CLOGGED] = {"node-clogged", sim_strike_node_clogged, sim_strike_node_quick, 100, 100000, 5, 10000, false},
+    [SIM_FAULT_PARTITION] = {"partition", sim_strike_partition, sim_strike_network_healed, 0, 1000, 5, 15000, false},
+    [SIM_FAULT_MASS_SILENCE] = {"mass-silence", sim_strike_mass_silence, sim_strike_network_healed, 2, 40, 5, 30000,
                                 true},
     [SIM_FAULT_COORD_PAUSED] = {"coordinator-paused", coord_paused, coord_resumed, 0, 0, 5, 20000,
                                 false},
-    [SIM_FAULT_COORD_CUT] = {"coordinator-cut", coord_cut, coord_healed, 0, 0, 5, 30000, false},
+    [SIM_FAULT_COORD_CUT] = {"coordinator-cut", sim_strike_coord_cut, sim_strike_coord_healed, 0, 0, 5, 30000, false},
     [SIM_FAULT_COORD_KILLED] = {"coordinator-killed", coord_killed, NULL, 0, 0, 0, 0, false},
     [SIM_FAULT_USER_STOP] = {"user-stop", user_stop, NULL, 15, 15, 0, 0, false},
     [SIM_FAULT_SLURM_STOP] = {"slurm-stop", slurm_stop, NULL, 15, 15, 0, 0, false},
@@ -480,25 +357,25 @@ const struct sim_fault_row sim_fault_rows[SIM_FAULT_MAX] = {
                                  false},
     [SIM_FAULT_LOCAL_LATE] = {"local-late", local_late, NULL, 1, 3000, 100, 10000, true},
     [SIM_FAULT_LOCAL_TWICE] = {"local-twice", local_twice, NULL, 1, 8, 0, 0, true},
-    [SIM_FAULT_QUEUE_FULL] = {"queue-full", queue_full, queue_free, 0, 6, 5, 5000, false},
+    [SIM_FAULT_QUEUE_FULL] = {"queue-full", sim_strike_queue_full, sim_strike_queue_free, 0, 6, 5, 5000, false},
     [SIM_FAULT_NODE_DRAINED] = {"node-drained", node_drained, NULL, 0, 0, 0, 0, true},
     [SIM_FAULT_HEALTH_FAILS] = {"health-fails", health_fails, NULL, 0, 0, 0, 0, true},
-    [SIM_FAULT_LINK_SLOW] = {"link-slow", link_slow, link_quick, 1, 1500, 5, 15000, false},
-    [SIM_FAULT_LINK_CLOGGED] = {"link-clogged", link_clogged, link_quick, 100, 300000, 5, 10000, false},
+    [SIM_FAULT_LINK_SLOW] = {"link-slow", sim_strike_link_slow, sim_strike_link_quick, 1, 1500, 5, 15000, false},
+    [SIM_FAULT_LINK_CLOGGED] = {"link-clogged", sim_strike_link_clogged, sim_strike_link_quick, 100, 300000, 5, 10000, false},
 };
 
 void sim_heal_all(struct sim *s)
 {
     struct sim_fault f = {0};
     s->calm = true;
-    network_healed(s, &f);
+    sim_strike_network_healed(s, &f);
     for (uint32_t i = 0; i < s->n; i++) {
         f.node = sim_node_of(s, i);
         if (s->hosts[i].slow_ms || s->hosts[i].clog_us)
-            node_quick(s, &f);
+            sim_strike_node_quick(s, &f);
         sim_slow_link_end(s, i);
         if (s->hosts[i].queue_max)
-            queue_free(s, &f);
+            sim_strike_queue_free(s, &f);
     }
     job_resumed(s, &f);
     suspend(s, s->p.nnodes, false);

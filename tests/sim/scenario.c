@@ -1,16 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See scenario.h. The order is that of the world's life; names begin with the state.
-#include "tests/sim/scenario.h"
+// See scenario.h. The order is that of the world's life; names begin with the state. Here the nodes stay the same.
+#include "tests/sim/scenario_parts.h"
 
 #include <string.h>
 
-#define COORDINATOR PM_NODE_COORDINATOR
-#define NOW(...)    {PM_STATE_NONE, 0, __VA_ARGS__}
-#define IN(state, epoch, ...) {PM_STATE_##state, epoch, __VA_ARGS__}
-#define FAULT(name, ...)      {.kind = SIM_FAULT_##name, __VA_ARGS__}
-
-const struct scenario scenarios[] = {
+static const struct scenario scenarios[] = {
     // --- FORMING ---------------------------------------------------------------------------------
     {"forming-all-joined", "FORMING, all agents joined: STARTING(0); links and views are shown",
      .show = SHOW_TREE},
@@ -334,164 +329,6 @@ const struct scenario scenarios[] = {
                 IN(RUNNING, 0, 1000, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
                 IN(HALTING, 0, 2000, FAULT(JOB_SUSPENDED, .node = COORDINATOR, .ms = 20000))}},
 
-    // --- spares ------------------------------------------------------------------------------------
-    {"forming-spares-wait", "FORMING with spares: all join, the world is the other nodes; spares are leaves",
-     .nodes = 7, .fanout = 2, .spares = 3, .show = SHOW_TREE},
-    {"forming-move-to-spare", "FORMING, a node that had joined is lost: a spare takes its place",
-     .nodes = 4, .spares = 1,
-     .faults = {NOW(0, FAULT(NODE_CUT, .node = 2, .ms = 6000)), NOW(1000, FAULT(HOST_LOST, .node = 1))}},
-    {"starting-move-to-spare", "STARTING, a node is lost: HALTING, PLACING, its ranks start on the spare",
-     .nodes = 4, .spares = 1, .faults = {IN(STARTING, 0, 10, FAULT(HOST_LOST, .node = 1))}},
-    {"starting-spare-lost", "STARTING, the spare that takes over is lost: the next one, in the same decision",
-     .nodes = 5, .spares = 2, .losses = 1,
-     .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1)),
-                IN(STARTING, 1, 0, FAULT(HOST_LOST, .node = 4))}},
-    {"forming-spare-unhealthy", "FORMING, a node's health check fails: a spare takes its place before the first start",
-     .nodes = 4, .spares = 1, .health = true, .faults = {NOW(0, FAULT(HEALTH_FAILS, .node = 1))}},
-    {"forming-unhealthy-refused", "FORMING, a node's health check fails, and there is no spare: refused with its name",
-     .nodes = 2, .health = true, .faults = {NOW(0, FAULT(HEALTH_FAILS, .node = 1))}},
-    {"halting-spare-unhealthy", "a spare fails its second check: another takes over in the same decision",
-     .nodes = 5, .spares = 2, .health = true,
-     .faults = {IN(RUNNING, 0, 900, FAULT(HEALTH_FAILS, .node = 3)),
-                IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
-    {"running-move-to-one-as-large", "of two spares the one that has as many GPUs takes the place",
-     .nodes = 4, .spares = 2, .sized = SIM_SIZED_GPUS, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 0))}},
-    {"running-no-spare-as-large", "no spare has as many GPUs as the lost node: STOPPING",
-     .nodes = 3, .spares = 1, .sized = SIM_SIZED_GPUS, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 0))}},
-    {"forming-spare-useless", "a spare has fewer GPUs than each of the other nodes: refused before the start",
-     .nodes = 2, .spares = 1, .sized = SIM_SIZED_GPUS},
-    {"placing-spare-drained", "Slurm has drained a spare, and takes its time to say so: another takes over",
-     .nodes = 5, .spares = 2, .health = true,
-     .faults = {IN(RUNNING, 0, 900, FAULT(NODE_DRAINED, .node = 4)),
-                IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
-    {"placing-no-spare-is-fit", "the only spare fails its second check: STOPPING",
-     .nodes = 3, .spares = 1, .health = true,
-     .faults = {IN(RUNNING, 0, 900, FAULT(HEALTH_FAILS, .node = 2)),
-                IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
-    {"running-blamed", "a node whose rank was first to fail twice is swapped for a spare in the second restart",
-     .nodes = 4, .spares = 1, .blame = 2,
-     .faults = {IN(RUNNING, 0, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
-                IN(RUNNING, 1, 500, FAULT(RANK_EXITS, .node = 1, .arg = 3))}},
-    {"running-blamed-stays", "a node is to blame, but the spare is used: it stays, and the line says so",
-     .nodes = 4, .spares = 1, .blame = 1, .life_ms = 9000,
-     .faults = {IN(RUNNING, 0, 500, FAULT(AGENT_KILLED, .node = 0)),
-                IN(RUNNING, 1, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11))}},
-    {"halting-blamed-pardoned", "the spare that was to replace a blamed node is lost: the node stays",
-     .nodes = 4, .spares = 1, .blame = 1, .life_ms = 9000,
-     .faults = {IN(RUNNING, 0, 490, FAULT(RANK_HANGS, .node = 2)), IN(RUNNING, 0, 495, FAULT(RANK_STUBBORN, .node = 2)),
-                IN(RUNNING, 0, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
-                IN(HALTING, 0, 100, FAULT(AGENT_KILLED, .node = 3))}},
-    {"halting-loss-needs-the-spare", "a node is lost while another one is to be swapped: the lost one gets the spare",
-     .nodes = 4, .spares = 1, .blame = 1, .life_ms = 9000,
-     .faults = {IN(RUNNING, 0, 490, FAULT(RANK_HANGS, .node = 2)), IN(RUNNING, 0, 495, FAULT(RANK_STUBBORN, .node = 2)),
-                IN(RUNNING, 0, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
-                IN(HALTING, 0, 100, FAULT(AGENT_KILLED, .node = 0))}},
-    {"running-move-to-spare", "RUNNING, a node is lost: its ranks move to a spare, none of the restarts is spent",
-     .nodes = 4, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
-    {"running-move-of-rank-0", "RUNNING, rank 0's node is lost: the spare offers a port of its own",
-     .nodes = 3, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 0))}},
-    {"running-move-after-agent-lost", "an agent dies: its node is out, and its ranks move",
-     .nodes = 4, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 1))}},
-    {"running-move-after-shim-lost", "a shim dies: all ranks of its node move, the node waits for the end",
-     .nodes = 3, .per_node = 2, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(SHIM_KILLED, .node = 1))}},
-    {"running-moved-node-returns", "paused for long, declared dead, moved: it is refused, and its old ranks die",
-     .nodes = 3, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_PAUSED, .node = 1, .ms = 4000))}},
-    {"running-spare-lost", "RUNNING, a spare is lost: reported, nothing restarts",
-     .nodes = 3, .spares = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 2))}},
-    {"running-no-spare-left", "a spare is lost, then a node: no spare is left, STOPPING",
-     .nodes = 3, .spares = 1,
-     .faults = {IN(RUNNING, 0, 500, FAULT(HOST_LOST, .node = 2)), IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
-    {"running-two-nodes-lost", "two nodes lost within a timeout are one restart",
-     .nodes = 6, .spares = 2,
-     .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1)), IN(RUNNING, 0, 1300, FAULT(HOST_LOST, .node = 3))}},
-    {"running-rack-moves", "more than max(2, 25 %) lost at once: after the orphan timeout they are one move, the doubt "
-     "is over, and timers count again",
-     .nodes = 8, .spares = 3, .orphan_ms = 4000, .backoff_ms = 500, .life_ms = 8000,
-     .faults = {IN(RUNNING, 0, 500, FAULT(RACK_LOST, .node = 1, .arg = 3)),
-                IN(RUNNING, 1, 500, FAULT(RANK_KILLED, .node = 0, .arg = 11)),
-                IN(RUNNING, 2, 500, FAULT(RANK_KILLED, .node = 0, .arg = 11))}},
-    {"running-losses-used", "the budget of node losses is used: STOPPING, though a spare is left",
-     .nodes = 4, .spares = 2, .losses = 1,
-     .faults = {IN(RUNNING, 0, 500, FAULT(AGENT_KILLED, .node = 1)),
-                IN(RUNNING, 1, 500, FAULT(AGENT_KILLED, .node = 0))}},
-    {"running-place-filled-later", "a node whose ranks had ended well is lost; the next world has them on the spare",
-     .nodes = 4, .spares = 1, .without_pmix = true, .life_ms = 8000,
-     .faults = {IN(RUNNING, 0, 500, FAULT(RANK_LEAVES, .node = 1)), IN(RUNNING, 0, 600, FAULT(HOST_LOST, .node = 1)),
-                IN(RUNNING, 0, 4000, FAULT(RANK_KILLED, .node = 0, .arg = 9))}},
-    {"halting-move-to-spare", "HALTING, a node is lost: joins, its lease is waited for, its ranks move",
-     .nodes = 3, .spares = 1,
-     .faults = {IN(RUNNING, 0, 1000, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
-                IN(HALTING, 0, 0, FAULT(HOST_LOST, .node = 0))}},
-    {"halting-spare-silent", "HALTING does not wait for a spare that nobody needs",
-     .nodes = 3, .spares = 1,
-     .faults = {IN(RUNNING, 0, 900, FAULT(NODE_CUT, .node = 2, .ms = 900)),
-                IN(RUNNING, 0, 1000, FAULT(RANK_KILLED, .node = 1, .arg = 11))}},
-    {"placing-spare-silent", "PLACING waits until the only spare has answered",
-     .nodes = 3, .spares = 1,
-     .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 1)),
-                IN(RUNNING, 0, 1000, FAULT(NODE_CUT, .node = 2, .ms = 1300))}},
-    {"placing-spare-lost", "PLACING, a spare is lost: the other one takes over",
-     .nodes = 4, .spares = 2, .backoff_ms = 1000,
-     .faults = {IN(RUNNING, 0, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
-                IN(RUNNING, 1, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
-                IN(PLACING, 1, 100, FAULT(AGENT_KILLED, .node = 1)),
-                IN(PLACING, 1, 600, FAULT(AGENT_KILLED, .node = 2))}},
-
-    // --- a smaller world ---------------------------------------------------------------------------
-    {"running-shrink", "RUNNING, a node is lost and there is no spare: the world once more, without its ranks",
-     .nodes = 3, .per_node = 2, .shrinks_to = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
-    {"running-shrink-of-rank-0", "RUNNING, rank 0's node is lost: another one has rank 0, and offers its port",
-     .nodes = 3, .shrinks_to = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 0))}},
-    {"running-shrink-after-shim-lost", "a shim dies: the world goes on without its node, which waits for the end",
-     .nodes = 3, .per_node = 2, .shrinks_to = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(SHIM_KILLED, .node = 1))}},
-    {"running-shrink-after-spare", "the spare is used, and another node lost: smaller from then on",
-     .nodes = 4, .spares = 1, .shrinks_to = 2,
-     .faults = {IN(RUNNING, 0, 500, FAULT(AGENT_KILLED, .node = 1)),
-                IN(RUNNING, 1, 500, FAULT(AGENT_KILLED, .node = 2))}},
-    {"running-shrink-ends", "below --pm-min-nodes: STOPPING",
-     .nodes = 3, .shrinks_to = 2,
-     .faults = {IN(RUNNING, 0, 500, FAULT(AGENT_KILLED, .node = 1)),
-                IN(RUNNING, 1, 500, FAULT(AGENT_KILLED, .node = 2))}},
-    {"starting-shrink", "STARTING, a node of the smaller world is lost: smaller once more",
-     .nodes = 4, .shrinks_to = 1,
-     .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 1)),
-                IN(STARTING, 1, 0, FAULT(AGENT_KILLED, .node = 2))}},
-    {"halting-shrink", "HALTING, a node is lost: joins, its lease is waited for, the next world is without it",
-     .nodes = 3, .shrinks_to = 1,
-     .faults = {IN(RUNNING, 0, 1000, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
-                IN(HALTING, 0, 0, FAULT(HOST_LOST, .node = 0))}},
-    {"placing-shrink", "PLACING, a node is lost: the next world is without it", .nodes = 3, .shrinks_to = 1, .backoff_ms = 1000,
-     .faults = {IN(RUNNING, 0, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
-                IN(RUNNING, 1, 500, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
-                IN(PLACING, 1, 100, FAULT(AGENT_KILLED, .node = 1))}},
-    {"placing-shrink-spare-silent", "PLACING, two nodes are lost: the only spare is waited for, before one is done without",
-     .nodes = 4, .spares = 1, .shrinks_to = 1,
-     .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 0)),
-                IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 1)),
-                IN(RUNNING, 0, 1000, FAULT(NODE_CUT, .node = 3, .ms = 1300))}},
-    {"forming-shrink", "FORMING, a node that had joined is lost: the first world is without it",
-     .nodes = 3, .shrinks_to = 1,
-     .faults = {NOW(0, FAULT(NODE_CUT, .node = 2, .ms = 6000)), NOW(1000, FAULT(HOST_LOST, .node = 1))}},
-
-    // --- another launch ------------------------------------------------------------------------------
-    {"running-relaunch", "RUNNING, a node is lost, and the job has another one: all ends, its lease is waited for, "
-     "the step is launched again", .nodes = 3, .relaunch = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
-    {"running-relaunch-impossible", "another node is lost before the end: the job has too few for another launch",
-     .nodes = 3, .relaunch = 1,
-     .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 1)), IN(STOPPING, 0, 10, FAULT(AGENT_KILLED, .node = 2))}},
-    {"halting-relaunch", "HALTING, a node is lost, and the job has another one: STOPPING, launched again",
-     .nodes = 3, .relaunch = 1, .grace_ms = 1000,
-     .faults = {IN(RUNNING, 0, 999, FAULT(RANK_STUBBORN, .node = 0)),
-                IN(RUNNING, 0, 1000, FAULT(RANK_KILLED, .node = 1, .arg = 11)),
-                IN(HALTING, 0, 0, FAULT(AGENT_KILLED, .node = 2))}},
-    {"running-relaunch-reset", "RUNNING, a node is reset and back, and srun gives the step up: Slurm is asked, all have ended, "
-     "the step is launched again", .nodes = 3, .relaunch = 1,
-     .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_REBOOTED, .node = 1, .ms = 700))}},
-    {"stopping-relaunch-user", "STOPPING for another launch, the user stops: there is none",
-     .nodes = 3, .relaunch = 1,
-     .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 1)),
-                IN(STOPPING, 0, 10, FAULT(USER_STOP, .node = COORDINATOR, .arg = 15))}},
-
     // --- FINISHING -----------------------------------------------------------------------------------
     {"finishing-node-lost", "FINISHING, a node is lost whose ranks had ended well: no recovery",
      .faults = {IN(FINISHING, 0, 0, FAULT(HOST_LOST, .node = 1))}},
@@ -517,7 +354,16 @@ const struct scenario scenarios[] = {
      .faults = {IN(RUNNING, 0, 1000, FAULT(RANK_EXITS, .node = 1, .arg = 93)),
                 IN(STOPPING, 0, 2, FAULT(USER_STOP, .node = COORDINATOR, .arg = 15))}},
 };
-const uint32_t n_scenarios = sizeof(scenarios) / sizeof(scenarios[0]);
+
+static const uint32_t n_scenarios = sizeof(scenarios) / sizeof(scenarios[0]);
+
+const struct scenario *scenario_at(uint32_t i)
+{
+    if (i < n_scenarios)
+        return &scenarios[i];
+    i -= n_scenarios;
+    return i < n_scenarios_of_places ? &scenarios_of_places[i] : NULL;
+}
 
 static uint32_t or_default(uint32_t value, uint32_t otherwise)
 {

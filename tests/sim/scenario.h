@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Scenarios with a name: a small world, what goes wrong in it and when. Each cell of the table of
-// states in the design has at least one. scenario.c is the table, command_traces.c runs it.
+// states in the design has at least one. scenario.c and
+// scenario_places.c are the tables, command_traces.c runs them.
 #ifndef PM_TESTS_SIM_SCENARIO_H
 #define PM_TESTS_SIM_SCENARIO_H
 
@@ -49,8 +50,8 @@ struct scenario {
 };
 #define SCENARIO_ZERO UINT32_MAX
 
-extern const struct scenario scenarios[];
-extern const uint32_t n_scenarios;
+// The i-th; NULL: there are no more.
+const struct scenario *scenario_at(uint32_t i);
 
 // The parameters of its world.
 void scenario_params(const struct scenario *scenario, struct sim_params *ret);
