@@ -48,7 +48,7 @@ __attribute__((noreturn)) static void give_up(const struct task *t, const char *
 {
     if (t->local == 0)
         pm_shim_complain(t->node, "cannot start the agent: ", why);
-    _exit(PM_SHIM_EXIT_CANNOT_START);
+    _exit(PM_EXIT_CANNOT_SUPERVISE);
 }
 
 __attribute__((format(printf, 3, 4))) static void add(const struct task *t, struct list *l,
@@ -195,7 +195,7 @@ static void prepare_env(void *context, struct pm_shim_start *likely)
 {
     tune_memory();
     if (pm_env_prepare(likely, context) < 0)
-        _exit(PM_SHIM_EXIT_CANNOT_START);  // one less that waits
+        _exit(PM_EXIT_CANNOT_SUPERVISE);  // one less that waits
 }
 
 // Comes back in each incarnation's child.
@@ -225,7 +225,7 @@ static int fork_shim(const struct task *t)
     if (!ops.own)
         tune_memory();
     if (pm_env_apply(start, &ops) < 0)
-        _exit(PM_SHIM_EXIT_CANNOT_START);
+        _exit(PM_EXIT_CANNOT_SUPERVISE);
     return 0;
 }
 
@@ -276,7 +276,7 @@ int pm_task_init(spank_t spank, struct pm_step *step)
     if (spank_get_item(spank, S_TASK_ID, &t.local) != ESPANK_SUCCESS ||
         spank_get_item(spank, S_TASK_GLOBAL_ID, &t.rank) != ESPANK_SUCCESS ||
         spank_get_item(spank, S_JOB_ENV, &t.env) != ESPANK_SUCCESS)
-        _exit(PM_SHIM_EXIT_CANNOT_START);
+        _exit(PM_EXIT_CANNOT_SUPERVISE);
     t.node = variable(&t, "SLURMD_NODENAME");
     char *copy = strdup(t.node);
     if (!copy)

@@ -22,7 +22,6 @@
 #include "pmix_server/io/util.h"
 
 #define REFUSE_MS 10000  // how long shims that come late are told why
-#define EXIT_REFUSED 125
 #define AGENT_KEEP (16u << 20)  // bytes of free memory, until the next tick of the watchdog
 
 static const int ignored_signals[] = {SIGINT,  SIGTERM, SIGHUP,  SIGUSR1, SIGUSR2, SIGQUIT, SIGALRM,
@@ -223,7 +222,7 @@ static int run(struct agent *a)
 {
     char error[PM_ERROR_CAP] = "libsodium does not work here";
     if (base_open(a) < 0)
-        return EXIT_REFUSED;
+        return PM_EXIT_CANNOT_SUPERVISE;
     if (sodium_init() >= 0)
         error[0] = '\0';
     if (error[0] || pm_agent_config_read(&a->config, error) < 0) {
@@ -233,7 +232,7 @@ static int run(struct agent *a)
         work(a);
     }
     event_base_dispatch(a->base);
-    return a->refusal[0] ? EXIT_REFUSED : 0;
+    return a->refusal[0] ? PM_EXIT_CANNOT_SUPERVISE : 0;
 }
 
 int main(int argc, char **argv)
@@ -245,13 +244,13 @@ int main(int argc, char **argv)
     }
     if (argc > 1 || !getenv("PM_AGENT_VERSION")) {
         fprintf(stderr, "pm-agent: is started by Slurm through pm_supervise.so, not by hand\n");
-        return EXIT_REFUSED;
+        return PM_EXIT_CANNOT_SUPERVISE;
     }
     process_setup();
     pm_memory_keep(AGENT_KEEP);
     a.legacy = pm_janitor_fork();
     if (!a.legacy)
-        return EXIT_REFUSED;
+        return PM_EXIT_CANNOT_SUPERVISE;
     int status = run(&a);
     stop(&a);
     return status;

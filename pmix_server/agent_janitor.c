@@ -21,12 +21,11 @@
 #include "pmix_server/io/util.h"
 
 #define FIRST_FD 3
-#define EXIT_BROKEN 125
 
 // Until the agent and every server that outlived it for a moment are reaped. Returns the agent's status.
 static int await(pid_t agent)
 {
-    int status, agent_status = EXIT_BROKEN << 8;
+    int status, agent_status = PM_EXIT_CANNOT_SUPERVISE << 8;
     for (;;) {
         pid_t pid = waitpid(-1, &status, 0);
         if (pid == agent)
@@ -55,7 +54,7 @@ __attribute__((noreturn)) static void be_janitor(pid_t agent, const struct pm_ag
         signal(WTERMSIG(status), SIG_DFL);
         kill(getpid(), WTERMSIG(status));
     }
-    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_BROKEN);
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : PM_EXIT_CANNOT_SUPERVISE);
 }
 
 struct pm_agent_legacy *pm_janitor_fork(void)
@@ -71,7 +70,7 @@ struct pm_agent_legacy *pm_janitor_fork(void)
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() == self)
             return legacy;
-        _exit(EXIT_BROKEN);
+        _exit(PM_EXIT_CANNOT_SUPERVISE);
     }
     munmap(legacy, sizeof(*legacy));
     return NULL;

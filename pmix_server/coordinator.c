@@ -99,7 +99,7 @@ static void on_core_failed(int error, void *arg)
     snprintf(text, sizeof(text), "pm-coordinator cannot go on: %s; stopping the step",
              strerror(-error));
     pm_coordinator_say(c, text);
-    pm_coordinator_finish(c, PM_EXIT_INFRASTRUCTURE);
+    pm_coordinator_finish(c, PM_EXIT_LOST);
 }
 
 static void before_timer(void *arg) { pm_peers_drain(((struct coordinator *)arg)->peers); }
@@ -314,9 +314,9 @@ int main(int argc, char **argv)
     prctl(PR_SET_DUMPABLE, 0);  // the key of the step is in our memory
     pm_memory_keep(COORDINATOR_KEEP);
     if (argp_parse(&argp, argc, argv, 0, NULL, &a))
-        return PM_EXIT_CANNOT_START;
+        return PM_EXIT_CANNOT_SUPERVISE;
     if (sodium_init() < 0)
-        return die(PM_EXIT_CANNOT_START, "libsodium does not work here");
+        return die(PM_EXIT_CANNOT_SUPERVISE, "libsodium does not work here");
     c.exe = a.exe;
     c.libexec = a.libexec;
     randombytes_buf(c.key, sizeof(c.key));
@@ -324,10 +324,10 @@ int main(int argc, char **argv)
     if (r == 0)
         r = start(&c, error);
     if (r < 0)
-        die(PM_EXIT_CANNOT_START, error[0] ? error : strerror(-r));
+        die(PM_EXIT_CANNOT_SUPERVISE, error[0] ? error : strerror(-r));
     else
         event_base_dispatch(c.base);
-    int status = r < 0 ? PM_EXIT_CANNOT_START : c.verdict;
+    int status = r < 0 ? PM_EXIT_CANNOT_SUPERVISE : c.verdict;
     sigset_t mask = {0};
     if (c.relaunch)
         mask = *pm_signals_old_mask(c.signals);

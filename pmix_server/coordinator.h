@@ -24,9 +24,8 @@
 #include "pmix_server/io/loop.h"
 #include "pmix_server/io/peers.h"
 #include "pmix_server/io/signals.h"
+#include "pmix_server/wire/exit_codes.h"
 
-#define PM_EXIT_INFRASTRUCTURE 1   // something of ours or of Slurm was lost
-#define PM_EXIT_CANNOT_START 125   // supervision could not start, or cannot do what was asked for
 #define PM_SIGNALS 32              // standard signals, 1..31
 
 struct early_log {

@@ -85,7 +85,7 @@ void pm_relaunch_wanted(struct coordinator *c, const struct pm_action *a)
     free(list);
     if (!c->relaunch)
         pm_coordinator_say(c, "the step is not launched again: out of memory");
-    pm_coordinator_finish(c, PM_EXIT_INFRASTRUCTURE);
+    pm_coordinator_finish(c, PM_EXIT_LOST);
 }
 
 int pm_relaunch_exec(const struct inherited *in, const sigset_t *mask, char **argv)
@@ -97,5 +97,5 @@ int pm_relaunch_exec(const struct inherited *in, const sigset_t *mask, char **ar
     sigaction(SIGPIPE, &in->actions[SIGPIPE], NULL);
     execv("/proc/self/exe", argv);
     fprintf(stderr, "pm-supervise: cannot launch the step again: %s\n", strerror(errno));
-    return PM_EXIT_INFRASTRUCTURE;
+    return PM_EXIT_LOST;
 }

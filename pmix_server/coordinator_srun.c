@@ -168,7 +168,7 @@ static void on_srun_changed(pid_t pid, int status, void *arg)
 static void cannot_supervise(struct coordinator *c, const char *text)
 {
     pm_coordinator_say(c, text);
-    pm_coordinator_finish(c, PM_EXIT_CANNOT_START);
+    pm_coordinator_finish(c, PM_EXIT_CANNOT_SUPERVISE);
 }
 
 static void on_report_timer(evutil_socket_t fd, short what, void *arg)
@@ -241,7 +241,7 @@ __attribute__((noreturn)) static void become_srun(const struct coordinator *c, c
     int n = snprintf(text, sizeof(text), "pm-supervise: cannot run %s: %s\n", c->exe,
                      strerror(errno));
     (void)!write(STDERR_FILENO, text, (size_t)n);
-    _exit(PM_EXIT_CANNOT_START);
+    _exit(PM_EXIT_CANNOT_SUPERVISE);
 }
 
 static int srun_fork(struct coordinator *c, int report_fd)

@@ -38,7 +38,7 @@ void pm_shim_end_with(int status)
 {
     sigset_t none;
     if (!WIFSIGNALED(status))
-        _exit(WIFEXITED(status) ? WEXITSTATUS(status) : PM_SHIM_EXIT_CANNOT_START);
+        _exit(WIFEXITED(status) ? WEXITSTATUS(status) : PM_EXIT_CANNOT_SUPERVISE);
     // A core_pattern that is a pipe (systemd-coredump) does not ask for the limit.
     (void)setrlimit(RLIMIT_CORE, &(struct rlimit){0});
     (void)prctl(PR_SET_DUMPABLE, 0);
@@ -96,7 +96,7 @@ void pm_shim_cannot_start(struct shim *s, const char *why)
     if (s->config->local == 0)
         pm_shim_complain(s->config->node, "cannot start the agent: ", why);
     end_agent(s);
-    _exit(PM_SHIM_EXIT_CANNOT_START);
+    _exit(PM_EXIT_CANNOT_SUPERVISE);
 }
 
 // "it ended with exit status 3" needs no stdio.
@@ -131,11 +131,11 @@ void pm_shim_agent_gone(struct shim *s)
         pm_shim_complain(s->config->node,
                          had_rank ? "the agent is gone, its ranks were killed: "
                                   : "the agent is gone: ", how);
-    _exit(PM_SHIM_EXIT_AGENT_GONE);
+    _exit(PM_EXIT_AGENT_GONE);
 }
 
 void pm_shim_parent_gone(struct shim *s)
 {
     kill_for_good(s);
-    _exit(PM_SHIM_EXIT_AGENT_GONE);
+    _exit(PM_EXIT_AGENT_GONE);
 }

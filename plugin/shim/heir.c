@@ -149,7 +149,7 @@ int pm_heir_wait(struct pm_heir *heir, struct pm_shim_start *ret)
     struct pm_reader r = pm_reader_of(packet, len > 0 ? (size_t)len : 0);
     int rc = pm_start_read(&r, ret);
     if (rc == -EBADMSG)
-        _exit(PM_SHIM_EXIT_AGENT_GONE);
+        _exit(PM_EXIT_AGENT_GONE);
     close(heir->fd);
     forget_old_signals();
     return rc;

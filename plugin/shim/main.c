@@ -91,7 +91,7 @@ static pid_t start_agent(const struct arguments *a)
         strcat(detail, ": ");
         strncat(detail, strerror(-pid), 64);
         pm_shim_complain(a->node, "cannot start the agent: ", detail);
-        _exit(PM_SHIM_EXIT_CANNOT_START);
+        _exit(PM_EXIT_CANNOT_SUPERVISE);
     }
     return pid;
 }
@@ -169,7 +169,7 @@ __attribute__((noreturn)) static void become_program(struct pm_shim_start *start
     const struct pm_env_ops ops = {
         .list = environ_list, .set = environ_set, .unset = environ_unset};
     if (pm_env_apply(start, &ops) < 0)
-        _exit(PM_SHIM_EXIT_CANNOT_START);
+        _exit(PM_EXIT_CANNOT_SUPERVISE);
     const char *program = complete_bcast(find_program(argv[0], path), path);
     execve(program, argv, environ);
     int error = errno;
@@ -189,7 +189,7 @@ int main(int argc, char **argv)
     (void)argc;
     if (parse(argv, &a) < 0) {
         (void)!write(STDERR_FILENO, usage, sizeof usage - 1);
-        return PM_SHIM_EXIT_CANNOT_START;
+        return PM_EXIT_CANNOT_SUPERVISE;
     }
     struct pm_shim_config config = {
         .way = PM_SHIM_WAY_PREPEND,

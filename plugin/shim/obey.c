@@ -49,7 +49,7 @@ static void take_start(struct shim *s, struct pm_reader *r)
         s->next = start;
     } else {
         pm_shim_send_say(s, "cannot start the program: out of memory");
-        pm_shim_report_never_ran(s, &start, PM_SHIM_EXIT_CANNOT_START << 8);
+        pm_shim_report_never_ran(s, &start, PM_EXIT_CANNOT_SUPERVISE << 8);
     }
     if (s->open)
         pm_shim_kill_tree(s);

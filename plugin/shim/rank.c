@@ -105,7 +105,7 @@ pid_t pm_rank_fork(int oom_fd)
     if (pid == 0) {
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != parent)
-            _exit(PM_SHIM_EXIT_AGENT_GONE);
+            _exit(PM_EXIT_AGENT_GONE);
         return 0;
     }
     int error = errno;

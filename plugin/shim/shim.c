@@ -74,7 +74,7 @@ static bool make_heir(struct shim *s)
     pm_start_free(&s->current);
     if (pm_heir_wait(&s->heir, &s->current) < 0) {
         pm_shim_complain(s->config->node, "cannot start the program: ", "out of memory");
-        _exit(PM_SHIM_EXIT_CANNOT_START);
+        _exit(PM_EXIT_CANNOT_SUPERVISE);
     }
     return leave_shim(s);
 }
@@ -95,7 +95,7 @@ static bool start_rank(struct shim *s)
     }
     if (pid < 0) {
         pm_shim_send_say(s, "cannot fork the program: out of processes or memory");
-        pm_shim_report_never_ran(s, &s->current, PM_SHIM_EXIT_CANNOT_START << 8);
+        pm_shim_report_never_ran(s, &s->current, PM_EXIT_CANNOT_SUPERVISE << 8);
         return false;
     }
     s->rank = pid;
@@ -326,7 +326,7 @@ struct pm_shim_start *pm_shim_run(const struct pm_shim_config *config)
                       .parent_watch = -1,
                       .parent = getppid(),
                       .agent = config->agent,
-                      .last_status = PM_SHIM_EXIT_CANNOT_START << 8};
+                      .last_status = PM_EXIT_CANNOT_SUPERVISE << 8};
     become_shim(&s);
     join_agent(&s);
     while (!settle(&s))

@@ -12,6 +12,7 @@
 
 #include "pmix_server/core/policy.h"
 #include "pmix_server/core/spares.h"
+#include "pmix_server/wire/exit_codes.h"
 
 // Nodes that have not joined this long after the first one are named.
 #define PM_NAME_LATE_MS          5000u
@@ -32,8 +33,6 @@
 #define PM_LATE_NAMES_MAX        8u
 // Decision lines of one epoch on srun's stderr; the rest is in the log.
 #define PM_LINES_MAX             32u
-#define PM_EXIT_LOST             1 // infrastructure was lost
-#define PM_EXIT_CANNOT_SUPERVISE 125
 #define PM_EXIT_WAIT_OVER        137 // --wait: plain srun sends the ranks SIGKILL
 
 // What moves the world's life on.

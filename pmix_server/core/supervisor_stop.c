@@ -197,7 +197,7 @@ static int32_t over_unexpectedly(struct pm_core *core, enum pm_state from)
                    s->wanted.epoch);
     tell_stop(core);
     bool none_ran = from == PM_STATE_STARTING && s->wanted.epoch == 0;
-    bool of_shims = code == PM_SHIM_EXIT_AGENT_GONE || (code == PM_EXIT_CANNOT_SUPERVISE && !none_ran);
+    bool of_shims = code == PM_EXIT_AGENT_GONE || (code == PM_EXIT_CANNOT_SUPERVISE && !none_ran);
     return code && !of_shims ? code : PM_EXIT_LOST;
 }
 

@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "pmix_server/wire/buf.h"
+#include "pmix_server/wire/exit_codes.h"
 
 #define PM_SHIM_PACKET_MAX 131072u
 #define PM_SHIM_ENV_MAX 1024u
@@ -73,11 +74,6 @@ struct pm_lease_page {
     _Atomic uint64_t lease_end_ns;
     _Atomic uint32_t epoch;
 };
-
-// The agent is gone: the shim killed its rank. Distinct from every status a program's own end has
-// by the line that goes with it.
-#define PM_SHIM_EXIT_AGENT_GONE 124
-#define PM_SHIM_EXIT_CANNOT_START 125
 
 // "hello", "start", ...; "unknown" for anything else.
 const char *pm_shim_msg_name(uint32_t msg);

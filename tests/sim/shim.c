@@ -2,6 +2,7 @@
 //
 // A shim, after plugin/shim/{shim,obey,ending}.c: one task of Slurm's, parent of one rank. The
 // agent's words change what it wants; look() does what its tree allows.
+#include "pmix_server/wire/exit_codes.h"
 #include "tests/sim/check.h"
 #include "tests/sim/sim.h"
 
@@ -10,8 +11,8 @@
 #define LEASE_RETRY_NS  (100 * SIM_MS)
 #define FIRST_LEASE_NS  (1000 * SIM_MS)
 #define LAST_KILL_NS    (5000 * SIM_MS)
-#define AGENT_GONE      (124 << 8)
-#define CANNOT_START    (125 << 8)
+#define AGENT_GONE      (PM_EXIT_AGENT_GONE << 8)
+#define CANNOT_START    (PM_EXIT_CANNOT_SUPERVISE << 8)
 
 static struct sim_shim *shim_of(struct sim *s, uint32_t node, uint32_t local)
 {

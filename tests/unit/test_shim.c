@@ -268,7 +268,7 @@ static void a_running_shim_ends_at(const void *data, size_t len)
 {
     running();
     send_bytes(data, len);
-    ends_with_exit(PM_SHIM_EXIT_AGENT_GONE);
+    ends_with_exit(PM_EXIT_AGENT_GONE);
     rank_is_gone();
     close(conn);
     close(errors);
@@ -316,7 +316,7 @@ Test(shim, agent_gone_in_the_middle_of_a_run_ends_it_and_its_rank)
 {
     running();
     close(conn);
-    ends_with_exit(PM_SHIM_EXIT_AGENT_GONE);
+    ends_with_exit(PM_EXIT_AGENT_GONE);
     rank_is_gone();
 }
 
@@ -399,7 +399,7 @@ Test(shim, a_listener_that_root_did_not_make_is_not_trusted)
     close(listener);
     listen_as(NOBODY);
     run_shim("--local=0", "true");
-    ends_with_exit(PM_SHIM_EXIT_CANNOT_START);
+    ends_with_exit(PM_EXIT_CANNOT_SUPERVISE);
     const char *line = said();
     cr_expect_str_eq(line, "pm-supervise: node7: cannot start the agent: its socket was not made by "
                            "slurmstepd\n");
@@ -414,7 +414,7 @@ Test(shim, refusal_is_said_once_a_node)
         pm_write_u8(&w, PM_SHIM_REFUSE);
         pm_write_str(&w, "other build");
         send_packet(&w);
-        ends_with_exit(PM_SHIM_EXIT_CANNOT_START);
+        ends_with_exit(PM_EXIT_CANNOT_SUPERVISE);
         cr_expect_str_eq(said(), local ? "" : "pm-supervise: node7: cannot start the agent: other build\n");
         close(conn);
     }
@@ -424,7 +424,7 @@ Test(shim, nobody_listening_is_an_end_and_no_wait)
 {
     close(listener);
     run_shim("--local=1", "true");
-    ends_with_exit(PM_SHIM_EXIT_CANNOT_START);
+    ends_with_exit(PM_EXIT_CANNOT_SUPERVISE);
     cr_expect_str_eq(said(), "");
 }
 
@@ -433,18 +433,18 @@ Test(shim, start_before_welcome_and_welcome_without_page_are_refused)
     run_shim("--local=1", "true");
     accept_hello();
     send_start(0);
-    ends_with_exit(PM_SHIM_EXIT_CANNOT_START);
+    ends_with_exit(PM_EXIT_CANNOT_SUPERVISE);
     close(conn);
     run_shim("--local=1", "true");
     accept_hello();
     send_bytes("\x07", 1);
-    ends_with_exit(PM_SHIM_EXIT_CANNOT_START);
+    ends_with_exit(PM_EXIT_CANNOT_SUPERVISE);
     close(conn);
     run_shim("--local=1", "true");
     accept_hello();
     int empty = memfd_create("empty", MFD_CLOEXEC);
     send_with_fd(PM_SHIM_WELCOME, empty);
-    ends_with_exit(PM_SHIM_EXIT_CANNOT_START);
+    ends_with_exit(PM_EXIT_CANNOT_SUPERVISE);
 }
 
 // --- order of answers --------------------------------------------------------------------------------
@@ -525,7 +525,7 @@ Test(shim, end_gives_the_ranks_status_or_the_one_that_is_asked_for)
     accept_hello();
     welcome();
     send_end(false, 0);
-    ends_with_exit(PM_SHIM_EXIT_CANNOT_START);
+    ends_with_exit(PM_EXIT_CANNOT_SUPERVISE);
 }
 
 Test(shim, what_a_rank_leaves_behind_lives_until_the_kill)
