@@ -25,6 +25,8 @@
 
 #define NOFILE_WANTED 65536u
 #define END_TIMEOUT_MS 5000
+#define LINES_IDLE_MS 1000   // how long who reads stderr may take nothing at the end
+#define LINES_WHOLE_MS 5000  // and how long he has at all
 #define COORDINATOR_KEEP (64u << 20)  // bytes of free memory
 
 struct arguments {
@@ -84,12 +86,6 @@ void pm_coordinator_finish(struct coordinator *c, int status)
         pm_srun_end(c, SIGTERM, END_TIMEOUT_MS);
     else
         event_base_loopbreak(c->base);
-}
-
-static int die(int status, const char *text)
-{
-    fprintf(stderr, "pm-supervise: %s\n", text);
-    return status;
 }
 
 static void on_core_failed(int error, void *arg)
@@ -243,6 +239,13 @@ static int start_core(struct coordinator *c)
     return r;
 }
 
+// Without a terminal srun disregards --pty.
+static int open_lines(struct coordinator *c)
+{
+    bool raw = c->argv.pty && isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
+    return pm_lines_new(c->base, STDERR_FILENO, raw, &c->lines);
+}
+
 static int start(struct coordinator *c, char *error)
 {
     struct event_config *config = event_config_new();
@@ -252,7 +255,7 @@ static int start(struct coordinator *c, char *error)
     if (config)
         event_config_free(config);
     c->children = pm_children_new();
-    if (!c->base || !c->children) {
+    if (!c->base || !c->children || open_lines(c) < 0) {
         snprintf(error, PM_ERROR_CAP, "out of memory");
         return -ENOMEM;
     }
@@ -284,6 +287,9 @@ static void stop(struct coordinator *c)
     c->children = pm_children_free(c->children);
     pm_coordinator_log_done(c);
     pm_srun_argv_done(&c->argv);
+    if (c->lines)
+        pm_lines_flush(c->lines, LINES_IDLE_MS, LINES_WHOLE_MS);
+    c->lines = pm_lines_free(c->lines);
     if (c->base)
         event_base_free(c->base);
     sodium_memzero(c->key, sizeof(c->key));
@@ -315,8 +321,10 @@ int main(int argc, char **argv)
     pm_memory_keep(COORDINATOR_KEEP);
     if (argp_parse(&argp, argc, argv, 0, NULL, &a))
         return PM_EXIT_CANNOT_SUPERVISE;
-    if (sodium_init() < 0)
-        return die(PM_EXIT_CANNOT_SUPERVISE, "libsodium does not work here");
+    if (sodium_init() < 0) {
+        pm_coordinator_say(&c, "libsodium does not work here");
+        return PM_EXIT_CANNOT_SUPERVISE;
+    }
     c.exe = a.exe;
     c.libexec = a.libexec;
     randombytes_buf(c.key, sizeof(c.key));
@@ -324,7 +332,7 @@ int main(int argc, char **argv)
     if (r == 0)
         r = start(&c, error);
     if (r < 0)
-        die(PM_EXIT_CANNOT_SUPERVISE, error[0] ? error : strerror(-r));
+        pm_coordinator_say(&c, error[0] ? error : strerror(-r));
     else
         event_base_dispatch(c.base);
     int status = r < 0 ? PM_EXIT_CANNOT_SUPERVISE : c.verdict;

@@ -21,6 +21,7 @@
 #include "pmix_server/io/ask.h"
 #include "pmix_server/io/children.h"
 #include "pmix_server/io/event_log.h"
+#include "pmix_server/io/lines.h"
 #include "pmix_server/io/loop.h"
 #include "pmix_server/io/peers.h"
 #include "pmix_server/io/signals.h"
@@ -65,6 +66,7 @@ struct coordinator {
     struct pm_loop *loop;
     struct pm_peers *peers;
     struct pm_children *children;
+    struct pm_lines *lines;  // to stderr; NULL: nothing runs yet
     struct pm_options options;
     const char *exe;
     const char *libexec;
@@ -120,7 +122,7 @@ void pm_coordinator_finish(struct coordinator *c, int status);
 
 // coordinator_actions.c
 extern const pm_action_f pm_coordinator_handlers[PM_ACTION_MAX];
-// One line on srun's stderr, "pm-supervise: " in front unless it is there.
+// One line on srun's stderr, "pm-supervise: " in front unless it is there. Never waits for who reads it.
 void pm_coordinator_say(struct coordinator *c, const char *text);
 
 // coordinator_srun.c

@@ -11,17 +11,16 @@
 #define PREFIX "pm-supervise: "
 #define TEXT_MAX 2048  // no sentence is longer
 
-// One write() a line: lines of ours never mix with each other nor with those of the program. Needs no memory:
-// the lack of it is what may have to be said.
+// Needs no memory: the lack of it is what may have to be said.
 void pm_coordinator_say(struct coordinator *c, const char *text)
 {
-    char line[sizeof(PREFIX) + TEXT_MAX + 2];
+    char line[sizeof(PREFIX) + TEXT_MAX + 1];
     bool has_prefix = !strncmp(text, PREFIX, strlen(PREFIX));
-    // Without a terminal srun disregards --pty.
-    bool raw = c->argv.pty && isatty(STDIN_FILENO) && isatty(STDERR_FILENO);
-    int len = snprintf(line, sizeof(line), "%s%.*s%s", has_prefix ? "" : PREFIX, TEXT_MAX, text,
-                       raw ? "\r\n" : "\n");
-    pm_fd_write_all(STDERR_FILENO, line, (size_t)len);
+    int len = snprintf(line, sizeof(line), "%s%.*s\n", has_prefix ? "" : PREFIX, TEXT_MAX, text);
+    if (c->lines)
+        pm_lines_put(c->lines, line, (size_t)len - 1);
+    else
+        pm_fd_write_all(STDERR_FILENO, line, (size_t)len);
 }
 
 static void do_dial(struct pm_action *a, void *arg)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "pmix_server/coordinator.h"
@@ -29,11 +30,16 @@ int pm_coordinator_bound_check(const struct coordinator *c, char *error)
 {
     const char *pattern = c->options.bind_report;
     char path[PM_PATH_CAP];
+    struct stat st;
     if (!pattern[0] || !strcmp(pattern, "-"))
         return 0;
     if (pm_event_log_expand(pattern, UINT32_MAX, UINT32_MAX, path, sizeof(path)) < 0) {
         snprintf(error, PM_ERROR_CAP, "--pm-bind-report=%.200s: takes a file name with %%j (job) and %%s (step) in "
                  "it, %%%% is a plain %%", pattern);
+        return -EINVAL;
+    }
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
+        snprintf(error, PM_ERROR_CAP, "--pm-bind-report=%.200s: is no file; without a name it is told on stderr", pattern);
         return -EINVAL;
     }
     if (access(dirname(path), W_OK | X_OK) == 0)
@@ -44,15 +50,25 @@ int pm_coordinator_bound_check(const struct coordinator *c, char *error)
 
 // --- where it goes ---------------------------------------------------------------------------------------
 
+// To write to a FIFO, or only to open it, may take for ever. A descriptor, or negative errno.
+static int open_regular(const char *path, int how)
+{
+    struct stat st;
+    PM_CLEANUP_FD int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | how, 0666);
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return -errno;
+    return S_ISREG(st.st_mode) ? pm_take_fd(&fd) : -EEXIST;
+}
+
 static FILE *open_file(struct coordinator *c)
 {
     char path[PM_PATH_CAP], text[PM_TEXT_CAP];
     int rc = pm_event_log_expand(c->options.bind_report, c->job, c->step, path, sizeof(path));
-    int fd = rc < 0 ? -1 : open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (c->bound_begun || c->launch ? O_APPEND : O_TRUNC), 0666);
+    int fd = rc < 0 ? rc : open_regular(path, c->bound_begun || c->launch ? O_APPEND : O_TRUNC);
     FILE *file = fd < 0 ? NULL : fdopen(fd, "a");
     if (file || c->bound_failed)
         return file;
-    snprintf(text, sizeof(text), "--pm-bind-report: cannot write %.150s: %s", path, strerror(rc < 0 ? -rc : errno));
+    snprintf(text, sizeof(text), "--pm-bind-report: cannot write %.150s: %s", path, strerror(fd < 0 ? -fd : ENOMEM));
     pm_coordinator_say(c, text);
     c->bound_failed = true;
     return NULL;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,11 +31,14 @@ int pm_event_log_new(const char *path, const struct pm_event_log_id *id, struct 
     snprintf(log->writer, sizeof(log->writer), "%s", id->writer);
     log->id.writer = log->writer;
     int how = id->append ? O_NOFOLLOW : O_EXCL; // which does not follow either
-    log->fd = open(path, O_WRONLY | O_CREAT | how | O_APPEND | O_CLOEXEC | O_NOCTTY, 0666);
-    if (log->fd < 0) {
-        int r = -errno;
+    log->fd = open(path, O_WRONLY | O_CREAT | how | O_APPEND | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0666);
+    struct stat st;
+    int r = log->fd < 0 || fstat(log->fd, &st) < 0 ? -errno : S_ISREG(st.st_mode) ? 0 : -EEXIST;
+    if (r < 0) {
+        if (log->fd >= 0)
+            close(log->fd);
         free(log);
-        return r;
+        return r == -ENXIO ? -EEXIST : r;  // a FIFO that nobody reads
     }
     *ret = log;
     return 0;

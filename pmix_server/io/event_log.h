@@ -24,7 +24,8 @@ struct pm_event_log_id {
     bool append;  // the file may be there
 };
 
-// Makes `path` (mode 0666 less umask, not through a link in the last place); -EEXIST: it is there. 0 or negative errno.
+// Makes `path` (mode 0666 less umask, not through a link in the last place); -EEXIST: it is there, or
+// is no file but a FIFO or a device, where a write may wait. 0 or negative errno.
 int pm_event_log_new(const char *path, const struct pm_event_log_id *id, struct pm_event_log **ret);
 struct pm_event_log *pm_event_log_free(struct pm_event_log *log);
 // 0 or negative errno; a failed write is reported once by the caller, the step goes on.

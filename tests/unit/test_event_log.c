@@ -4,6 +4,7 @@
 // goes on in one that is there.
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -72,6 +73,16 @@ Test(event_log, a_link_is_never_followed)
     cr_expect_eq(written(link_path, 0, false), -EEXIST);
     cr_expect_eq(written(link_path, 1, true), -ELOOP);
     cr_expect_eq(access(path, F_OK), -1);
+}
+
+Test(event_log, what_may_make_a_write_wait_is_no_log)
+{
+    cr_assert_eq(mkfifo(path, 0600), 0);
+    cr_expect_eq(written(path, 0, false), -EEXIST);
+    cr_expect_eq(written(path, 1, true), -EEXIST);
+    int fd = open(path, O_RDWR);  // somebody is there to read, or not
+    cr_expect_eq(written(path, 1, true), -EEXIST);
+    close(fd);
 }
 
 Test(event_log, a_name_with_the_step_in_it_is_another_in_each_launch)

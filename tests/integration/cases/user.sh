@@ -120,6 +120,32 @@ test_sigterm_and_sighup_to_srun_stop_for_good() {
     stopped_by_signal TERM 'trap "exit 0" TERM;' 0
     stopped_by_signal TERM 'trap "exit 7" TERM;' 7
 }
+# What `2>&1 | less` and Ctrl-S do to stderr: nobody waits for who does not read it, neither the ranks nor the end.
+test_stderr_that_nobody_reads_holds_nobody_up() {
+    mkfifo stuck
+    exec 9<>stuck
+    /usr/bin/python3 -c '
+import os
+fd = os.open("stuck", os.O_WRONLY | os.O_NONBLOCK)
+for size in (4096, 1):
+    try:
+        while True: os.write(fd, b"x" * size)
+    except BlockingIOError: pass'
+    mkdir -p nodes && chmod 1777 nodes
+    timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" run srun "${log_options[@]}" --pm-supervise --pm-node-timeout=2s -N2 -n2 \
+        "$programs/fault" --rank 1 --after 200 --exit 7 --run 60000 >out 2>stuck 9>&- </dev/null &
+    step_pid=$! step_began=$SECONDS
+    wait_until 20 "the restart" log_has '.to == "RUNNING" and .epoch == 1'
+    sleep 3  # longer than a lease
+    local began=$SECONDS
+    cluster exec login kill -TERM "$(srun_pids pm-coordinator)"
+    wait_step
+    # srun itself waits for the reader, to tell of its tasks: it is ended, and killed 5 s later.
+    ((SECONDS - began < 25)) || fail "the end took $((SECONDS - began)) s"
+    assert_status 137
+    assert_log_count 1 '.kind == "decision" and (.action | startswith("restart"))'
+    assert_log ".kind == \"decision\" and .action == \"stop\" and .reason == \"user's stop, signal 15\""
+}
 # srun takes the first one as a question, passes the second on to the ranks, and kills what is left at once.
 test_ctrl_c_twice_stops_for_good() {
     except=every_child_is_reaped
@@ -269,6 +295,9 @@ test_bad_values_are_refused_before_anything_is_allocated() {
     refused 'pm-port-range' --pm-port-range=5-4
     refused 'mpi' --mpi=pmi2
     refused 'pm-log' --pm-log="$case_dir/no/such/folder/log"
+    mkfifo fifo
+    refused 'pm-log=.*/fifo: the file is there already' --pm-log="$case_dir/fifo"
+    refused 'pm-bind-report=.*/fifo: is no file' --pm-bind-report="$case_dir/fifo"
     refused 'takes world, rank, notify or off' --pm-supervise=everything
     # sbatch looks as well, and submits nothing.
     run sbatch --pm-supervise --pm-grace=5parsecs --wrap true
