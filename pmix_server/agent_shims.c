@@ -201,10 +201,6 @@ static void on_signalled(struct shim *s, struct pm_reader *r)
     event.signal = pm_read_i32(r);
     if (pm_reader_end(r) < 0)
         return;
-    // Slurm ends the step, and soon it sends SIGKILL to all of it, janitor included. The servers that
-    // run need nothing from their folder any more, and there will be no other.
-    if (event.signal == SIGTERM || event.signal == SIGINT)
-        pm_folder_done(s->agent);
     post(s, &event);
 }
 

@@ -23,11 +23,13 @@ static bool never_ran(const struct pm_node *n, const struct pm_local *local)
 // Needs no decision any more?
 static bool local_settled(const struct pm_node *n, const struct pm_local *local)
 {
-    bool user_stop = n->wanted.phase == PM_PHASE_DRAIN || n->report.user_signal;
+    bool drains = n->wanted.phase == PM_PHASE_DRAIN, user_stop = drains || n->report.user_signal;
     if (never_ran(n, local))
-        return n->wanted.phase == PM_PHASE_DRAIN;
-    if (!local->over || local->linger_ns ||
-        local->incarnation < pm_wanted_incarnation(&n->wanted, local->rank))
+        return drains;
+    if (drains && local->shim_lost)
+        return true; // its rank has died with it, and nobody is left to say so
+    bool waits = !drains && local->incarnation < pm_wanted_incarnation(&n->wanted, local->rank);
+    if (!local->over || local->linger_ns || waits)
         return false;
     return user_stop || (local->wait_status == 0 && !local->has_failure) ||
            pm_set_has(&n->wanted.dead, local->rank);

@@ -327,6 +327,7 @@ void pm_supervisor_event(struct pm_core *core, const struct pm_event *event)
         break;
     case PM_EVENT_STOP:
         s->ranks_untold |= event->flag_untold && !s->user_stop;
+        pm_supervisor_user_insists(core, event->signal);
         pm_supervisor_user_stop(core, event->signal);
         break;
     case PM_EVENT_SRUN_EXITED:

@@ -16,7 +16,7 @@
 
 // Nodes that have not joined this long after the first one are named.
 #define PM_NAME_LATE_MS          5000u
-// How long Slurm takes from SIGTERM to SIGKILL (KillWait, 30 s), and some.
+// After Ctrl-C: how long Slurm takes from SIGTERM to SIGKILL (KillWait, 30 s), and some.
 #define PM_USER_STOP_MS          35000u
 // A rank is gone, or its node is taken out, this long after SIGKILL.
 #define PM_REAP_MS               10000u
@@ -329,6 +329,8 @@ bool pm_supervisor_quiet(struct pm_core *core);
 // The next stage of the end: its wait is over, or its time.
 void pm_supervisor_end_next(struct pm_core *core, enum pm_end_stage stage);
 void pm_supervisor_user_stop(struct pm_core *core, int32_t signal);
+// srun was told to stop. Ranks that Slurm has signalled, and that have no bound, are ended.
+void pm_supervisor_user_insists(struct pm_core *core, int32_t signal);
 // srun has passed on what live nodes wrote.
 void pm_supervisor_output_read(struct pm_core *core);
 

@@ -245,10 +245,15 @@ static const struct scenario scenarios[] = {
      .faults = {IN(RUNNING, 0, 1000, FAULT(USER_STOP, .node = COORDINATOR, .arg = 15))}},
     {"running-slurm-stop", "RUNNING, scancel: ranks end by Slurm's signal, nothing restarts",
      .faults = {IN(RUNNING, 0, 1000, FAULT(SLURM_STOP, .node = COORDINATOR, .arg = 15))}},
-    {"running-slurm-waits-long", "scancel where KillWait is long: who ignores the signal is killed after 35 s and the grace",
+    {"running-slurm-waits-long", "scancel where KillWait is long: who ignores the signal has all of it",
      .grace_ms = 1000, .kill_wait_ms = 120000, .life_ms = 100000,
      .faults = {IN(RUNNING, 0, 999, FAULT(RANK_STUBBORN, .node = 0)),
                 IN(RUNNING, 0, 1000, FAULT(SLURM_STOP, .node = COORDINATOR, .arg = 15))}},
+    {"running-slurm-waits-the-user-does-not", "the same, and SIGTERM to srun after 60 s: who ignores it is killed after the grace",
+     .grace_ms = 1000, .kill_wait_ms = 120000, .life_ms = 100000,
+     .faults = {IN(RUNNING, 0, 999, FAULT(RANK_STUBBORN, .node = 0)),
+                IN(RUNNING, 0, 1000, FAULT(SLURM_STOP, .node = COORDINATOR, .arg = 15)),
+                IN(RUNNING, 0, 61000, FAULT(USER_STOP, .node = COORDINATOR, .arg = 15))}},
 
     // --- HALTING -----------------------------------------------------------------------------------
     {"halting-rank-dies", "HALTING, a further failure: joins the same decision", .nodes = 3,

@@ -184,6 +184,27 @@ Test(node_halt, draining_sends_no_signal_and_starts_nothing)
     cr_assert(marked(PM_MARK_ENDED));
 }
 
+// Nothing else ends the wait for them.
+Test(node_halt, a_rank_whose_shim_is_lost_while_draining_has_ended)
+{
+    running();
+    want(PM_PHASE_DRAIN);
+    exits(0, TERMED);
+    cr_assert(!marked(PM_MARK_ENDED));
+    event(PM_EVENT_SHIM_LOST, 1);
+    cr_assert(marked(PM_MARK_ENDED));
+}
+
+Test(node_halt, a_rank_that_was_to_start_again_does_not_and_has_ended)
+{
+    running();
+    exits(0, EXITED(1));
+    exits(1, TERMED);
+    cr_assert_geq(pm_wanted_again(&wanted, stand.core.node->locals[0].rank), 0);
+    want(PM_PHASE_DRAIN);
+    cr_assert(marked(PM_MARK_ENDED));
+}
+
 Test(node_halt, a_rank_that_was_on_its_way_gets_slurms_signal_from_us)
 {
     starting();

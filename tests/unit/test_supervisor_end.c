@@ -59,13 +59,51 @@ Test(supervisor_end, stopping_is_bounded_by_grace_10_s_and_node_timeout)
     cr_assert_eq(stand.exit_status, 93);
 }
 
-Test(supervisor_end, user_stop_sends_no_signal_but_has_a_bound)
+// How long they may take is Slurm's affair: --signal, GraceTime, KillWait.
+Test(supervisor_end, ranks_that_slurm_has_signalled_have_no_bound_of_ours)
 {
     running(NULL);
     slurm_signals();
     expect_state(PM_STATE_STOPPING);
     cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
     expect_said("signal 15");
+    stand_run_ms(600000);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
+    slurm_signals();
+    stand_run_ms(600000);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
+    stand_mark(PM_MARK_ENDED, 0, 0, 2);
+    node_dies(3, PM_CAUSE_NODE_LOST);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END, "the lost are not waited for");
+}
+
+// SIGTERM to srun, or Ctrl-C twice.
+Test(supervisor_end, whoever_stops_srun_as_well_ends_ranks_that_have_outlived_slurms_signal)
+{
+    for (int untold = 0; untold < 2; untold++) {
+        if (untold)
+            stand_done();
+        running(NULL);
+        slurm_signals();
+        stand_run_ms(600000);
+        stand_event(&(struct pm_event){.type = PM_EVENT_STOP, .signal = 15, .flag_untold = untold});
+        cr_assert_eq(stand.wanted.phase, PM_PHASE_STOP);
+        expect_said("signal 15");
+        stand_run_ms(25001);
+        cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
+        srun_exits(EXITED(137));
+        cr_assert_eq(stand.exit_status, 137);
+    }
+}
+
+Test(supervisor_end, user_stop_at_the_terminal_sends_no_signal_but_has_a_bound)
+{
+    running(NULL);
+    stand_event(&(struct pm_event){.type = PM_EVENT_STOP, .signal = 2});
+    expect_state(PM_STATE_STOPPING);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
+    expect_said("signal 2");
+    slurm_signals();
     stand_run_ms(39000);
     cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
     stand_run_ms(1001);
@@ -73,7 +111,7 @@ Test(supervisor_end, user_stop_sends_no_signal_but_has_a_bound)
     stand_mark(PM_MARK_HALTED, 0, 0, 3);
     cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
     srun_exits(KILLED);
-    cr_assert_eq(stand.exit_status, 137);
+    cr_assert_eq(stand.exit_status, 130);
 }
 
 Test(supervisor_end, user_stop_ends_when_all_ranks_have_ended)

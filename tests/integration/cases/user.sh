@@ -93,6 +93,32 @@ test_scancel_of_the_step_ends_as_plain_srun() {
     assert_status 137
     assert_log_count 0 '.kind == "decision" and (.action | startswith("restart"))'
 }
+# Only Slurm knows how long ranks may take after its signal; one of the two has only now come to PMIx_Init. Plain srun
+# waits for them, too, and whoever does not want to wait stops srun.
+test_ranks_that_catch_slurms_signal_go_on() {
+    supervise_bg --pm-supervise --pm-grace=1s -N2 -n2 bash -c 'trap "got=1" TERM; echo up; while [ -z "$got" ]; do sleep 0.1; done
+        [ $SLURM_PROCID = 1 ] || sleep 3; '"$programs"'/pmix_probe init fence finalize && echo saved'
+    wait_until 15 "2 ranks" sh -c "[ \$(grep -c '^up' '$case_dir/out') = 2 ]"
+    wait_running
+    cluster run scancel --signal=TERM "$(job_of_case).0"
+    wait_step
+    assert_status 0
+    assert_out_count 2 '^saved$'
+    assert_stopped_by_user 15
+}
+test_ranks_that_outlive_slurms_signal_end_when_srun_is_stopped_as_well() {
+    supervise_bg --pm-supervise --pm-grace=1s -N2 -n2 bash -c 'trap "echo caught" TERM; echo up; while :; do sleep 0.1; done'
+    wait_until 15 "2 ranks" sh -c "[ \$(grep -c '^up' '$case_dir/out') = 2 ]"
+    wait_running
+    cluster run scancel --signal=TERM "$(job_of_case).0"
+    wait_err 'the step is being stopped \(signal 15\)'
+    wait_until 10 "2 signals" sh -c "[ \$(grep -c '^caught' '$case_dir/out') = 2 ]"
+    cluster exec login kill -TERM "$(srun_pids pm-coordinator)"
+    wait_step
+    assert_status 137
+    assert_err "^pm-supervise: signal 15 for srun: ranks that have outlived Slurm's signal are ended\$"
+    assert_stopped_by_user 15
+}
 # slurmctld looks every 30 s, and counts limits in minutes; the end of a running job can be set to the second.
 test_time_limit_stops_for_good() {
     step_timeout=70
