@@ -66,6 +66,8 @@ static void count_interrupts(struct coordinator *c)
     uint64_t now_ns = pm_clock_ns();
     if (c->interrupted_ns && now_ns - c->interrupted_ns < INTERRUPT_NS)
         (void)stop_wanted(c, SIGINT);
+    else if (!c->srun)  // nodes are waited for, before another launch, and nobody else would answer
+        pm_coordinator_say(c, "interrupt (one more within 1 sec to stop the step)");
     c->interrupted_ns = now_ns;
 }
 
