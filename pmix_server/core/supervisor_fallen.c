@@ -192,10 +192,10 @@ void pm_supervisor_booted(struct pm_core *core, const struct pm_event *event)
     if (s->fall.slurm != PM_SLURM_ASKED)
         return;
     s->fall.slurm = PM_SLURM_ANSWERED;
-    if (s->user_stop)
-        return;
     if (event->set && !event->flag_failed)
         need(core, pm_set_copy(&s->fall.reset, event->set));
+    if (!may_be_launched_again(core)) // the step has come to another end meanwhile
+        return;
     if (!pm_set_empty(&s->fall.reset))
         was_given_up(core);
     else

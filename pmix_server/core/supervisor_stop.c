@@ -217,11 +217,13 @@ static int32_t over_unexpectedly(struct pm_core *core, enum pm_state from)
 // Somebody killed all of the step at once (scancel of a step does): the shim or agent that seemed to be lost
 // was the first that we saw of it. What one process that is lost leads to looks different: the others halt
 // their ranks, and their shims stay until we have said that they shall end. Unless no other is left, since nodes
-// were lost before, too: srun then ends by itself, with what the first task of them left behind.
+// were lost before, too: srun then ends by itself, with what the first task of them left behind. Nor where Slurm knows of
+// a node that was reset: then srun itself has given the step up.
 static bool killed_from_outside(const struct pm_supervisor *s)
 {
     bool one_by_one = s->n_losses > 0 && pm_set_count(&s->wanted.lost) == s->nnodes;
-    return s->status == PM_EXIT_LOST && s->end == PM_END_WAIT && srun_says(s) > 128 && !one_by_one;
+    return s->status == PM_EXIT_LOST && s->end == PM_END_WAIT && srun_says(s) > 128 && !one_by_one &&
+           pm_set_empty(&s->fall.reset);
 }
 
 // To the second Ctrl-C srun kills everything right after it has passed SIGINT on: the ranks have ended by

@@ -190,6 +190,69 @@ Test(supervisor_fallen, after_a_users_stop_nobody_is_asked)
     expect_end(137);
 }
 
+// Node 2 dies, srun ends, and Slurm has been asked.
+static void is_asked(void)
+{
+    runs(2);
+    stand.slurm_is_slow = true;
+    node_dies(2, PM_CAUSE_AGENT_LOST);
+    srun_exits(KILLED);
+    cr_assert_eq(stand_count(PM_ACTION_ASK_BOOTED, NULL), 1);
+}
+
+static void slurm_answers(void)
+{
+    stand.slurm_is_slow = false;
+    stand_event(&(struct pm_event){.type = PM_EVENT_TIMER});
+}
+
+static void halt_others(void)
+{
+    stand_mark(PM_MARK_HALTED, 0, 0, 1);
+    stand_mark(PM_MARK_HALTED, 0, 3, 3);
+}
+
+// It cannot be switched off, so its ranks may run: that forbids a launch however late Slurm's answer is.
+Test(supervisor_fallen, a_node_that_is_not_fenced_off_meanwhile_forbids_it)
+{
+    strcpy(options.fence, "/site/fence");
+    options.fence_required = 1;
+    is_asked();
+    stand_event(&(struct pm_event){.type = PM_EVENT_FENCED_OFF, .node = 2, .flag_failed = true,
+                                   .text = "ended with exit code 3"});
+    expect_said("the step is not launched again, as this site has set fence-required");
+    slurm_answers();
+    halt_others();
+    expect_end(1);
+    cr_expect(!stand_said("launching it again"), "%s", stand.said);
+    cr_expect(!stand_said("from outside"), "%s", stand.said);
+}
+
+Test(supervisor_fallen, a_failure_that_ends_the_step_meanwhile_still_does)
+{
+    runs(2);
+    stand.slurm_is_slow = true;
+    srun_exits(KILLED);
+    fail_rank(1, PM_CAUSE_EXIT, EXITED(93));
+    expect_state(PM_STATE_STOPPING);
+    slurm_answers();
+    stand_mark(PM_MARK_HALTED, 0, 0, 3);
+    expect_end(93);
+    cr_expect(!stand_said("launching it again"), "%s", stand.said);
+}
+
+Test(supervisor_fallen, a_step_that_ends_well_meanwhile_is_over)
+{
+    runs(2);
+    stand.slurm_is_slow = true;
+    srun_exits(KILLED);
+    stand_mark(PM_MARK_ENDED, 0, 0, 3);
+    expect_state(PM_STATE_FINISHING);
+    slurm_answers();
+    expect_end(0);
+    cr_expect(!stand_said("launching it again"), "%s", stand.said);
+}
+
 static void nobody_is_asked(int32_t wait_status)
 {
     srun_exits(wait_status);
