@@ -160,12 +160,12 @@ static bool mode_is_notify(const struct question *q)
 
 static bool no_restart_allowed(const struct question *q)
 {
-    return because(q, q->options->max_restarts == 0, "--pm-max-restarts=0");
+    return because(q, !q->history->paid && q->options->max_restarts == 0, "--pm-max-restarts=0");
 }
 
 static bool budget_is_used(const struct question *q)
 {
-    if (q->history->restarts < q->options->max_restarts)
+    if (q->history->paid || q->history->restarts < q->options->max_restarts)
         return false;
     if (!q->options->restart_window_ms)
         return because(q, true, "%u of %u restarts used", q->history->restarts,
@@ -179,7 +179,7 @@ static bool budget_is_used(const struct question *q)
 static bool cannot_get_up(const struct question *q)
 {
     char uptime[32];
-    return because(q, q->options->min_uptime_ms &&
+    return because(q, !q->history->paid && q->options->min_uptime_ms &&
                       q->history->start_failures >= PM_START_FAILURES_MAX,
                    "%u times in a row it died within %s (--pm-min-uptime)",
                    q->history->start_failures,

@@ -28,6 +28,7 @@ const char *pm_verdict_name(enum pm_verdict_action action);
 struct pm_history {
     uint32_t restarts;       // used, within the window if there is one
     uint32_t start_failures; // in a row, this one included
+    bool paid; // it joins a decision that is being carried out: it costs nothing further
     bool user_stop;
     bool world_over; // all ranks of the world had ended well
     bool place_lost; // nodes were lost when their ranks had ended well, and there is no next world without them

@@ -405,8 +405,8 @@ static bool joins(const struct pm_supervisor *s, const struct pm_verdict *verdic
            verdict->action != PM_VERDICT_STOP && verdict->action != PM_VERDICT_RELAUNCH;
 }
 
-// What fails while a decision is carried out is judged on what that was made on: its restart is spent
-// already. Unless it asks for more than to join.
+// What fails while a decision is carried out is judged on what that was made on, and costs no restart: that of the
+// decision is spent already, and the move of a lost node has none. Unless it asks for more than to join.
 static struct pm_verdict judge(struct pm_core *core, const struct pm_failure *failure,
                                struct pm_history *ret_history)
 {
@@ -416,6 +416,7 @@ static struct pm_verdict judge(struct pm_core *core, const struct pm_failure *fa
     bool joining = !deciding && failure->rank != PM_RANK_NONE &&
                    pm_supervisor_again_joins(s, failure->rank, core->now_ns);
     *ret_history = deciding || joining ? s->decision : history_of(core, failure);
+    ret_history->paid = deciding || joining;
     ret_history->user_stop = s->user_stop;
     look_at_places(core, failure, ret_history);
     struct pm_verdict verdict = pm_policy(failure, ret_history, o);

@@ -411,6 +411,53 @@ Test(supervisor_spares, a_node_lost_in_a_restart_joins_it)
     cr_assert_eq(stand.wanted.restart_cause, PM_CAUSE_SIGNAL);
 }
 
+static void joins_the_move(void)
+{
+    node_is_lost(1);
+    expect_state(PM_STATE_HALTING);
+    uint32_t restarts = stand.core.supervisor->restarts;
+    fail_rank(4, PM_CAUSE_SIGNAL, KILLED);
+    expect_state(PM_STATE_HALTING);
+    cr_assert_str_eq(last_log("decision")->reason, "part of the decision before");
+    cr_assert_eq(stand.core.supervisor->restarts, restarts);
+    stand_mark(PM_MARK_HALTED, 0, 0, 4);
+    expect_state(PM_STATE_STARTING);
+    cr_assert_eq(stand.wanted.epoch, 1);
+}
+
+// The move has spent no restart, and what joins it needs none.
+Test(supervisor_spares, a_rank_that_fails_while_others_move_costs_no_restart)
+{
+    stand_options(&options);
+    options.max_restarts = 0;
+    running();
+    joins_the_move();
+}
+
+Test(supervisor_spares, nor_when_all_restarts_are_used)
+{
+    running();
+    stand.core.supervisor->restarts = options.max_restarts;
+    joins_the_move();
+}
+
+Test(supervisor_spares, nor_when_worlds_have_died_young)
+{
+    stand_options(&options);
+    options.min_uptime_ms = 120000;
+    running();
+    stand.core.supervisor->start_failures = PM_START_FAILURES_MAX - 1;
+    joins_the_move();
+}
+
+Test(supervisor_spares, an_exit_that_ends_the_step_does_so_while_others_move)
+{
+    running();
+    node_is_lost(1);
+    fail_rank(4, PM_CAUSE_EXIT, EXITED(93));
+    expect_state(PM_STATE_STOPPING);
+}
+
 // Its ranks had ended well, so that its loss was none; the next world needs the place all the same.
 Test(supervisor_spares, a_place_lost_before_is_filled_when_the_world_starts_again)
 {
