@@ -323,7 +323,8 @@ uint64_t pm_core_digest_beside(const struct pm_core *core, uint64_t now_ns, cons
 const struct pm_world *pm_core_world(const struct pm_core *core);
 enum pm_state pm_core_state(const struct pm_core *core);  // coordinator
 uint32_t pm_core_epoch(const struct pm_core *core);
-struct pm_legacy pm_core_legacy(const struct pm_core *core);  // coordinator: what the next launch takes over
+// Coordinator, after PM_ACTION_RELAUNCH: what the next launch takes over.
+struct pm_legacy pm_core_legacy(const struct pm_core *core);
 // Coordinator: the name of a node, "node #3" while it is not known. buf: PM_TEXT_CAP bytes; returns it.
 const char *pm_core_host(const struct pm_core *core, uint32_t node, char *buf);
 // Agent: the rank that local task `local` has in the world of pm_core_world(), PM_RANK_NONE: none (a spare's).

@@ -157,6 +157,7 @@ struct pm_supervisor {
     enum pm_end_stage end;
     int32_t status; // our verdict
     bool relaunch;  // the step ends in order to be launched again
+    uint32_t n_out; // nodes that the next launch does without, once that is decided
     struct pm_fall fall;
     bool user_stop;
     bool ranks_untold;  // of the user's stop: neither Slurm nor srun signals them, so we do

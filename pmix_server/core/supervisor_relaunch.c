@@ -166,6 +166,7 @@ bool pm_supervisor_relaunches(struct pm_core *core)
     struct pm_set out = {0};
     struct pm_writer w = {0};
     find_out(core, &out);
+    s->n_out = (uint32_t)pm_set_count(&out);
     pm_write_set(&w, &out);
     tell(core, &out);
     if (w.error)
@@ -186,6 +187,7 @@ static uint32_t recent(const uint64_t *times_ns, uint32_t n, uint64_t window_ms,
     return n - old;
 }
 
+// Asked outside a step, where there is no output that could bear an error: nothing here needs memory.
 struct pm_legacy pm_core_legacy(const struct pm_core *core)
 {
     const struct pm_supervisor *s = core->supervisor;
@@ -197,7 +199,7 @@ struct pm_legacy pm_core_legacy(const struct pm_core *core)
         .restarts = o->restart_window_ms ? recent(s->restart_ns, s->n_restart_ns, o->restart_window_ms, core->now_ns)
                                          : s->restarts,
         .node_losses = recent(s->loss_ns, s->n_losses, o->node_loss_window_ms, core->now_ns),
-        .nodes_out = old->nodes_out + pm_supervisor_n_out(core, UINT32_MAX),
+        .nodes_out = old->nodes_out + s->n_out,
         .cause = s->cause.cause,
     };
 }

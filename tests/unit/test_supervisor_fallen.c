@@ -124,6 +124,21 @@ Test(supervisor_fallen, where_a_site_fences_nodes_off_each_dead_one_is_out)
     expect_relaunch_without("2-3");
 }
 
+// The shell asks when the step is over.
+Test(supervisor_fallen, what_is_handed_on_is_what_was_decided)
+{
+    strcpy(options.fence, "/site/fence");
+    runs(2);
+    stand.core.config.job_nodes = 8;
+    srun_exits(KILLED);
+    stand_mark(PM_MARK_HALTED, 0, 0, 3);
+    expect_relaunch_without("2");
+    cr_assert_eq(pm_set_add(&stand.dead, 0), 0);
+    stand.core.out = NULL;
+    cr_expect_eq(pm_core_legacy(&stand.core).nodes_out, 1);
+    stand.core.out = &stand.out;
+}
+
 // scancel --signal=KILL does the same to all processes.
 Test(supervisor_fallen, a_step_that_was_killed_stays_dead)
 {
