@@ -76,7 +76,7 @@ struct pm_fall {
     enum pm_slurm_asked slurm;
     bool given_up;            // since these nodes were reset
     struct pm_set reset;      // that Slurm says have booted anew
-    struct pm_set before;     // that were lost when this epoch began
+    struct pm_set before;     // that were lost when this epoch began, or the map of the next one was made
     uint64_t begun_ns;        // when it did
     bool forbidden;           // the site's fence program has failed, and is required
 };
@@ -290,7 +290,7 @@ uint64_t pm_supervisor_again_deadline_ns(const struct pm_supervisor *s);
 void pm_supervisor_again_due(struct pm_core *core);
 
 // --- supervisor_fallen.c ---------------------------------------------------------------------------
-// An epoch begins: what was lost before stays out of a further launch.
+// An epoch begins, or its map is there: what was lost before stays out of a further launch.
 void pm_supervisor_fall_begins(struct pm_core *core);
 // A node is not used any more though it lives: it stays out, too.
 void pm_supervisor_retire(struct pm_core *core, uint32_t node);

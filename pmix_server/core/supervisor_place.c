@@ -400,6 +400,7 @@ static enum pm_input move(struct pm_core *core, const struct pm_moves *moves)
         tell_moves(core, moves);
         input = adopt_map(core, &map, nranks);
     }
+    pm_supervisor_fall_begins(core); // whoever is no host of this map is lost for good, and paid for
     if (!core->out->error && !pm_set_empty(&moves->out))
         tell_shrink(core, &moves->out, &old);
     if (core->world.node_of_rank[0] != old.node_of_rank[0]) // no port of its old node will do

@@ -365,6 +365,34 @@ Test(supervisor_fallen, a_node_that_was_replaced_long_ago_comes_back)
     cr_expect_eq(pm_core_legacy(&stand.core).epoch, 2);
 }
 
+// Node 0 is lost, and node 3 is to take over; a port for its epoch is waited for.
+static void places(uint32_t booted, enum pm_cause cause)
+{
+    options.spares = 1;
+    runs(booted);
+    stand.core.config.job_nodes = 6;
+    node_dies(0, cause);
+    stand_mark(PM_MARK_HALTED, 0, 1, 3);
+    expect_state(PM_STATE_PLACING);
+    cr_assert_eq(stand.core.world.node_of_rank[0], 3);
+    srun_exits(KILLED);
+    stand_run_ms(100);
+}
+
+Test(supervisor_fallen, a_loss_counts_when_its_ranks_have_a_new_place)
+{
+    places(0, PM_CAUSE_NODE_LOST);
+    expect_relaunch_without("0");
+    cr_expect_eq(pm_core_legacy(&stand.core).node_losses, 1);
+}
+
+Test(supervisor_fallen, what_was_lost_before_the_new_map_stays_out)
+{
+    places(2, PM_CAUSE_AGENT_LOST);
+    expect_relaunch_without("0,2");
+    cr_expect_eq(pm_core_legacy(&stand.core).node_losses, 2);
+}
+
 // The window of the budget has passed for what was lost long ago.
 Test(supervisor_fallen, losses_before_the_window_are_forgotten)
 {
