@@ -124,7 +124,7 @@ static uint32_t losses_before(const struct pm_supervisor *s)
     return n;
 }
 
-// The losses of this epoch that were real ones.
+// The losses of this epoch that were real ones; that of a spare which has just taken over is paid for.
 static void count_losses(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
@@ -133,7 +133,7 @@ static void count_losses(struct pm_core *core)
     (void)pm_supervisor_losses_used(core);
     uint32_t n = losses_before(s);
     for (uint32_t node = pm_set_next(&out, 0); node != UINT32_MAX; node = pm_set_next(&out, node + 1))
-        n += pm_set_has(&core->world.hosts, node) && !pm_set_has(&s->fall.before, node);
+        n += pm_set_has(&core->world.hosts, node) && !pm_set_has(&s->fall.before, node) && !pm_set_has(&s->movers, node);
     pm_set_done(&out);
     // A node whose loss was not heard of yet is one more.
     while (s->n_losses < n && core->out->error == 0)

@@ -393,6 +393,24 @@ Test(supervisor_fallen, what_was_lost_before_the_new_map_stays_out)
     cr_expect_eq(pm_core_legacy(&stand.core).node_losses, 2);
 }
 
+// A spare that took over and is lost before the world runs is no loss of its own.
+Test(supervisor_fallen, a_spare_that_took_over_and_was_reset_is_paid_for)
+{
+    options.spares = 1;
+    options.max_node_losses = 1;
+    runs(3);
+    stand.core.config.job_nodes = 6;
+    node_dies(1, PM_CAUSE_NODE_LOST);
+    stand_mark(PM_MARK_HALTED, 0, 0, 0);
+    stand_mark(PM_MARK_HALTED, 0, 2, 3);
+    expect_state(PM_STATE_STARTING);
+    srun_exits(KILLED);
+    all_die();
+    stand_run_ms(100);
+    expect_relaunch_without("1,3");
+    cr_expect_eq(pm_core_legacy(&stand.core).node_losses, 1);
+}
+
 // The window of the budget has passed for what was lost long ago.
 Test(supervisor_fallen, losses_before_the_window_are_forgotten)
 {
