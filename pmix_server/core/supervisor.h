@@ -73,6 +73,7 @@ enum pm_end_stage {
 // srun has ended the whole step by itself, or may yet.
 struct pm_fall {
     bool by_itself;           // it did, with what killed its tasks, before we had ended it
+    bool by_us;               // we had told srun to end the step, and it has
     enum pm_slurm_asked slurm;
     bool given_up;            // since these nodes were reset
     struct pm_set reset;      // that Slurm says have booted anew

@@ -149,19 +149,31 @@ static const char *why_not(struct pm_core *core)
     return pm_supervisor_can_relaunch(core, UINT32_MAX, &why) ? NULL : why;
 }
 
+// "srun has given the step up (exit code 137), as node2 was reset", or, where srun was ended by us, what else shows it.
+static void say_reset(struct pm_core *core, char *buf, size_t cap)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    char names[PM_TEXT_CAP];
+    const char *verb = pm_set_count(&s->fall.reset) == 1 ? "was" : "were";
+    (void)pm_supervisor_names(core, &s->fall.reset, names, sizeof(names));
+    if (!s->fall.by_us)
+        (void)snprintf(buf, cap, "srun has given the step up (exit code %d), as %.100s %s reset",
+                       pm_policy_exit_of(s->srun_status), names, verb);
+    else
+        (void)snprintf(buf, cap, "no node of the step was left, and %.100s %s reset", names, verb);
+}
+
 static void tell(struct pm_core *core, const char *why)
 {
     const struct pm_supervisor *s = core->supervisor;
-    char names[PM_TEXT_CAP], what[PM_TEXT_CAP];
+    char what[PM_TEXT_CAP];
     struct pm_log *log = pm_log_record(core, "decision");
     log->epoch = s->wanted.epoch;
     log->node = s->cause.node;
     log->cause = s->cause.cause;
     log->action = pm_verdict_name(why ? PM_VERDICT_STOP : PM_VERDICT_RELAUNCH);
     log->restarts = s->restarts;
-    (void)pm_supervisor_names(core, &s->fall.reset, names, sizeof(names));
-    (void)snprintf(log->reason, sizeof(log->reason), "srun has given the step up (exit code %d), as %.100s %s reset",
-                   pm_policy_exit_of(s->srun_status), names, pm_set_count(&s->fall.reset) == 1 ? "was" : "were");
+    say_reset(core, log->reason, sizeof(log->reason));
     if (why)
         (void)snprintf(what, sizeof(what), "; it is not launched again: %s", why);
     else

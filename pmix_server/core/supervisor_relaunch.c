@@ -118,6 +118,7 @@ void pm_supervisor_srun_exited(struct pm_core *core, int32_t wait_status)
     struct pm_supervisor *s = core->supervisor;
     s->srun_exited = true;
     s->srun_status = wait_status;
+    s->fall.by_us = s->end == PM_END_STEP;
     bool asked = s->end != PM_END_NONE && s->end != PM_END_WAIT && s->end != PM_END_KILL;
     s->fall.by_itself = !asked && pm_policy_exit_of(wait_status) > 128;
 }

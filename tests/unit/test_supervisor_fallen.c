@@ -339,7 +339,8 @@ Test(supervisor_fallen, a_spare_that_was_killed_too_is_not_waited_for)
     expect_state(PM_STATE_STOPPING);
     stand_event(&(struct pm_event){.type = PM_EVENT_OUTPUT_READ});
     cr_assert_eq(stand_count(PM_ACTION_END_STEP, NULL), 1);
-    srun_exits(KILLED);
+    srun_exits(KILLED); // by us
+    expect_said("pm-supervise: no node of the step was left, and node1 was reset: launching it again");
     expect_relaunch_without("1");
 }
 
