@@ -54,6 +54,7 @@ enum pm_nodes_question {
 struct nodes_question {
     struct coordinator *c;
     const struct kind *kind;
+    long long just_now_s;  // slurmd was started so shortly ago, PM_NODES_BOOTED
     struct pm_ask *ask;  // NULL: none
     struct asked_node *asked;  // by name
     uint32_t n_asked;

@@ -14,8 +14,6 @@
 
 #define ASK_TIMEOUT_MS 2000
 #define NODES_MAX 131072u
-// srun gives up at once when it hears of a node that is back, at the latest after MessageTimeout.
-#define JUST_NOW_S 60
 
 // How %T of such a node begins: "draining", "drained*", "down~".
 static const char *const out_states[] = {"drain", "down", "fail"};
@@ -46,9 +44,9 @@ static void forget(struct asked_node *asked, uint32_t n)
 }
 
 // "node4 draining".
-static bool is_drained(const struct coordinator *c, char *line, char **ret_host)
+static bool is_drained(const struct nodes_question *q, char *line, char **ret_host)
 {
-    (void)c;
+    (void)q;
     char *state = strchr(line, ' ');
     if (!state || !is_out(state + 1))
         return false;
@@ -65,11 +63,11 @@ static long long time_of(const char *line, const char *name)
 }
 
 // "NodeName=node4 ... BootTime=1795973842 SlurmdStartTime=1795973842 ...". Slurm knows whole seconds.
-static bool is_booted(const struct coordinator *c, char *line, char **ret_host)
+static bool is_booted(const struct nodes_question *q, char *line, char **ret_host)
 {
     const char *name = "NodeName=";
-    if (strncmp(line, name, strlen(name)) != 0 || time_of(line, " BootTime=") < c->launched_s ||
-        time_of(line, " SlurmdStartTime=") + JUST_NOW_S < (long long)time(NULL))
+    if (strncmp(line, name, strlen(name)) != 0 || time_of(line, " BootTime=") < q->c->launched_s ||
+        time_of(line, " SlurmdStartTime=") + q->just_now_s < (long long)time(NULL))
         return false;
     *ret_host = line + strlen(name);
     (*ret_host)[strcspn(*ret_host, " ")] = '\0';
@@ -81,7 +79,7 @@ static const struct kind {
     const char *command[4];  // the names of the nodes follow, and what comes after them
     const char *format[2];
     const char *variable;
-    bool (*is_meant)(const struct coordinator *c, char *line, char **ret_host);
+    bool (*is_meant)(const struct nodes_question *q, char *line, char **ret_host);
 } kinds[PM_NODES_QUESTIONS] = {
     [PM_NODES_DRAINED] = {PM_EVENT_NODE_STATES, {"sinfo", "-h", "-N", "-n"}, {"-o", "%N %T"}, NULL, is_drained},
     [PM_NODES_BOOTED] = {PM_EVENT_BOOTED, {"scontrol", "-o", "show", "node"}, {NULL, NULL}, "SLURM_TIME_FORMAT=%s", is_booted},
@@ -103,7 +101,7 @@ static void forget_asked(struct nodes_question *q)
 static int take_line(const struct nodes_question *q, char *line, struct pm_set *out)
 {
     struct asked_node key;
-    if (!q->kind->is_meant(q->c, line, &key.host))
+    if (!q->kind->is_meant(q, line, &key.host))
         return 0;
     const struct asked_node *found = bsearch(&key, q->asked, q->n_asked, sizeof(key), by_host);
     return found ? pm_set_add(out, found->node) : 0;
@@ -192,6 +190,7 @@ void pm_nodes_ask(struct coordinator *c, enum pm_nodes_question what, const stru
         q->ask = pm_ask_end(q->ask);
     q->c = c;
     q->kind = &kinds[what];
+    q->just_now_s = (long long)(a->timeout_ms / 1000);
     pm_read_set(&r, &nodes, NODES_MAX);
     char *names = r.error ? NULL : keep_asked(q, &nodes);
     if (!names || begin(q, names) < 0)

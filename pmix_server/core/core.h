@@ -190,7 +190,8 @@ enum pm_action_type {
     PM_ACTION_FENCE_OFF,       // node, cause: run the site's fence program; always answered by FENCED_OFF
     PM_ACTION_AWAIT_OUTPUT,    // count (nodes that srun waits for in vain): answered by OUTPUT_READ
     PM_ACTION_ASK_NODES,       // data (a set of nodes as pm_write_set() writes it): always answered by NODE_STATES
-    PM_ACTION_ASK_BOOTED,      // data (a set of nodes as pm_write_set() writes it): always answered by BOOTED
+    PM_ACTION_ASK_BOOTED,      // data (a set of nodes as pm_write_set() writes it), timeout_ms (how long ago "just now" may
+                               // be): always answered by BOOTED
     PM_ACTION_ASK_JOB_STATE,   // answered by JOB_STATE
     PM_ACTION_EXIT,            // status: the step's verdict; nothing follows
     PM_ACTION_RELAUNCH,        // instead of EXIT: no rank of this launch runs any more; launch the step again with what

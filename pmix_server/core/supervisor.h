@@ -79,6 +79,7 @@ struct pm_fall {
     struct pm_set reset;      // that Slurm says have booted anew
     struct pm_set before;     // that were lost when this epoch began, or the map of the next one was made
     uint64_t begun_ns;        // when it did
+    uint64_t since_ns;        // the step is being stopped
     bool forbidden;           // the site's fence program has failed, and is required
 };
 

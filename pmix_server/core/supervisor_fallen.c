@@ -17,6 +17,10 @@
 #include <errno.h>
 #include <stdio.h>
 
+// srun gives up at once when it hears of a node that is back, at the latest after MessageTimeout. It ends when the tasks that
+// it killed have, KillWait later, and in a stop that we have decided on meanwhile anything may take its time.
+#define JUST_NOW_MS 60000u
+
 static void need(struct pm_core *core, int rc)
 {
     if (rc < 0)
@@ -79,7 +83,9 @@ static void ask(struct pm_core *core)
     need(core, pm_set_add_span(&nodes, 0, s->nnodes - 1));
     pm_write_set(&w, &nodes);
     need(core, w.error);
-    pm_action_set_data(core, pm_emit(core, PM_ACTION_ASK_BOOTED), w.data, w.len);
+    struct pm_action *a = pm_emit(core, PM_ACTION_ASK_BOOTED);
+    pm_action_set_data(core, a, w.data, w.len);
+    a->timeout_ms = JUST_NOW_MS + (s->state == PM_STATE_STOPPING ? (core->now_ns - s->fall.since_ns) / PM_MS : 0);
     s->fall.slurm = PM_SLURM_ASKED;
     pm_writer_done(&w);
     pm_set_done(&nodes);

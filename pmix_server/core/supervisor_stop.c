@@ -128,6 +128,7 @@ void pm_supervisor_enter_stopping(struct pm_core *core, enum pm_state from)
 {
     struct pm_supervisor *s = core->supervisor;
     pm_supervisor_again_forget(core);
+    s->fall.since_ns = core->now_ns;
     s->users_verdict = s->user_stop;
     if (s->stop_line[0])
         tell_stop(core);

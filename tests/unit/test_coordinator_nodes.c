@@ -62,6 +62,8 @@ const sigset_t *pm_signals_old_mask(const struct pm_signals *signals)
     return NULL;
 }
 
+static uint64_t just_now_ms = 60000;
+
 static void ask_about(struct coordinator *c, enum pm_nodes_question what, uint32_t first, uint32_t last)
 {
     struct pm_set nodes = {0};
@@ -69,7 +71,7 @@ static void ask_about(struct coordinator *c, enum pm_nodes_question what, uint32
     cr_assert_eq(pm_set_add_span(&nodes, first, last), 0);
     pm_write_set(&w, &nodes);
     seen.event = what == PM_NODES_BOOTED ? PM_EVENT_BOOTED : PM_EVENT_NODE_STATES;
-    pm_nodes_ask(c, what, &(struct pm_action){.data = w.data, .len = w.len});
+    pm_nodes_ask(c, what, &(struct pm_action){.data = w.data, .len = w.len, .timeout_ms = just_now_ms});
     pm_writer_done(&w);
     pm_set_done(&nodes);
 }
@@ -157,6 +159,25 @@ Test(coordinator_nodes, those_that_have_just_booted_are_told)
     strcat(text, "NodeName=n6 BootTime=None SlurmdStartTime=None\n   BootTime=1\nNodeName=n7");
     seen.question.answered(text, seen.question.arg);
     expect_out("2-3");
+    pm_nodes_done(&c);
+    pm_set_done(&seen.out);
+}
+
+// The core says how long ago that may be.
+Test(coordinator_nodes, just_now_is_as_long_as_the_question_says)
+{
+    long long now = (long long)time(NULL);
+    struct coordinator c = {.launched_s = now - 1000};
+    char text[128];
+    (void)snprintf(text, sizeof(text), "NodeName=n1 BootTime=%lld SlurmdStartTime=%lld LastBusyTime=1\n", now - 110,
+                   now - 100);
+    for (unsigned wide = 0; wide < 2; wide++) {
+        just_now_ms = wide ? 130000 : 60000;
+        seen.told = 0;
+        ask_about(&c, PM_NODES_BOOTED, 1, 1);
+        seen.question.answered(text, seen.question.arg);
+        expect_out(wide ? "1" : "");
+    }
     pm_nodes_done(&c);
     pm_set_done(&seen.out);
 }

@@ -268,6 +268,33 @@ Test(supervisor_fallen, a_step_that_ends_well_meanwhile_is_over)
     cr_expect(!stand_said("launching it again"), "%s", stand.said);
 }
 
+// srun waits for tasks that were killed; in a stop it is long since its reason, if this was one.
+Test(supervisor_fallen, a_node_counts_that_booted_within_a_minute_of_the_stop)
+{
+    const struct pm_action *a;
+    strcpy(options.fence, "/site/fence");
+    options.fence_timeout_ms = 100000;
+    runs(2);
+    stand.slurm_is_slow = true;
+    node_dies(2, PM_CAUSE_AGENT_LOST);
+    expect_state(PM_STATE_STOPPING);
+    for (int s = 0; s < 70; s++)
+        stand_run_ms(1000);
+    srun_exits(KILLED);
+    cr_assert_eq(stand_count(PM_ACTION_ASK_BOOTED, &a), 1);
+    cr_expect_eq(a->timeout_ms, 130000);
+}
+
+Test(supervisor_fallen, where_ranks_ran_it_is_the_last_minute)
+{
+    const struct pm_action *a;
+    runs(2);
+    stand.slurm_is_slow = true;
+    srun_exits(KILLED);
+    cr_assert_eq(stand_count(PM_ACTION_ASK_BOOTED, &a), 1);
+    cr_expect_eq(a->timeout_ms, 60000);
+}
+
 static void nobody_is_asked(int32_t wait_status)
 {
     srun_exits(wait_status);
