@@ -82,6 +82,7 @@ bool pm_supervisor_pardon(struct pm_core *core)
     pm_say(core, "pm-supervise: no spare is left for %s: %s", pm_supervisor_names(core, &s->blamed, names, sizeof(names)),
            pm_set_count(&s->blamed) == 1 ? "it stays" : "they stay");
     pm_set_clear(&s->blamed);
+    s->told_spare = UINT32_MAX; // the spare has not been said to take anybody else's place
     return true;
 }
 

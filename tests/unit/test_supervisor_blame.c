@@ -138,6 +138,7 @@ Test(supervisor_blame, a_lost_node_comes_first)
     expect_state(PM_STATE_HALTING);
     expect_said("no spare is left for node1: it stays");
     restarts();
+    expect_said("pm-supervise: 1 node lost (node0): its ranks move to node4 (0 spares left)");
     cr_assert_eq(node_of(0), 4);
     cr_assert_eq(node_of(2), 1);
 }
