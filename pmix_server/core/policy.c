@@ -51,6 +51,13 @@ static bool spare_is_lost(const struct question *q)
                    "it waited as a spare, %u %s left", left, left == 1 ? "is" : "are");
 }
 
+// Wherever else its ranks would start, they might run twice.
+static bool was_not_all_here(const struct question *q)
+{
+    return because(q, pm_cause_is_loss(q->failure->cause) && q->history->unjoined,
+                   "not all its tasks had joined, and they may run unsupervised");
+}
+
 bool pm_policy_may_shrink(const struct pm_options *options, uint32_t nodes_left)
 {
     return options->shrink && nodes_left > 0 && nodes_left >= options->min_nodes;
@@ -226,6 +233,7 @@ static const struct rule {
     {spare_is_lost, PM_VERDICT_IGNORE, false},
     {ended_well, PM_VERDICT_IGNORE, false},
     {world_is_over, PM_VERDICT_IGNORE, false},
+    {was_not_all_here, PM_VERDICT_STOP, false},
     {other_nodes_are_not_paid_for, PM_VERDICT_STOP, false},
     {world_needs_other_nodes, PM_VERDICT_RELAUNCH, false},
     {place_is_lost, PM_VERDICT_STOP, false},

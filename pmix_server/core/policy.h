@@ -32,6 +32,7 @@ struct pm_history {
     bool user_stop;
     bool world_over; // all ranks of the world had ended well
     bool place_lost; // nodes were lost when their ranks had ended well, and there is no next world without them
+    bool unjoined;   // the lost node had not joined with all its tasks
     bool no_ranks;   // the lost node has no rank: it waited as a spare
     uint32_t spares; // that wait now and can take ranks
     bool no_house;   // there is not a spare that is large enough for each of the homeless

@@ -151,10 +151,7 @@ static void look_at_places(struct pm_core *core, const struct pm_failure *failur
     history->spares = pm_supervisor_n_spares(core, failure->node);
     history->homeless = pm_supervisor_homeless(core, failure->node);
     history->node_losses = was_mover(s, failure->node) ? 0 : pm_supervisor_losses_used(core);
-    // What was never heard of all its tasks may run them without us.
-    if (s->state != PM_STATE_FORMING || pm_set_has(&s->seen.joined, failure->node) || history->no_ranks)
-        return;
-    history->spares = history->nodes_left = 0;
+    history->unjoined = s->state == PM_STATE_FORMING && !pm_set_has(&s->seen.joined, failure->node) && !history->no_ranks;
 }
 
 // How long what failed had lived: the rank if it fails alone, else its world.

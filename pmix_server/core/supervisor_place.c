@@ -415,8 +415,9 @@ static enum pm_input no_place(struct pm_core *core, const struct pm_set *lost)
     char names[PM_TEXT_CAP];
     bool one = pm_set_count(lost) == 1;
     const char *why;
+    bool forms = core->supervisor->state == PM_STATE_FORMING; // nothing has run
     core->supervisor->relaunch = pm_supervisor_can_relaunch(core, UINT32_MAX, &why);
-    return pm_supervisor_refuse(core, PM_EXIT_LOST,
+    return pm_supervisor_refuse(core, forms ? PM_EXIT_CANNOT_SUPERVISE : PM_EXIT_LOST,
                                 "pm-supervise: %.200s %s lost and nothing can take %s place; %s",
                                 pm_supervisor_names(core, lost, names, sizeof(names)), one ? "is" : "are",
                                 one ? "its" : "their",

@@ -127,6 +127,19 @@ Test(supervisor_health, too_few_spares_refuse_the_step)
     cr_assert_eq(stand.core.supervisor->status, PM_EXIT_CANNOT_SUPERVISE);
 }
 
+// Nothing has run yet.
+Test(supervisor_health, an_unfit_spare_that_was_to_take_over_refuses_the_step)
+{
+    forms(1);
+    stand_join(0, 4);
+    unfit(0);
+    expect_state(PM_STATE_FORMING);
+    unfit(4);
+    expect_state(PM_STATE_STOPPING);
+    expect_said("node0 is lost and nothing can take its place; stopping");
+    cr_assert_eq(stand.core.supervisor->status, PM_EXIT_CANNOT_SUPERVISE);
+}
+
 Test(supervisor_health, who_never_answers_is_named)
 {
     forms(2);

@@ -136,6 +136,7 @@ Test(supervisor_spares, a_node_lost_before_it_joined_ends_the_step)
     stand_join(0, 0);
     node_is_lost(1);
     expect_state(PM_STATE_STOPPING);
+    expect_said("node1 is lost (node-lost); stopping: not all its tasks had joined, and they may run unsupervised");
     cr_assert_eq(stand.core.supervisor->status, PM_EXIT_CANNOT_SUPERVISE);
 }
 
