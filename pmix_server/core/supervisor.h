@@ -250,8 +250,9 @@ void pm_supervisor_keep_ready(struct pm_core *core, struct pm_set *spares);
 // --- supervisor_blame.c --------------------------------------------------------------------------
 // This failure has led to a restart.
 void pm_supervisor_was_first(struct pm_core *core, const struct pm_failure *failure);
-// The world starts again: who is to blame moves, if there are spares. What to say of it in buf, or NULL.
-const char *pm_supervisor_swap_blamed(struct pm_core *core, char *buf, size_t cap);
+// The world starts again, as a rank of `newest` has failed: who is to blame moves, if there are spares. What to say of it
+// in buf, or NULL; of several, of `newest` if it is one.
+const char *pm_supervisor_swap_blamed(struct pm_core *core, uint32_t newest, char *buf, size_t cap);
 // There are too few spares: who is only blamed stays. False: there is nobody.
 bool pm_supervisor_pardon(struct pm_core *core);
 // These ranks have moved; if their node was only blamed it is out from now on.

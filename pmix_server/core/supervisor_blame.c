@@ -36,7 +36,7 @@ static bool is_blamed(struct pm_core *core, uint32_t node)
            !pm_set_has(pm_dead_nodes(core), node);
 }
 
-// "node2 was first to fail 3 times: its ranks move to spare node9 (1 spare left)". The newest one, if it is several.
+// "node2 was first to fail 3 times: its ranks move to spare node9 (1 spare left)".
 static void tell(struct pm_core *core, uint32_t node, char *buf, size_t cap)
 {
     const struct pm_supervisor *s = core->supervisor;
@@ -53,23 +53,23 @@ static void tell(struct pm_core *core, uint32_t node, char *buf, size_t cap)
                        to == UINT32_MAX ? "" : pm_supervisor_host(core, to, spare), left, left == 1 ? "" : "s");
 }
 
-const char *pm_supervisor_swap_blamed(struct pm_core *core, char *buf, size_t cap)
+const char *pm_supervisor_swap_blamed(struct pm_core *core, uint32_t newest, char *buf, size_t cap)
 {
     struct pm_supervisor *s = core->supervisor;
-    uint32_t last = UINT32_MAX;
+    uint32_t named = UINT32_MAX;
     buf[0] = '\0';
     for (uint32_t node = pm_set_next(&core->world.hosts, 0); s->firsts && node != UINT32_MAX;
          node = pm_set_next(&core->world.hosts, node + 1)) {
         if (!is_blamed(core, node))
             continue;
-        last = node;
+        named = named == newest ? named : node;
         if (!pm_supervisor_housing(core, node).gone_nodes)
             need(core, pm_set_add(&s->blamed, node));
     }
-    if (last != UINT32_MAX)
-        tell(core, last, buf, cap);
-    if (pm_set_has(&s->blamed, last))
-        s->told_spare = pm_supervisor_likely_spare(core, last);
+    if (named != UINT32_MAX)
+        tell(core, named, buf, cap);
+    if (pm_set_has(&s->blamed, named))
+        s->told_spare = pm_supervisor_likely_spare(core, named);
     return buf[0] ? buf : NULL;
 }
 

@@ -325,7 +325,7 @@ static void do_world(struct pm_core *core, struct pm_story *story, const struct 
     story->backoff_ms = spend_restart(core, story->failure, history);
     remember(core, story->failure);
     pm_supervisor_was_first(core, story->failure);
-    story->blame = pm_supervisor_swap_blamed(core, blame, sizeof(blame));
+    story->blame = pm_supervisor_swap_blamed(core, story->failure->node, blame, sizeof(blame));
     tell(core, story);
     (void)pm_supervisor_fire(core, PM_IN_WORLD);
 }

@@ -105,6 +105,17 @@ Test(supervisor_blame, without_a_spare_it_stays_and_the_line_says_so)
     cr_assert_null(blamed());
 }
 
+Test(supervisor_blame, of_several_that_stay_the_one_that_failed_is_named)
+{
+    runs(1, 0);
+    fail_rank(4, PM_CAUSE_SIGNAL, KILLED);
+    expect_said("node2 was first to fail 1 time, but no spare is left");
+    restarts();
+    stand_forget();
+    fail_rank(2, PM_CAUSE_SIGNAL, KILLED);
+    expect_said("node1 was first to fail 1 time, but no spare is left");
+}
+
 Test(supervisor_blame, the_last_spare_is_for_one_node)
 {
     runs(1, 1);
