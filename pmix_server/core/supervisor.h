@@ -117,6 +117,7 @@ struct pm_supervisor {
     struct pm_set drained;  // spares that Slurm would not use, for this decision
     bool asked;             // the spares were, for the decision being carried out
     struct pm_set movers;   // spares that took over in the decision being carried out
+    struct pm_set placed;   // of them, those that have a place in the next world: no rank was started there yet
     uint32_t told_spare;    // who the decision's line said would; UINT32_MAX: nobody
     uint32_t told_nodes;    // how many the next world has, as the decision's line said; 0: it did not
     uint64_t *loss_ns;      // of the nodes that were replaced or done without, oldest first

@@ -66,6 +66,7 @@ void pm_supervisor_digest(const struct pm_core *core, uint64_t now_ns, struct pm
     pm_digest_set(d, &s->bad_servers);
     pm_digest_set(d, &s->condemned);
     pm_digest_set(d, &s->movers);
+    pm_digest_set(d, &s->placed);
     pm_digest_set(d, &s->retired);
     pm_digest_set(d, &s->blamed);
     pm_digest_set(d, &s->drained);

@@ -15,8 +15,9 @@
 void pm_supervisor_fence_off(struct pm_core *core, uint32_t node, enum pm_cause cause)
 {
     struct pm_supervisor *s = core->supervisor;
-    // While the step forms no rank was started anywhere.
-    if (!core->config.options->fence[0] || s->state == PM_STATE_FORMING || pm_supervisor_is_idle(core, node))
+    // While the step forms no rank was started anywhere, and where one is only about to be none was started there.
+    if (!core->config.options->fence[0] || s->state == PM_STATE_FORMING || pm_supervisor_is_idle(core, node) ||
+        pm_set_has(&s->placed, node))
         return;
     if (pm_set_add(&s->fencing, node) < 0)
         core->out->error = -ENOMEM;

@@ -360,6 +360,7 @@ static void tell_moves(struct pm_core *core, const struct pm_moves *m)
     for (uint32_t i = 0; i < m->n; i++)
         pm_supervisor_retire_blamed(core, &m->list[i], left);
     need(core, pm_set_union(&s->movers, &m->to));
+    need(core, pm_set_union(&s->placed, &m->to));
     s->told_spare = UINT32_MAX;
 }
 

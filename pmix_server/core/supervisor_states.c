@@ -124,6 +124,7 @@ static void epoch_begins(struct pm_core *core)
     pm_set_clear(&s->bad_servers);
     pm_set_clear(&s->wanted.probe);
     pm_set_clear(&s->drained);
+    pm_set_clear(&s->placed);
     s->slurm = PM_SLURM_NOT_ASKED;
     s->asked = false;
     s->wanted.n_notices = 0;

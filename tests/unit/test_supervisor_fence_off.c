@@ -115,6 +115,29 @@ Test(supervisor_fence_off, each_of_two_lost_nodes_is_waited_for)
     expect_state(PM_STATE_STARTING);
 }
 
+// Ranks were to start there, and none did.
+Test(supervisor_fence_off, a_spare_that_was_to_take_over_does_no_harm)
+{
+    stand_options(&options);
+    options.spares = 2;
+    strcpy(options.fence, "/site/fence");
+    stand_coordinator(5, 2, &options);
+    stand_join(0, 4);
+    stand_mark(PM_MARK_STARTED, 0, 0, 2);
+    node_is_lost(0);
+    stand_mark(PM_MARK_HALTED, 0, 1, 4);
+    answers(0, false, "1 s");
+    expect_state(PM_STATE_PLACING); // for a port
+    cr_assert_eq(stand.core.world.node_of_rank[0], 3);
+    node_is_lost(3);
+    cr_assert_eq(asked(), 1);
+    stand_run_ms(600);
+    expect_state(PM_STATE_STARTING);
+    cr_assert_eq(stand.core.world.node_of_rank[0], 4);
+    node_is_lost(4); // this one has started ranks
+    cr_assert_eq(asked(), 2);
+}
+
 // Longer than a state may take without a program.
 Test(supervisor_fence_off, placing_has_the_programs_time)
 {
