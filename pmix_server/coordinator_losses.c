@@ -27,7 +27,8 @@ struct loss {
     const char *verb;  // static: "lost", "refused", "blamed"
     uint32_t node;
     uint32_t epoch;       // it was part of
-    uint32_t next_epoch;  // that ran without it; valid if back_ns
+    uint32_t next_epoch;  // that ran without it, its own if it was lost before that ran; valid if back_ns
+    bool idle;            // nothing stopped for it
     enum pm_cause cause;
     enum told told;  // to the site's program
     uint64_t declared_ns;
@@ -116,7 +117,7 @@ static struct loss *add(struct coordinator *c, const struct pm_log *record, cons
     if (!l)
         return NULL;
     *l = (struct loss){.c = c, .verb = verb, .node = record->node, .epoch = record->epoch, .cause = record->cause,
-                       .silent_ms = record->silent_ms, .declared_ns = pm_clock_ns()};
+                       .silent_ms = record->silent_ms, .idle = record->idle, .declared_ns = pm_clock_ns()};
     pm_core_host(c->core, l->node, l->host);
     pm_clock_wall(l->time, sizeof(l->time));
     (void)snprintf(l->evidence, sizeof(l->evidence), "%s", record->reason);
@@ -146,7 +147,7 @@ static void runs_again(struct coordinator *c, uint32_t epoch)
 {
     struct loss *l;
     STAILQ_FOREACH(l, &c->losses, entry) {
-        if (l->back_ns || epoch <= l->epoch)
+        if (l->back_ns || epoch < l->epoch)
             continue;
         l->back_ns = pm_clock_ns();
         l->next_epoch = epoch;
@@ -170,6 +171,8 @@ void pm_losses_note(struct coordinator *c, const struct pm_log *record)
 // From the last that was heard of it.
 static uint64_t lost_ms(const struct loss *l)
 {
+    if (l->idle)
+        return 0;
     uint64_t end_ns = l->back_ns ? l->back_ns : pm_clock_ns();
     return (end_ns - l->declared_ns) / NS_PER_MS + l->silent_ms;
 }
@@ -179,14 +182,16 @@ static const char *what_ended(const struct coordinator *c) { return c->relaunch 
 
 static void write_line(struct coordinator *c, const struct loss *l)
 {
-    char until[48], lost[32], line[4 * PM_TEXT_CAP];
-    if (l->back_ns)
-        (void)snprintf(until, sizeof(until), "epoch %u ran", l->next_epoch);
+    char ms[32], lost[96], line[4 * PM_TEXT_CAP];
+    (void)pm_duration_format(lost_ms(l), ms, sizeof(ms));
+    if (l->idle)
+        (void)snprintf(lost, sizeof(lost), "no time lost");
+    else if (l->back_ns)
+        (void)snprintf(lost, sizeof(lost), "%s until epoch %u ran", ms, l->next_epoch);
     else
-        (void)snprintf(until, sizeof(until), "%s ended", what_ended(c));
-    (void)snprintf(line, sizeof(line), "%s in epoch %u: %s at %s (%s): %s; %s until %s", l->verb, l->epoch,
-                   l->host, l->time, l->cause ? pm_cause_name(l->cause) : "--pm-blame", l->evidence,
-                   pm_duration_format(lost_ms(l), lost, sizeof(lost)), until);
+        (void)snprintf(lost, sizeof(lost), "%s until %s ended", ms, what_ended(c));
+    (void)snprintf(line, sizeof(line), "%s in epoch %u: %s at %s (%s): %s; %s", l->verb, l->epoch,
+                   l->host, l->time, l->cause ? pm_cause_name(l->cause) : "--pm-blame", l->evidence, lost);
     pm_coordinator_say(c, line);
 }
 

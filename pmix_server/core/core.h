@@ -222,6 +222,7 @@ struct pm_log {
     uint32_t spares_left;
     uint64_t lease_end_ns;
     uint64_t silent_ms, timeout_ms, late_ms, lost_ms;
+    bool idle;             // of a lost node: its loss stops nothing, as no rank runs there, or is still to
     bool has_fence;        // `fence` and `digest` are valid
     uint64_t fence, digest;
 };

@@ -161,6 +161,8 @@ char *pm_supervisor_names(const struct pm_core *core, const struct pm_set *nodes
 const char *pm_supervisor_host(const struct pm_core *core, uint32_t node, char *buf);
 enum pm_state pm_supervisor_state(const struct pm_supervisor *s);
 uint32_t pm_supervisor_epoch(const struct pm_supervisor *s);
+// The loss of this node stops nothing: it has no ranks, or those have ended well and the others still run.
+bool pm_supervisor_does_without(const struct pm_core *core, uint32_t node);
 uint32_t pm_node_epoch(const struct pm_node *n);
 uint32_t pm_node_rank_of(const struct pm_node *n, uint32_t local);
 // Agent: a line for srun's stderr, on its way up (bounded, rate-limited, drops are counted). What pm_say calls.

@@ -334,6 +334,7 @@ static void log_lost(struct pm_core *core, const struct pm_dead *dead, enum pm_c
     log->epoch = pm_supervisor_epoch(core->supervisor);
     log->node = dead->node;
     log->cause = cause;
+    log->idle = pm_supervisor_does_without(core, dead->node);
     log->silent_ms = dead->silent_ms;
     log->timeout_ms = dead->silent_ms ? core->membership->t_ns / PM_MS : 0;
 }

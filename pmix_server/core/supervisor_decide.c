@@ -224,6 +224,7 @@ static void log_failure(struct pm_core *core, const char *kind, const struct pm_
     log->wait_status = failure->wait_status;
     log->has_status = failure->rank != PM_RANK_NONE && !pm_cause_is_loss(failure->cause);
     log->action = action;
+    log->idle = pm_cause_is_loss(failure->cause) && pm_supervisor_does_without(core, failure->node);
     log->restarts = core->supervisor->restarts;
     pm_text_copy(log->reason, sizeof(log->reason), reason);
 }

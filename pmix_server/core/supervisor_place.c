@@ -89,6 +89,13 @@ bool pm_supervisor_is_idle(const struct pm_core *core, uint32_t node)
     return node >= core->supervisor->first_spare;
 }
 
+bool pm_supervisor_does_without(const struct pm_core *core, uint32_t node)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    bool ended = s->state == PM_STATE_RUNNING && pm_set_has(&s->seen.marks[PM_MARK_ENDED], node);
+    return ended || pm_supervisor_is_idle(core, node);
+}
+
 // Nodes whose ranks need another place, into a zeroed *ret.
 static void find_homeless(struct pm_core *core, struct pm_set *ret)
 {

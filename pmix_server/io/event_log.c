@@ -147,6 +147,8 @@ static void add_rest(struct line *l, const struct pm_log *record)
         if (durations[i].value)
             add_uint(l, durations[i].name, durations[i].value);
     }
+    if (record->idle)
+        add(l, "idle", json_true());
     if (record->spare != UINT32_MAX) {
         add_uint(l, "spare", record->spare);
         add_uint(l, "spares_left", record->spares_left);

@@ -111,8 +111,9 @@ static void trace_log(struct sim *s, const char *who, const struct pm_log *log)
                    who, log->kind, log->action, (int)log->rank, log->epoch, log->incarnation,
                    (int)log->node, pm_cause_name(log->cause), log->wait_status, log->reason);
     else if (!strcmp(log->kind, "lost") || !strcmp(log->kind, "failure"))
-        sim_tracef(s, "%s: %s node %d rank %d cause %s after %llu ms", who, log->kind, (int)log->node,
-                   (int)log->rank, pm_cause_name(log->cause), (unsigned long long)log->silent_ms);
+        sim_tracef(s, "%s: %s node %d rank %d cause %s after %llu ms%s", who, log->kind, (int)log->node,
+                   (int)log->rank, pm_cause_name(log->cause), (unsigned long long)log->silent_ms,
+                   log->idle ? ", idle" : "");
 }
 
 void sim_trace_action(struct sim *s, uint32_t slot, const struct pm_action *a)

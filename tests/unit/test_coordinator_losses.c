@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the coordinator tells of lost nodes at the end of a step, without a loop, a core, programs of the site or a syslog:
-// the test is all of them.
+// the test is all of them, and the clock.
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <string.h>
@@ -9,8 +9,12 @@
 #include "pmix_server/coordinator.h"
 #include "pmix_server/io/program.h"
 #include "pmix_server/io/system_log.h"
+#include "pmix_server/io/util.h"
+
+#define S_NS 1000000000u
 
 static struct {
+    uint64_t now_ns;
     struct pm_log record;  // the last
     unsigned records;
     unsigned lines;
@@ -22,6 +26,14 @@ TestSuite(coordinator_losses, .timeout = 20);
 const char *pm_cause_name(enum pm_cause cause) { return cause == PM_CAUSE_NODE_LOST ? "node-lost" : "another"; }
 
 const char *pm_state_name(enum pm_state state) { return state == PM_STATE_RUNNING ? "RUNNING" : "another"; }
+
+uint64_t pm_clock_ns(void) { return seen.now_ns; }
+
+char *pm_clock_wall(char *buf, size_t cap)
+{
+    (void)snprintf(buf, cap, "NOW");
+    return buf;
+}
 
 const char *pm_core_host(const struct pm_core *core, uint32_t node, char *buf)
 {
@@ -81,12 +93,15 @@ void pm_coordinator_log(struct coordinator *c, const struct pm_log *record)
     seen.record = *record;
 }
 
-static void lose(struct coordinator *c, uint32_t node)
+static void lose_as(struct coordinator *c, uint32_t node, bool idle)
 {
     struct pm_log lost = {.kind = "lost", .rank = PM_RANK_NONE, .node = node, .spare = UINT32_MAX,
-                          .cause = PM_CAUSE_NODE_LOST, .silent_ms = 3000, .reason = "nothing was heard of it for 3 s"};
+                          .cause = PM_CAUSE_NODE_LOST, .silent_ms = 3000, .idle = idle,
+                          .reason = "nothing was heard of it for 3 s"};
     pm_losses_note(c, &lost);
 }
+
+static void lose(struct coordinator *c, uint32_t node) { lose_as(c, node, false); }
 
 Test(coordinator_losses, a_record_of_the_ledger_names_no_spare)
 {
@@ -112,4 +127,64 @@ Test(coordinator_losses, a_hundred_have_a_line_and_all_have_a_record)
     cr_expect_eq(seen.lines, 101);
     cr_expect_str_eq(seen.line, "lost: 3 more nodes, all of them in --pm-log");
     pm_losses_done(&c);
+}
+
+// --- the time that was lost --------------------------------------------------------------------------
+
+static void runs(struct coordinator *c, uint32_t epoch)
+{
+    pm_losses_note(c, &(struct pm_log){.kind = "state", .epoch = epoch, .from = "STARTING", .to = "RUNNING"});
+}
+
+static void pass_s(uint64_t s) { seen.now_ns += s * S_NS; }
+
+static void expect_ledger(struct coordinator *c, const char *time, uint64_t lost_ms)
+{
+    char line[256];
+    (void)snprintf(line, sizeof(line), "lost in epoch 0: n4 at NOW (node-lost): nothing was heard of it for 3 s; %s", time);
+    pm_losses_ledger(c);
+    cr_expect_str_eq(seen.line, line);
+    cr_expect_eq(seen.record.lost_ms, lost_ms);
+    pm_losses_done(c);
+}
+
+Test(coordinator_losses, time_is_lost_until_the_next_epoch_runs)
+{
+    struct coordinator c = {.losses = STAILQ_HEAD_INITIALIZER(c.losses)};
+    runs(&c, 0);
+    lose(&c, 4);
+    pass_s(2);
+    runs(&c, 1);
+    pass_s(3600);
+    expect_ledger(&c, "5 s until epoch 1 ran", 5000);
+}
+
+Test(coordinator_losses, or_until_the_step_ends)
+{
+    struct coordinator c = {.losses = STAILQ_HEAD_INITIALIZER(c.losses)};
+    runs(&c, 0);
+    lose(&c, 4);
+    pass_s(2);
+    expect_ledger(&c, "5 s until the step ended", 5000);
+}
+
+// Its place is taken before the first epoch begins.
+Test(coordinator_losses, a_node_lost_while_the_step_forms_is_replaced_in_the_same_epoch)
+{
+    struct coordinator c = {.losses = STAILQ_HEAD_INITIALIZER(c.losses)};
+    lose(&c, 4);
+    pass_s(2);
+    runs(&c, 0);
+    pass_s(3600);
+    expect_ledger(&c, "5 s until epoch 0 ran", 5000);
+}
+
+Test(coordinator_losses, a_node_that_nothing_stops_for_costs_no_time)
+{
+    struct coordinator c = {.losses = STAILQ_HEAD_INITIALIZER(c.losses)};
+    runs(&c, 0);
+    lose_as(&c, 4, true);
+    pass_s(3600);
+    runs(&c, 1);
+    expect_ledger(&c, "no time lost", 0);
 }

@@ -204,12 +204,14 @@ Test(supervisor_spares, a_lost_spare_restarts_nothing)
     node_is_lost(4);
     expect_state(PM_STATE_RUNNING);
     expect_said("node4 is lost (node-lost); going on: it waited as a spare, 1 is left");
+    cr_assert(last_log("failure")->idle);
     node_is_lost(3);
     expect_state(PM_STATE_RUNNING);
     expect_said("0 are left");
     node_is_lost(0);
     expect_state(PM_STATE_STOPPING);
     expect_said("stopping: no spare is left");
+    cr_assert(!last_log("failure")->idle);
     cr_assert_eq(stand.core.supervisor->status, PM_EXIT_LOST);
 }
 
@@ -466,6 +468,7 @@ Test(supervisor_spares, a_place_lost_before_is_filled_when_the_world_starts_agai
     stand_mark(PM_MARK_ENDED, 0, 1, 1);
     node_is_lost(1);
     expect_state(PM_STATE_RUNNING);
+    cr_assert(last_log("failure")->idle);
     struct pm_failure failure = stand_failure(0, PM_CAUSE_SIGNAL, KILLED);
     stand_fail(&failure);
     expect_state(PM_STATE_HALTING);
