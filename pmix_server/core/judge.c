@@ -326,8 +326,9 @@ static void log_lost(struct pm_core *core, const struct pm_dead *dead, enum pm_c
     char time[32];
     struct pm_log *log = pm_log_record(core, "lost");
     if (dead->silent_ms)
-        (void)snprintf(log->reason, sizeof(log->reason), "nothing was heard of it for %s",
-                       pm_duration_format(dead->silent_ms, time, sizeof(time)));
+        (void)snprintf(log->reason, sizeof(log->reason), "nothing was heard of it for %s%s",
+                       pm_duration_format(dead->silent_ms, time, sizeof(time)),
+                       dead->unreachable ? PM_NO_ANSWER : "");
     else
         (void)snprintf(log->reason, sizeof(log->reason), "%s",
                        dead->proof[0] ? dead->proof : "it was taken out, as its ranks could not be ended");

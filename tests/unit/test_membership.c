@@ -366,6 +366,7 @@ Test(death, who_hung_below_the_dead_was_not_silent_itself, .init = setup)
     cr_expect_gt(pm_silent_ms(coordinator(), 4), 0);
     cr_expect_not(pm_was_silent(coordinator(), 4));
     cr_expect_not(pm_was_silent(coordinator(), 0));
+    cr_expect(said("node #1 is lost (node-lost): nothing was heard of it for 10 s, and it does not answer a connection;"));
     done();
 }
 

@@ -86,7 +86,7 @@ test_power_off_of_a_node_stops_the_step_as_node_lost() {
     cluster kill-node node4
     wait_step
     assert_status 1
-    assert_decided stop node-lost 'node4 is lost \(node-lost\): nothing was heard of it for [0-9.]+ s; stopping: its place in the step cannot come back$'
+    assert_decided stop node-lost 'node4 is lost \(node-lost\): nothing was heard of it for [0-9.]+ s(, and it does not answer a connection)?; stopping: its place in the step cannot come back$'
     cluster revive node4
     wait_until 30 "node4 to be idle again" sh -c "'$dc' --dir '$pm_cluster' run sinfo -h -n node4 -o %t | grep -qx idle"
 }

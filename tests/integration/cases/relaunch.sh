@@ -39,7 +39,7 @@ test_power_off_under_mpi_finishes_in_another_step() {
     assert_out '^heat: resumed from step [1-9][0-9]*$'
     cmp undisturbed result || fail "the result is another one"
     assert_decided relaunch node-lost \
-        'node2 is lost \(node-lost\): nothing was heard of it for [0-9.]+ s; its place in the step cannot come back: launching the step again on other nodes of the job \(launch 2 of 2\)$'
+        'node2 is lost \(node-lost\): nothing was heard of it for [0-9.]+ s(, and it does not answer a connection)?; its place in the step cannot come back: launching the step again on other nodes of the job \(launch 2 of 2\)$'
     assert_err '^pm-supervise: nothing of the step runs any more; launch 2 of 2, without node2$'
     assert_err '^pm-supervise: lost in epoch 0: node2 at .*; [0-9.]+ s until this launch ended$'
     assert_err '^pm-supervise: epoch 1 running after '
