@@ -17,6 +17,7 @@
 
 #define LEGACY "SLURM_PM_STEP_LEGACY"
 #define EXCLUDE "SLURM_PM_STEP_EXCLUDE"
+#define SPENT_MAX 1000000u // restarts and lost nodes: more than any job lives to see, and the core keeps a time of each
 #define FORMAT "%" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 " %" PRIu32 " %d"
 
 static uint32_t number_of(const char *name)
@@ -49,7 +50,7 @@ int pm_relaunch_read(struct coordinator *c, char *error)
         return 0;
     if (!nodes || sscanf(text, FORMAT, &l->epoch, &l->relaunches, &l->restarts, &l->node_losses, &l->nodes_out,
                          &cause) != 6 ||
-        cause < 0 || cause >= PM_CAUSE_MAX) {
+        cause < 0 || cause >= PM_CAUSE_MAX || l->restarts > SPENT_MAX || l->node_losses > SPENT_MAX) {
         snprintf(error, PM_ERROR_CAP, LEGACY "=%.100s is none of ours; unset it", text);
         return -EINVAL;
     }

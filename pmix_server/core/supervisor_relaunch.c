@@ -18,7 +18,7 @@
 
 static uint64_t *times_of(uint32_t n, uint64_t now_ns)
 {
-    uint64_t *times = calloc(n + 1u, sizeof(*times));
+    uint64_t *times = calloc((size_t)n + 1, sizeof(*times));
     for (uint32_t i = 0; times && i < n; i++)
         times[i] = now_ns;
     return times;

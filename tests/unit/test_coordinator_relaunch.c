@@ -123,6 +123,11 @@ Test(coordinator_relaunch, the_next_launch_reads_what_this_one_hands_on)
     setenv("SLURM_PM_STEP_LEGACY", "4 2 1", 1);
     cr_expect_lt(pm_relaunch_read(&next, error), 0);
     cr_expect_str_eq(error, "SLURM_PM_STEP_LEGACY=4 2 1 is none of ours; unset it");
+    // The core makes room for each.
+    setenv("SLURM_PM_STEP_LEGACY", "4 2 4294967295 3 5 11", 1);
+    cr_expect_lt(pm_relaunch_read(&next, error), 0);
+    setenv("SLURM_PM_STEP_LEGACY", "4 2 1 4294967295 5 11", 1);
+    cr_expect_lt(pm_relaunch_read(&next, error), 0);
 }
 
 // Nobody reads stderr any more, so a SIGPIPE waits: it must not end the process just before its next launch.
