@@ -81,7 +81,7 @@ static bool moves_world(const struct pm_log *log)
 void sim_check_decision(struct sim *s, const struct pm_log *log)
 {
     struct sim_check *c = s->check;
-    bool moved = moves_world(log) && c->world_started;
+    bool moved = moves_world(log) && c->world_started, joins = c->last_world_epoch == log->epoch;
     if (moved || !strcmp(log->action, "restart-world")) {
         if (c->last_world_epoch == log->epoch)
             sim_violate(s, "1: two decisions to restart the world of epoch %u", log->epoch);
@@ -110,6 +110,8 @@ void sim_check_decision(struct sim *s, const struct pm_log *log)
     life->decided = true;
     c->watch[log->node].firsts += strncmp(log->action, "restart", 7) == 0;
     check_cause(s, log, life);
+    if (joins && !strcmp(log->action, "stop"))
+        sim_outcome_stops_a_restart(s, life);
 }
 
 static uint64_t bound_ns(const struct sim *s)

@@ -126,10 +126,14 @@ static bool all_ended_well(struct sim *s, uint32_t epoch, uint32_t *ret_rank)
     return true;
 }
 
+static bool is_fatal_code(const struct sim *s, int32_t code)
+{
+    return code >= 0 && code < 128 && s->p.options.fatal.exits[code / 64] >> code % 64 & 1;
+}
+
 static bool is_fatal(const struct sim *s, const struct sim_life *life)
 {
-    int32_t code = code_of(life->status);
-    return life->exec || (code < 128 && s->p.options.fatal.exits[code / 64] >> code % 64 & 1);
+    return life->exec || is_fatal_code(s, code_of(life->status));
 }
 
 static bool budget_may_be_used(const struct sim *s)
@@ -137,6 +141,15 @@ static bool budget_may_be_used(const struct sim *s)
     const struct pm_options *o = &s->p.options;
     uint32_t decisions = s->p.legacy.restarts + s->check->worlds_restarted + s->check->ranks_restarted;
     return o->mode == PM_MODE_NOTIFY || decisions >= o->max_restarts || o->min_uptime_ms > 0;
+}
+
+// The budget is that of decisions: what joins one costs nothing further. Whether its place is lost is another question.
+void sim_outcome_stops_a_restart(struct sim *s, const struct sim_life *life)
+{
+    bool fatal = is_fatal(s, life) || (life->aborted && is_fatal_code(s, life->abort_code));
+    if (!fatal && !loss_counts(s))
+        sim_violate(s, "4: rank %u failed while the world of epoch %u was halted to go on, and that stops the step (\"%s\")",
+                    life->rank, life->epoch, s->said_last);
 }
 
 static void allow(struct sim *s, int32_t code)

@@ -27,6 +27,9 @@ void sim_outcome_blamed(struct sim *s, uint32_t node); // it lives, but is out, 
 void sim_outcome_orphan(struct sim *s);
 void sim_outcome_user_stops(struct sim *s, int32_t signal);
 void sim_outcome_slurm_kills(struct sim *s);
+struct sim_life;
+// A failure of this life stopped the step although a restart, or a move, was being carried out.
+void sim_outcome_stops_a_restart(struct sim *s, const struct sim_life *life);
 // The verdict is there: is it one of those allowed?
 void sim_outcome_judge(struct sim *s, int32_t status);
 
