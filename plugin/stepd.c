@@ -107,24 +107,26 @@ static bool restore_borrowed(spank_t spank, char *const *env)
     return all;
 }
 
+// The user chooses the entries: one without '=' is no variable, and spank_unsetenv() leaves it where it is.
 static void remove_internals(spank_t spank)
 {
     char name[NAME_CAP];
     char **env = NULL;
     (void)spank_get_item(spank, S_JOB_ENV, &env);
     for (size_t i = 0; env && env[i];) {
-        size_t len = strcspn(env[i], "=");
-        if (strncmp(env[i], PREFIX, strlen(PREFIX)) != 0 || len >= sizeof name) {
+        char *entry = env[i], *equals = strchr(entry, '=');
+        size_t len = equals ? (size_t)(equals - entry) : 0;
+        if (!equals || len >= sizeof name || strncmp(entry, PREFIX, strlen(PREFIX)) != 0) {
             i++;
             continue;
         }
-        snprintf(name, sizeof name, "%.*s", (int)len, env[i]);
+        snprintf(name, sizeof name, "%.*s", (int)len, entry);
         if (strcmp(name, PREFIX "KEY") == 0)
-            explicit_bzero(env[i] + len + 1, strlen(env[i] + len + 1));  // free() does not
+            explicit_bzero(equals + 1, strlen(equals + 1));  // free() does not
         if (spank_unsetenv(spank, name) != ESPANK_SUCCESS)
             return;
         (void)spank_get_item(spank, S_JOB_ENV, &env);
-        i = 0;
+        i += env && env[i] == entry;  // not taken out; else the next one is here now
     }
 }
 

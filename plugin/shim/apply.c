@@ -31,20 +31,21 @@ static bool is_coming(const struct pm_shim_start *start, const char *name)
     return false;
 }
 
-// What is set anew is left to set_entry(). The list may move with every unset, so it is looked through
-// from its start again.
+// What is set anew is left to set_entry(). The list may move with every unset, which takes out what is at `i`: the next
+// one is there then. A word without '=' is no variable, and unset() leaves it where it is.
 static int drop_prefix(const struct pm_env_ops *ops, const char *prefix,
                        const struct pm_shim_start *start)
 {
     char name[NAME_CAP];
     char **list = ops->list(ops->context);
     for (size_t i = 0; list && list[i];) {
-        size_t len = strcspn(list[i], "=");
-        if (strncmp(list[i], prefix, strlen(prefix)) != 0 || len >= sizeof name) {
+        const char *entry = list[i], *equals = strchr(entry, '=');
+        size_t len = equals ? (size_t)(equals - entry) : 0;
+        if (!equals || len >= sizeof name || strncmp(entry, prefix, strlen(prefix)) != 0) {
             i++;
             continue;
         }
-        memcpy(name, list[i], len);
+        memcpy(name, entry, len);
         name[len] = '\0';
         if (is_coming(start, name)) {
             i++;
@@ -53,7 +54,7 @@ static int drop_prefix(const struct pm_env_ops *ops, const char *prefix,
         if (ops->unset(ops->context, name) != 0)
             return -EIO;
         list = ops->list(ops->context);
-        i = 0;
+        i += list && list[i] == entry;
     }
     return 0;
 }

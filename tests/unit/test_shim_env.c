@@ -102,6 +102,38 @@ Test(shim_env, what_an_outer_pmix_left_is_dropped_first)
     is("LAST", "kept");
 }
 
+// A word without '=' is no variable: unset() takes nothing out then.
+Test(shim_env, a_word_that_is_no_variable_stays)
+{
+    static char bare[] = "PMIX_BARE", short_bare[] = "PMI_", rank[] = "PMIX_RANK=9", twice[] = "PMIX_RANK=8", last[] = "LAST=kept";
+    char *own[] = {bare, short_bare, rank, twice, last, NULL};
+    environ = own;
+    apply((const char *[]){"PMIX_RANK=1", "X=1", NULL});
+    cr_expect_eq(environ[0], bare);
+    cr_expect_eq(environ[1], short_bare);
+    is("PMIX_RANK", "1");
+    is("LAST", "kept");
+}
+
+static int unset_nothing(void *context, const char *name)
+{
+    (void)context;
+    (void)name;
+    return 0;
+}
+
+Test(shim_env, an_unset_that_takes_nothing_out_does_not_hang)
+{
+    struct pm_env_ops lazy = ops;
+    struct pm_shim_start start = start_of((const char *[]){"X=1", NULL});
+    lazy.unset = unset_nothing;
+    setenv("PMIX_RANK", "9", 1);
+    cr_assert(pm_env_apply(&start, &lazy) == 0);
+    pm_start_free(&start);
+    is("PMIX_RANK", "9");
+    is("X", "1");
+}
+
 Test(shim_env, agent_wins_and_a_later_entry_wins_over_an_earlier_one)
 {
     setenv("RANK", "99", 1);
