@@ -3,11 +3,12 @@
 // The end of a supervised step in slurmstepd: the container is gone. If it was killed all at once (a
 // second Ctrl-C, scancel --signal=KILL) nobody was left to remove the step's folder, so `pm-agent --sweep`
 // does that now, as the user. As root nothing is looked at here: fork, become the user for good,
-// exec. slurmstepd waits for a second at most.
+// exec. slurmstepd waits for a little more than a second at most.
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -17,6 +18,7 @@
 #include "plugin/shim/fds.h"
 
 #define WAIT_MS 1000
+#define KILLED_MS 200  // from SIGKILL to the end
 
 // For good: failing to drop root, or being able to get it back, ends the process.
 static void become_user(uid_t uid, gid_t gid)
@@ -47,15 +49,24 @@ __attribute__((noreturn)) static void sweep(const char *path, uid_t uid, gid_t g
     _exit(127);
 }
 
-static void wait_for(pid_t pid)
+static bool ends_within(pid_t pid, int ms)
 {
-    for (int i = 0; i < WAIT_MS; i++) {
+    for (int i = 0; i < ms; i++) {
         if (waitpid(pid, NULL, WNOHANG) != 0)
-            return;
+            return true;
         (void)nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
+    return false;
+}
+
+// What hangs in the kernel (a dead file server) does not even die of SIGKILL: it is left behind, since Slurm drains the
+// node of a slurmstepd that does not end.
+static void wait_for(pid_t pid)
+{
+    if (ends_within(pid, WAIT_MS))
+        return;
     (void)kill(pid, SIGKILL);
-    (void)waitpid(pid, NULL, 0);
+    (void)ends_within(pid, KILLED_MS);
 }
 
 int pm_sweep_exit(spank_t spank)

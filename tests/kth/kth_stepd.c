@@ -4,8 +4,12 @@
 // SLURM_PM_STEP_*, the key above all; and either the step is kept as it is and its environment restored, or
 // slurmstepd's log or the tasks are told why not. stepd.c is included as it is, since it keeps its step in a static.
 //
-// What a user puts into the environment himself, words without '=' among it, must not keep root busy.
+// What a user puts into the environment himself, words without '=' among it, must not keep root busy; nor a child that
+// does not even die of SIGKILL (plugin/sweep.c).
 #include <stdarg.h>
+
+#include <signal.h>
+#include <sys/wait.h>
 
 #include "plugin/stepd.c"
 #include "tests/kth/kth.h"
@@ -148,9 +152,40 @@ static bool try(uint64_t k, enum kth_mode mode)
     return reached;
 }
 
+// --- a sweep that hangs ----------------------------------------------------------------------------
+
+static bool hangs;
+static pid_t killed;
+
+pid_t waitpid(pid_t pid, int *ret_status, int options)
+{
+    KTH_CHECK(options & WNOHANG, "slurmstepd would wait without a limit");
+    return hangs ? 0 : pid;
+}
+
+int kill(pid_t pid, int sig)
+{
+    killed = sig == SIGKILL ? pid : killed;
+    return 0;
+}
+
+static void sweeps_that_hang_are_left(void)
+{
+    struct pm_step step = {.libexec = (char[]){"/none"}, .listener = -1};
+    current = &step;
+    for (hangs = false;; hangs = true) {
+        killed = 0;
+        KTH_CHECK(pm_sweep_exit(NULL) == 0, "the step fails");
+        KTH_CHECK(hangs == (killed > 0), "%s", hangs ? "not killed" : "killed although it ended");
+        if (hangs)
+            return;
+    }
+}
+
 int main(void)
 {
     uint64_t k = 1, from = 1;
+    sweeps_that_hang_are_left();
     kth_calls_mode(KTH_CALLS_FAIL);
     while (try(k, KTH_ONCE))
         k++;
