@@ -13,6 +13,9 @@
 
 #include "pmix_server/wire/options.h"
 
+// What the coordinator changes for the child srun; the user's values are in SLURM_PM_STEP_ENV_*.
+#define PM_BORROWED "SLURM_MPI_TYPE", "SLURM_NO_KILL", "SLURM_KILL_BAD_EXIT", "SLURM_WAIT"
+
 // options.c -----------------------------------------------------------------------------------
 
 // Registers all options with Slurm; --help shows the defaults of plugstack.conf (av). `inert`: values
@@ -30,9 +33,14 @@ const char *pm_plugin_libexec(int ac, char **av);
 
 // Ends srun with 125 and one line on its stderr, before anything is allocated.
 __attribute__((noreturn)) void pm_srun_refuse(const char *sentence);
+// Before everything else in srun.
+void pm_srun_init(void);
 // True in the srun that the coordinator runs.
 bool pm_srun_is_child(void);
-int pm_srun_init(void);
+// SrunProlog, --prolog and --epilog inherit the environment of the coordinator's srun, but the steps and jobs that they
+// start are no part of its step: takes SLURM_PM_STEP_*, the key among it, out of the environment, and puts the user's
+// own settings back.
+void pm_srun_leave_outer_step(void);
 // Becomes the coordinator if the step is to be supervised; returns otherwise.
 int pm_srun_post_opt(int ac, char **av);
 int pm_srun_user_init(spank_t spank);

@@ -14,8 +14,10 @@ int slurm_spank_init(spank_t spank, int ac, char **av)
 {
     switch (spank_context()) {
     case S_CTX_LOCAL:
-        return pm_plugin_options_register(spank, pm_srun_is_child(), ac, av) ? -1 : pm_srun_init();
+        pm_srun_init();
+        return pm_plugin_options_register(spank, pm_srun_is_child(), ac, av);
     case S_CTX_ALLOCATOR:
+        pm_srun_leave_outer_step();
         return pm_plugin_options_register(spank, false, ac, av);
     case S_CTX_REMOTE:  // root: nobody asks for --help here, so nothing is read
         return pm_plugin_options_register(spank, true, 0, NULL);

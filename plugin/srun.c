@@ -3,7 +3,8 @@
 // The plugin inside srun. If the step is to be supervised, this process becomes the coordinator in
 // init_post_opt: options are known, nothing is allocated yet, and (up to 25.11) there are no threads.
 // The pid that the user's shell waits for stays the same. The coordinator then runs srun again as
-// its child, marked by SLURM_PM_STEP_CHILD; in that child the plugin only reports which step it got.
+// its child, marked by the coordinator's pid in SLURM_PM_STEP_CHILD; in that child the plugin only reports which step
+// it got.
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,12 +26,10 @@
 
 #define EXIT_CANNOT_START 125
 #define COORDINATOR "pm-coordinator"
+#define PREFIX "SLURM_PM_STEP_"
+#define NAME_CAP 128
 
-bool pm_srun_is_child(void)
-{
-    const char *mark = getenv("SLURM_PM_STEP_CHILD");
-    return mark && strcmp(mark, "1") == 0;
-}
+extern char **environ;
 
 __attribute__((noreturn, format(printf, 1, 2))) static void give_up(const char *format, ...)
 {
@@ -43,6 +42,44 @@ __attribute__((noreturn, format(printf, 1, 2))) static void give_up(const char *
     _exit(EXIT_CANNOT_START);
 }
 
+static bool is_child;
+
+bool pm_srun_is_child(void)
+{
+    return is_child;
+}
+
+static void unset_prefix(void)
+{
+    char name[NAME_CAP];
+    for (char **entry = environ; entry && *entry;) {
+        char *before = *entry;
+        size_t len = strcspn(before, "=");
+        if (strncmp(before, PREFIX, strlen(PREFIX)) == 0 && before[len] && len < sizeof name) {
+            snprintf(name, sizeof name, "%.*s", (int)len, before);
+            (void)unsetenv(name);
+        }
+        entry += *entry == before;
+    }
+}
+
+void pm_srun_leave_outer_step(void)
+{
+    static const char *const borrowed[] = {PM_BORROWED};
+    char name[NAME_CAP];
+    if (!getenv(PREFIX "CHILD"))
+        return;
+    for (size_t i = 0; i < sizeof borrowed / sizeof borrowed[0]; i++) {
+        snprintf(name, sizeof name, PREFIX "ENV_%s", borrowed[i]);
+        const char *original = getenv(name);
+        if (!original)
+            (void)unsetenv(borrowed[i]);
+        else if (setenv(borrowed[i], original, 1) < 0)
+            give_up("out of memory");
+    }
+    unset_prefix();
+}
+
 void pm_srun_refuse(const char *sentence)
 {
     give_up("%s", sentence);
@@ -52,23 +89,29 @@ void pm_srun_refuse(const char *sentence)
 
 static int report_fd(void)
 {
-    const char *text = getenv("SLURM_PM_STEP_REPORT_FD");
+    const char *text = getenv(PREFIX "REPORT_FD");
     char *end;
     long fd = text ? strtol(text, &end, 10) : -1;
     return text && end != text && *end == '\0' && fd > 2 && fd < INT_MAX ? (int)fd : -1;
 }
 
-int pm_srun_init(void)
+// Looked at only once: a child srun stays one when the coordinator is gone.
+void pm_srun_init(void)
 {
-    int fd = pm_srun_is_child() ? report_fd() : -1;
+    const char *mark = getenv(PREFIX "CHILD");
+    char parent[16];
+    snprintf(parent, sizeof parent, "%d", (int)getppid());
+    is_child = mark && strcmp(mark, parent) == 0;
+    int fd = is_child ? report_fd() : -1;
     if (fd >= 0)
         (void)fcntl(fd, F_SETFD, FD_CLOEXEC);  // not for SrunProlog and the like
-    return 0;
+    if (!is_child)
+        pm_srun_leave_outer_step();
 }
 
 static void check_child(void)
 {
-    const char *version = getenv("SLURM_PM_STEP_VERSION");
+    const char *version = getenv(PREFIX "VERSION");
     if (!version || strcmp(version, PM_VERSION) != 0)
         give_up("pm_supervise.so is version %s, " COORDINATOR " is version %s; install "
                 "the same build of both", PM_VERSION, version ? version : "unknown");
@@ -201,7 +244,7 @@ static void export_options(struct pm_options *o)
     char text[PM_OPTIONS_TEXT_CAP];
     if (o->port_min == 0)
         (void)pm_srun_port_range(&o->port_min, &o->port_max);
-    if (pm_options_encode(o, text, sizeof text) < 0 || setenv("SLURM_PM_STEP_CONF", text, 1) < 0)
+    if (pm_options_encode(o, text, sizeof text) < 0 || setenv(PREFIX "CONF", text, 1) < 0)
         give_up("out of memory");
 }
 

@@ -25,9 +25,7 @@
 #define FIRST_SPECIAL_STEP 0xfffffff0u  // batch, extern, interactive ... steps are above
 #define BACKLOG_EXTRA 16
 
-// What the coordinator has changed for the child srun.
-static const char *const borrowed[] = {"SLURM_MPI_TYPE", "SLURM_NO_KILL", "SLURM_KILL_BAD_EXIT",
-                                       "SLURM_WAIT"};
+static const char *const borrowed[] = {PM_BORROWED};
 
 static struct pm_step *current;
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "pm_config.h"
 #include "pmix_server/coordinator.h"
@@ -94,7 +95,7 @@ static void add_own(struct list *l, const struct coordinator *c, int report_fd)
     if (pm_options_encode(&c->options, conf, sizeof(conf)) < 0)
         l->failed = true;
     sodium_bin2hex(hex, sizeof(hex), c->key, PM_KEY_LEN);
-    add(l, STEP_PREFIX "CHILD", "1");
+    add_number(l, STEP_PREFIX "CHILD", getpid());
     add(l, STEP_PREFIX "KEY", hex);
     add(l, STEP_PREFIX "ADDR", pm_peers_addresses(c->peers));
     add_number(l, STEP_PREFIX "LAUNCH", c->launch);

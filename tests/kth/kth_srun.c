@@ -75,9 +75,10 @@ static void become_srun(uint64_t k, int out, bool below)
     optind = PROGRAM;
     kth_on_failure(on_failure);
     kth_arm(k, KTH_ONCE);
+    pm_srun_init();
     if (!below)
         _exit(pm_srun_post_opt(0, NULL)); // does not come back
-    _exit(pm_srun_init() || pm_srun_post_opt(0, NULL) || pm_srun_user_init(NULL));
+    _exit(pm_srun_post_opt(0, NULL) || pm_srun_user_init(NULL));
 }
 
 static size_t read_to_end(int fd, char *buf, size_t cap)
@@ -93,12 +94,15 @@ static size_t read_to_end(int fd, char *buf, size_t cap)
 static void run(uint64_t k, bool below, struct outcome *ret)
 {
     int out[2], reached[2], report[2] = {-1, -1};
-    char text[16], byte[2], packet[256];
+    char text[16], parent[16], byte[2], packet[256];
     KTH_CHECK(pipe2(out, O_CLOEXEC) == 0 && pipe2(reached, O_CLOEXEC) == 0, "no pipe");
     KTH_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, report) == 0, "no socket");
     reached_fd = reached[1];
     snprintf(text, sizeof(text), "%d", report[1]);
-    setenv("SLURM_PM_STEP_CHILD", below ? "1" : "0", 1);
+    // Of another process: srun in a script that the child srun runs.
+    snprintf(parent, sizeof(parent), "%d", below ? getpid() : 1);
+    setenv("SLURM_PM_STEP_CHILD", parent, 1);
+    setenv("SLURM_PM_STEP_KEY", "0123", 1);
     setenv("SLURM_PM_STEP_REPORT_FD", text, 1);
     pid_t pid = fork();
     KTH_CHECK(pid >= 0, "no child");
@@ -136,7 +140,7 @@ static uint64_t sweep(bool below)
     setenv("SLURM_CONF", "/none", 1);
     run(UINT64_MAX, below, &without_conf);
     setenv("SLURM_CONF", conf, 1);
-    KTH_CHECK(whole.status == 0 && (below || strstr(whole.out, "port-range=4000-4100")), "%s", whole.out);
+    KTH_CHECK(whole.status == 0 && (below || (strstr(whole.out, "port-range=4000-4100") && strstr(whole.out, "key: \n"))), "%s", whole.out);
     for (uint64_t k = 1;; k++) {
         run(k, below, &now);
         bool closed = below && now.status == 0 && now.n_reported == 0;
@@ -168,7 +172,7 @@ int main(int argc, char **argv)
 {
     KTH_CHECK(argc == PROGRAM + 1, "usage: kth_srun -n 2 true");
     KTH_CHECK(mkdtemp(folder), "no folder");
-    write_file("pm-coordinator", "#!/bin/sh\necho \"$@\"\necho \"$SLURM_PM_STEP_CONF\"\n", 0700);
+    write_file("pm-coordinator", "#!/bin/sh\necho \"$@\"\necho \"$SLURM_PM_STEP_CONF\"\necho \"key: $SLURM_PM_STEP_KEY\"\n", 0700);
     write_file("slurm.conf", "ClusterName=c\nSrunPortRange=4000-4100\n", 0600);
     snprintf(conf, sizeof(conf), "%s/slurm.conf", folder);
     setenv("SLURM_CONF", conf, 1);

@@ -120,3 +120,29 @@ test_srun_without_the_option_is_plain_srun() {
     run srun --pm-supervise -N1 -n1 true
     [[ $status != 0 ]] || fail "the plugin was still there"
 }
+# Scripts of srun inherit what the coordinator gave it; the steps that they start are none of its.
+test_srun_in_prolog_and_epilog_starts_a_step_of_its_own() {
+    local name
+    for name in prolog epilog; do
+        cat >$name <<SCRIPT
+#!/bin/sh
+echo "\$0" | sed 's|.*/|ran |'
+srun --overlap -N1 -n1 sh -c 'echo "$name plain \${PM_EPOCH-none} \${SLURM_WAIT-none} \${SLURM_NO_KILL-none}"'
+srun --overlap -N1 -n1 env | grep -c ^SLURM_PM_STEP_ | sed "s/^/$name internals /"
+srun --overlap --pm-supervise -N1 -n1 sh -c 'echo "$name supervised \$PM_EPOCH \${SLURM_WAIT-none}"'
+SCRIPT
+        chmod 755 $name
+    done
+    mkdir -p nodes && chmod 1777 nodes
+    SLURM_WAIT=77 run salloc -N2 -n2 srun "${log_options[@]}" --pm-supervise --prolog="$case_dir/prolog" --epilog="$case_dir/epilog" -N2 -n2 \
+        sh -c 'echo "rank $PM_EPOCH ${SLURM_WAIT-none}"; [ $PM_EPOCH.$SLURM_PROCID != 0.1 ] || exit 7'
+    assert_status 0
+    assert_out '^rank 1 77$'
+    for name in prolog epilog; do
+        assert_out_count 1 "^ran $name\$"
+        assert_out "^$name plain none 77 none\$"
+        assert_out "^$name internals 0\$"
+        assert_out "^$name supervised 0 77\$"
+    done
+    assert_decided restart-world exit 'rank 1 .* exited with code 7.*'
+}
