@@ -159,6 +159,17 @@ static int keep_what_was_bound(struct coordinator *c, char *error)
     return 0;
 }
 
+// srun takes it for --container, also where sbatch --container has left it behind.
+static int check_container(char *error)
+{
+    const char *bundle = getenv("SLURM_CONTAINER");
+    if (!bundle || !*bundle)
+        return 0;
+    snprintf(error, PM_ERROR_CAP, "SLURM_CONTAINER=%.200s: --pm-supervise does not support OCI containers; unset it",
+             bundle);
+    return -EINVAL;
+}
+
 // Refuses what cannot work before anything else is made. 0, -EINVAL with a sentence, or -ENOMEM without.
 static int read_input(struct coordinator *c, const struct arguments *a, char *error)
 {
@@ -177,7 +188,9 @@ static int read_input(struct coordinator *c, const struct arguments *a, char *er
     const char *wait = getenv("SLURM_WAIT");
     if (!c->argv.wait_given && wait && pm_srun_wait_parse(wait, &c->argv.wait_s) < 0)
         c->argv.wait_s = 0;  // srun ignores it, too
-    r = keep_what_was_bound(c, error);
+    r = check_container(error);
+    if (r == 0)
+        r = keep_what_was_bound(c, error);
     if (r == 0)
         r = check_nodes(c, error);
     if (r == 0)

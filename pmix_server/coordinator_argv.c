@@ -114,6 +114,16 @@ static int treat_het(struct walk *w, const char *value)
     return -EINVAL;
 }
 
+// slurmstepd makes an OCI container once per task: a second incarnation would find its folder taken, and pm-shim is not in
+// the image.
+static int treat_container(struct walk *w, const char *value)
+{
+    snprintf(w->error, PM_ERROR_CAP,
+             "--pm-supervise does not support OCI containers (--container): let the program start in its container itself, "
+             "or use a SPANK plugin for containers");
+    return -EINVAL;
+}
+
 int pm_srun_wait_parse(const char *text, uint32_t *ret_s)
 {
     char *end;
@@ -178,6 +188,7 @@ static const struct treatment {
     {"no-kill", 'k', treat_drop}, {"wait", 'W', treat_wait},
     {"pty", 0, treat_pty},        {"het-group", 0, treat_het},
     {"multi-prog", 0, treat_multi_prog},
+    {"container", 0, treat_container},
     {"pack-group", 0, treat_het}, {"nodes", 'N', treat_nodes},
     {"cpu-bind", 0, treat_cpu_bind}, {"cpu_bind", 0, treat_cpu_bind},
     {"mem-bind", 0, treat_mem_bind}, {"mem_bind", 0, treat_mem_bind},

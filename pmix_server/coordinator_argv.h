@@ -16,6 +16,7 @@
 //                             noted: ours uses no more hardware threads of a core.
 //   --multi-prog              noted: there is no one command that all ranks run.
 //   --het-group, a lone ":"   refused: heterogeneous steps are not supported.
+//   --container=BUNDLE        refused: OCI containers are not supported.
 // Everything else, our own --pm-* options included, stays where it is.
 #ifndef PM_COORDINATOR_ARGV_H
 #define PM_COORDINATOR_ARGV_H

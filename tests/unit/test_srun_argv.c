@@ -188,6 +188,14 @@ Test(srun_argv, heterogeneous_steps_are_refused, .timeout = 10)
     expect("srun -n1 prog a:b ::", "srun -n1 prog a:b ::");
 }
 
+Test(srun_argv, oci_containers_are_refused, .timeout = 10)
+{
+    expect_refused("srun --container=/bundle prog", "--container");
+    expect_refused("srun -lN2 --container /bundle prog", "--container");
+    expect("srun -J --container prog", "srun -J --container prog");
+    expect("srun prog --container=x", "srun prog --container=x");
+}
+
 static void expect_command(const char *line, const char *wanted)
 {
     struct pm_srun_argv out;

@@ -146,3 +146,12 @@ SCRIPT
     done
     assert_decided restart-world exit 'rank 1 .* exited with code 7.*'
 }
+test_oci_containers_are_refused_before_the_step() {
+    run srun --pm-supervise --container=/bundle -N1 -n1 true
+    assert_status 125
+    assert_err '^pm-supervise: --pm-supervise does not support OCI containers \(--container\): '
+    SLURM_CONTAINER=/bundle run srun --pm-supervise -N1 -n1 true
+    assert_status 125
+    assert_err '^pm-supervise: SLURM_CONTAINER=/bundle: --pm-supervise does not support OCI containers; unset it$'
+    [[ -z $(cluster run squeue -h) ]] || fail "something was allocated"
+}
