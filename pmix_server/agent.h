@@ -130,11 +130,12 @@ struct agent {
     uint64_t notices;
     // agent_shims.c
     struct shim *shims;  // config.n_local
-    struct event *acceptable;
+    struct event *acceptable;  // NULL: nobody may join any more
     LIST_HEAD(, caller) callers;
     unsigned n_callers;
     unsigned n_refused;
     unsigned n_connected;
+    unsigned n_joined;  // shims that were ever there
     bool any_started;
     int lease_fd;
     struct pm_lease_page *lease;

@@ -4,7 +4,7 @@
 // wire/shim_proto.h; what a message means is decided by the core.
 //
 // The listener is an abstract socket that root made, so every process of this machine can connect: the
-// first thing looked at is SO_PEERCRED, the second a complete HELLO within CALLER_MS.
+// first thing looked at is SO_PEERCRED, the second a complete HELLO within CALLER_MS. It is closed when all shims are in.
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -21,6 +21,7 @@
 #include "pmix_server/io/util.h"
 
 #define CALLER_MS 10000
+#define ACCEPTS_MAX 16    // in one turn: whoever connects and leaves in a loop does not keep us from everything else
 #define CALLERS_EXTRA 16  // connections beyond one per local task that may wait for their HELLO
 #define QUEUE_MAX 256     // packets that wait for one shim
 #define ALONE_MS 10000    // without shims: time to tell the coordinator and to hear its answer
@@ -298,6 +299,19 @@ static void caller_free(struct caller *c)
     free(c);
 }
 
+// Every process of this machine can connect. When all shims are there nobody else may join, not even in place of one that
+// ends. shutdown() is for those who have inherited the socket: slurmstepd has, with contain_spank.
+static void close_door_if_complete(struct agent *a)
+{
+    if (!a->acceptable || a->n_joined < a->config.n_local)
+        return;
+    int fd = event_get_fd(a->acceptable);
+    event_free(a->acceptable);
+    a->acceptable = NULL;
+    (void)shutdown(fd, SHUT_RDWR);
+    close(fd);
+}
+
 static int shim_adopt(struct shim *s, struct caller *c)
 {
     struct agent *a = s->agent;
@@ -311,6 +325,8 @@ static int shim_adopt(struct shim *s, struct caller *c)
     }
     s->was_there = true;
     a->n_connected++;
+    a->n_joined++;
+    close_door_if_complete(a);
     return 0;
 }
 
@@ -395,7 +411,7 @@ static void caller_new(struct agent *a, int fd)
 
 static void on_acceptable(evutil_socket_t listener, short what, void *arg)
 {
-    for (;;) {
+    for (int i = 0; i < ACCEPTS_MAX; i++) {
         int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd < 0)
             return;

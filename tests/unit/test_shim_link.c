@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What an agent sends a shim (agent_shims.c) while the kernel is short of memory: it goes out a little later, or
-// the link is given up; nothing waits for ever and nobody spins. What is static there is included as it is; calls
+// the link is given up; nothing waits for ever and nobody spins. And who may connect: as many shims as there are tasks, then
+// nobody. What is static there is included as it is; calls
 // fail by the linker's --wrap, the agent's other files are stood in for.
 #include <criterion/criterion.h>
 #include <stdarg.h>
+#include <sys/un.h>
 
 #include "pmix_server/agent_shims.c"
 
@@ -104,4 +106,120 @@ Test(shim_link, what_cannot_be_waited_for_ends_the_link)
     pm_shim_send_type(&the_shim, PM_SHIM_PAUSE);
     add_fails = false;
     cr_assert_eq(recv(peer, got, sizeof(got), MSG_DONTWAIT), 0);
+}
+
+// --- who connects ------------------------------------------------------------------------------------------
+
+static struct sockaddr_un address = {.sun_family = AF_UNIX};
+static socklen_t address_len = sizeof(address);
+
+static void open_door(uint32_t n_tasks)
+{
+    static uint32_t ranks[] = {0, 1};
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&address, sizeof(sa_family_t)), 0);
+    cr_assert_eq(listen(fd, 64), 0);
+    cr_assert_eq(getsockname(fd, (struct sockaddr *)&address, &address_len), 0);
+    agent.acceptable = event_new(agent.base, fd, EV_READ | EV_PERSIST, on_acceptable, &agent);
+    cr_assert_eq(event_add(agent.acceptable, NULL), 0);
+    agent.config.n_local = n_tasks;
+    agent.config.local_ranks = ranks;
+    agent.shims = calloc(n_tasks, sizeof(*agent.shims));
+    for (uint32_t i = 0; i < n_tasks; i++) {
+        agent.shims[i] = (struct shim){.agent = &agent, .local = i, .fd = -1};
+        STAILQ_INIT(&agent.shims[i].queue);
+    }
+    agent.lease_fd = memfd_create("lease", MFD_CLOEXEC);
+}
+
+static void close_door(void)
+{
+    int fd = agent.acceptable ? event_get_fd(agent.acceptable) : -1;
+    pm_shims_done(&agent);
+    if (fd >= 0)
+        close(fd);
+}
+
+// A connection, or negative errno.
+static int come(void)
+{
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (connect(fd, (struct sockaddr *)&address, address_len) == 0)
+        return fd;
+    int error = errno;
+    close(fd);
+    return -error;
+}
+
+static int join(uint32_t local)
+{
+    struct pm_writer w = {0};
+    int fd = come();
+    pm_write_u8(&w, PM_SHIM_HELLO);
+    pm_write_str(&w, PM_VERSION);
+    pm_write_u32(&w, local);
+    pm_write_u32(&w, local);
+    pm_write_u32(&w, 4711);
+    pm_write_u8(&w, 0);
+    cr_assert_eq(send(fd, w.data, w.len, 0), (ssize_t)w.len);
+    pm_writer_done(&w);
+    run_loop_ms(50);
+    return fd;
+}
+
+Test(shim_link, nobody_may_connect_once_all_shims_were_there)
+{
+    open_door(2);
+    int first = join(0), visitor = come();
+    cr_assert_eq(agent.n_connected, 1);
+    cr_assert_geq(visitor, 0);
+    close(visitor);
+    close(first);  // a shim that ends makes no room for another
+    run_loop_ms(50);
+    cr_assert_eq(agent.n_connected, 0);
+    int inherited = dup(event_get_fd(agent.acceptable)), second = join(1);
+    cr_assert_eq(agent.n_connected, 1);
+    cr_assert_eq(come(), -ECONNREFUSED, "with the socket open elsewhere");
+    close(inherited);
+    cr_assert_eq(come(), -ECONNREFUSED);
+    close(second);
+    close_door();
+}
+
+Test(shim_link, another_user_is_not_listened_to)
+{
+    if (geteuid() != 0)
+        cr_skip_test("only root can be another user");
+    open_door(2);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(setresuid(61002, 61002, 61002) < 0 || come() < 0);
+    int status = 1;
+    cr_assert_eq(waitpid(pid, &status, 0), pid);
+    cr_assert_eq(status, 0);
+    on_acceptable(event_get_fd(agent.acceptable), EV_READ, &agent);
+    cr_assert_eq(agent.n_callers, 0);
+    int ours = come();
+    on_acceptable(event_get_fd(agent.acceptable), EV_READ, &agent);
+    cr_assert_eq(agent.n_callers, 1);
+    close(ours);
+    close_door();
+}
+
+Test(shim_link, a_crowd_at_the_door_is_let_in_a_few_at_a_time)
+{
+    enum { CROWD = 3 * ACCEPTS_MAX };
+    int crowd[CROWD];
+    open_door(2);
+    agent.config.n_local = CROWD;  // so many may wait for their HELLO
+    for (int i = 0; i < CROWD; i++)
+        crowd[i] = come();
+    on_acceptable(event_get_fd(agent.acceptable), EV_READ, &agent);
+    cr_assert_eq(agent.n_callers, ACCEPTS_MAX);
+    run_loop_ms(50);
+    cr_assert_eq(agent.n_callers, CROWD);
+    for (int i = 0; i < CROWD; i++)
+        close(crowd[i]);
+    agent.config.n_local = 2;
+    close_door();
 }
