@@ -3,6 +3,9 @@
 // --pm-bind-report: nodes whose ranks are bound alike come as one text (core/bound.h), and are told once: a summary
 // with their names, and a line for each of their ranks with the numbers that it has on all of them. Told when
 // all nodes have spoken, or WAIT_MS after the first; what comes later is told then.
+//
+// A file is a plain one, which is overwritten if it is there: no link is followed and no reader waited for. What
+// cannot be written is said once; the step goes on.
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -26,6 +29,12 @@ struct bound_kind {
     STAILQ_ENTRY(bound_kind) entry;
 };
 
+// NULL: it can be written, as far as its type goes.
+static const char *type_error(const struct stat *st)
+{
+    return S_ISREG(st->st_mode) ? NULL : S_ISLNK(st->st_mode) ? "is a link" : "is no file";
+}
+
 int pm_coordinator_bound_check(const struct coordinator *c, char *error)
 {
     const char *pattern = c->options.bind_report;
@@ -38,8 +47,9 @@ int pm_coordinator_bound_check(const struct coordinator *c, char *error)
                  "it, %%%% is a plain %%", pattern);
         return -EINVAL;
     }
-    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode)) {
-        snprintf(error, PM_ERROR_CAP, "--pm-bind-report=%.200s: is no file; without a name it is told on stderr", pattern);
+    if (lstat(path, &st) == 0 && type_error(&st)) {
+        snprintf(error, PM_ERROR_CAP, "--pm-bind-report=%.200s: %s; without a name it is told on stderr", pattern,
+                 type_error(&st));
         return -EINVAL;
     }
     if (access(dirname(path), W_OK | X_OK) == 0)
@@ -50,28 +60,52 @@ int pm_coordinator_bound_check(const struct coordinator *c, char *error)
 
 // --- where it goes ---------------------------------------------------------------------------------------
 
-// To write to a FIFO, or only to open it, may take for ever. A descriptor, or negative errno.
-static int open_regular(const char *path, int how)
+static void cannot_write(struct coordinator *c, const char *path, const char *why)
 {
-    struct stat st;
-    PM_CLEANUP_FD int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK | how, 0666);
-    if (fd < 0 || fstat(fd, &st) < 0)
-        return -errno;
-    return S_ISREG(st.st_mode) ? pm_take_fd(&fd) : -EEXIST;
-}
-
-static FILE *open_file(struct coordinator *c)
-{
-    char path[PM_PATH_CAP], text[PM_TEXT_CAP];
-    int rc = pm_event_log_expand(c->options.bind_report, c->job, c->step, path, sizeof(path));
-    int fd = rc < 0 ? rc : open_regular(path, c->bound_begun || c->launch ? O_APPEND : O_TRUNC);
-    FILE *file = fd < 0 ? NULL : fdopen(fd, "a");
-    if (file || c->bound_failed)
-        return file;
-    snprintf(text, sizeof(text), "--pm-bind-report: cannot write %.150s: %s", path, strerror(fd < 0 ? -fd : ENOMEM));
+    char text[PM_TEXT_CAP];
+    if (c->bound_failed)
+        return;
+    snprintf(text, sizeof(text), "--pm-bind-report: cannot write %.150s: %.60s", path, why);
     pm_coordinator_say(c, text);
     c->bound_failed = true;
+}
+
+// NULL with `why` (static, or strerror's) if that cannot be.
+static FILE *open_plain(const char *path, bool anew, const char **why)
+{
+    struct stat st;
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+    bool good = fd >= 0 && fstat(fd, &st) == 0;
+    *why = good ? type_error(&st) : strerror(errno);
+    if (good && !*why && anew && ftruncate(fd, 0) < 0)
+        *why = strerror(errno);
+    FILE *file = *why ? NULL : fdopen(fd, "a");
+    if (file)
+        return file;
+    if (!*why)
+        *why = strerror(errno);
+    if (fd >= 0)
+        close(fd);
     return NULL;
+}
+
+static FILE *open_file(struct coordinator *c, const char *path)
+{
+    const char *why;
+    FILE *file = open_plain(path, !c->bound_begun && !c->launch, &why);
+    if (!file)
+        cannot_write(c, path, why);
+    return file;
+}
+
+static void close_file(struct coordinator *c, FILE *file, const char *path)
+{
+    errno = 0;
+    bool failed = fflush(file) != 0 || ferror(file);
+    const char *why = errno ? strerror(errno) : "a line is missing";
+    if (fclose(file) != 0 || failed)
+        cannot_write(c, path, why);
+    c->bound_begun = true;
 }
 
 static void tell(struct coordinator *c, FILE *file, const char *line)
@@ -150,16 +184,23 @@ static void forget(struct coordinator *c)
 void pm_coordinator_bound_flush(struct coordinator *c)
 {
     struct bound_kind *kind;
+    FILE *file = NULL;
+    char path[PM_PATH_CAP];
     bool to_file = strcmp(c->options.bind_report, "-") != 0;
     if (c->bound_timer)
         evtimer_del(c->bound_timer);
-    FILE *file = to_file && !STAILQ_EMPTY(&c->bound) ? open_file(c) : NULL;
+    if (to_file && !STAILQ_EMPTY(&c->bound)) {
+        int rc = pm_event_log_expand(c->options.bind_report, c->job, c->step, path, sizeof(path));
+        if (rc < 0)
+            cannot_write(c, c->options.bind_report, strerror(-rc));
+        else
+            file = open_file(c, path);
+    }
     STAILQ_FOREACH(kind, &c->bound, entry)
         if (file || !to_file)
             tell_kind(c, file, kind);
-    c->bound_begun |= file != NULL;
     if (file)
-        fclose(file);
+        close_file(c, file, path);
     forget(c);
 }
 
