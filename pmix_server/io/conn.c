@@ -415,5 +415,11 @@ void pm_conn_close(struct pm_conn *link)
         shutdown(link->fd, SHUT_WR);
 }
 
+bool pm_conn_waits(const struct pm_conn *link)
+{
+    char byte;
+    return link->fd >= 0 && recv(link->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0;
+}
+
 uint32_t pm_conn_peer(const struct pm_conn *link) { return pm_secure_peer(link->secure); }
 const char *pm_conn_address(const struct pm_conn *link) { return link->address; }

@@ -38,6 +38,7 @@ struct peer {
 struct stranger {
     struct pm_peers *peers;
     struct pm_conn *link;
+    uint64_t since_ns;
     LIST_ENTRY(stranger) entry;
 };
 
@@ -48,8 +49,9 @@ struct pm_peers {
     struct pm_listener *listener;
     char *addresses;
     struct peer *by_id;
-    LIST_HEAD(, stranger) strangers;
+    LIST_HEAD(, stranger) strangers;  // the youngest first
     unsigned n_strangers;
+    struct event *full;  // looks for one that makes room
     uint32_t next_id;  // of accepted links: even
     char proved[PM_CONN_ADDRESS_CAP];  // the coordinator's address that worked last
     struct pm_body *body;  // of the action before; NULL: it was small. The next may have the same data
@@ -165,6 +167,31 @@ static void stranger_down(struct pm_conn *link, enum pm_link_end end, const char
 static const struct pm_conn_handlers stranger_handlers = {
     .up = stranger_up, .frame = on_frame, .down = stranger_down};
 
+// False: there is none yet.
+static bool make_room(struct pm_peers *p)
+{
+    struct stranger *s, *oldest = NULL;
+    uint64_t now_ns = pm_clock_ns();
+    LIST_FOREACH(s, &p->strangers, entry)
+        if (now_ns - s->since_ns >= PM_PEERS_PATIENCE_MS * UINT64_C(1000000) && pm_conn_waits(s->link))
+            oldest = s;
+    if (!oldest)
+        return false;
+    struct pm_conn *link = oldest->link;
+    stranger_free(oldest);
+    pm_conn_free(link);
+    return true;
+}
+
+// If the timer cannot be set, the handshake's end of the oldest makes room.
+static void on_full(evutil_socket_t fd, short what, void *arg)
+{
+    struct pm_peers *p = arg;
+    struct timeval tv = pm_timeval_of_ms(PM_PEERS_PATIENCE_MS);
+    if (p->n_strangers >= PM_PEERS_STRANGERS_MAX && !make_room(p))
+        (void)evtimer_add(p->full, &tv);
+}
+
 static void on_accepted(int fd, const char *address, void *arg)
 {
     struct pm_peers *p = arg;
@@ -174,6 +201,7 @@ static void on_accepted(int fd, const char *address, void *arg)
         return;
     }
     s->peers = p;
+    s->since_ns = pm_clock_ns();
     struct pm_conn_config config = {.base = p->config.base, .secure = &p->config.secure,
                                     .handlers = &stranger_handlers, .arg = s, .fd = fd,
                                     .handshake_ms = PM_HANDSHAKE_MS, .address = address};
@@ -182,15 +210,19 @@ static void on_accepted(int fd, const char *address, void *arg)
         return;
     }
     LIST_INSERT_HEAD(&p->strangers, s, entry);
-    if (++p->n_strangers == PM_PEERS_STRANGERS_MAX)
-        pm_listener_pause(p->listener);
+    if (++p->n_strangers < PM_PEERS_STRANGERS_MAX)
+        return;
+    pm_listener_pause(p->listener);
+    on_full(-1, EV_TIMEOUT, p);
 }
 
 int pm_peers_listen(struct pm_peers *p, const uint16_t *ports, size_t n)
 {
     struct pm_listen_config config = {.base = p->config.base, .ports = ports, .n_ports = n,
                                       .accepted = on_accepted, .arg = p};
-    int r = pm_listener_new(&config, &p->listener);
+    if (!p->full)
+        p->full = evtimer_new(p->config.base, on_full, p);
+    int r = p->full ? pm_listener_new(&config, &p->listener) : -ENOMEM;
     if (r < 0)
         return r;
     free(p->addresses);
@@ -401,6 +433,8 @@ struct pm_peers *pm_peers_free(struct pm_peers *p)
         pm_conn_free(s->link);
         free(s);
     }
+    if (p->full)
+        event_free(p->full);
     pm_listener_free(p->listener);
     pm_body_unref(p->body);
     free(p->addresses);

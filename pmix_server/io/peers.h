@@ -4,7 +4,8 @@
 // connections, and what happens to connections into LINK_UP, FRAME and LINK_DOWN events.
 //
 // A stranger is nobody here: until its handshake is done a connection has no number and no event; at
-// most PM_PEERS_STRANGERS_MAX of them exist, each for PM_HANDSHAKE_MS.
+// most PM_PEERS_STRANGERS_MAX of them exist, each for PM_HANDSHAKE_MS. When there are as many, the oldest one that
+// lets us wait makes room for the next after PM_PEERS_PATIENCE_MS, so that nobody keeps others out by saying nothing.
 #ifndef PM_IO_PEERS_H
 #define PM_IO_PEERS_H
 
@@ -12,6 +13,7 @@
 #include "pmix_server/io/loop.h"
 
 #define PM_PEERS_STRANGERS_MAX 64
+#define PM_PEERS_PATIENCE_MS 100
 
 struct pm_peers;
 
