@@ -223,8 +223,46 @@ static bool is_debugged(void)
     return debugged && *debugged;
 }
 
-// What srun did to this process, and what an exec would hand on to the coordinator.
-static void undo_srun(void)
+// The descriptor that a file name in the word stands for ("-o/dev/fd/3", "--input=/proc/self/fd/63"), -1: none.
+static int named_fd(const char *word)
+{
+    static const char *const folders[] = {"/dev/fd/", "/proc/self/fd/"};
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        const char *at = strstr(word, folders[i]);
+        char *end = NULL;
+        long fd = at ? strtol(at + strlen(folders[i]), &end, 10) : -1;
+        if (at && end != at + strlen(folders[i]) && fd >= 0 && fd < INT_MAX)
+            return (int)fd;
+    }
+    return -1;
+}
+
+// The smallest one from `first` on that srun's own words name; INT_MAX: none.
+static int next_named_fd(const struct command_line *line, int first)
+{
+    int end = program_index(line) ? program_index(line) : line->n, least = INT_MAX;
+    for (int i = 1; i < end; i++) {
+        int fd = named_fd(line->argv[i]);
+        if (fd >= first && fd < least)
+            least = fd;
+    }
+    return least;
+}
+
+// The user's shell has opened what is named ("-i <(gen)", "-o /dev/fd/3"), and the real srun will ask for it. All else
+// is srun's.
+static void close_all_but_named(const struct command_line *line)
+{
+    for (int first = STDERR_FILENO + 1; first < INT_MAX;) {
+        int named = next_named_fd(line, first);
+        pm_fds_close_range(first, named == INT_MAX ? INT_MAX : named - 1);
+        first = named == INT_MAX ? INT_MAX : named + 1;
+    }
+}
+
+// What srun did to this process, and what an exec would hand on to the coordinator. Which signals the caller had
+// blocked before srun did is not to be found out.
+static void undo_srun(const struct command_line *line)
 {
     static const int blocked[] = {SIGINT,  SIGQUIT, SIGCONT, SIGTERM, SIGHUP,
                                   SIGALRM, SIGUSR1, SIGUSR2, SIGPIPE, SIGWINCH};
@@ -236,7 +274,7 @@ static void undo_srun(void)
 #if SLURM_VERSION_NUMBER >= SLURM_VERSION_NUM(26, 5, 0)
     (void)signal(SIGTTIN, SIG_DFL);  // srun ignores it from 26.05 on
 #endif
-    pm_fds_close_from(3);
+    close_all_but_named(line);
 }
 
 static void export_options(struct pm_options *o)
@@ -266,7 +304,7 @@ __attribute__((noreturn)) static void become_coordinator(const struct command_li
     argv[3] = where;
     argv[4] = (char[]){"--"};
     memcpy(argv + 5, line->argv, (size_t)line->n * sizeof *argv);
-    undo_srun();
+    undo_srun(line);
     execv(path, argv);
     give_up("cannot start %s: %s; is pm-supervise installed on this host, or libexec= missing in "
             "plugstack.conf?", path, strerror(errno));

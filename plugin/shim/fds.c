@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -39,12 +40,18 @@ static int table_size(void)
     return size > 0 ? size : FALLBACK_TABLE;
 }
 
+void pm_fds_close_range(int first, int last)
+{
+    if (first > last || syscall(SYS_close_range, (unsigned)first, (unsigned)last, 0u) == 0)
+        return;
+    int end = table_size();
+    for (int fd = first; fd < end && fd <= last; fd++)
+        close(fd);
+}
+
 void pm_fds_close_from(int first)
 {
-    if (syscall(SYS_close_range, (unsigned)first, ~0u, 0u) == 0)
-        return;
-    for (int fd = table_size() - 1; fd >= first; fd--)
-        close(fd);
+    pm_fds_close_range(first, INT_MAX);
 }
 
 static bool is_listed(int fd, const int *keep, int n)

@@ -11,7 +11,9 @@
 // The shim keeps its own fds here and above, so that numbers slurmstepd knows are never reused.
 #define PM_FD_FLOOR 64
 
-// Closes every fd from `first` on. Works without close_range(2) (Linux < 5.9), too.
+// Closes every fd from `first` to `last`. Works without close_range(2) (Linux < 5.9), too.
+void pm_fds_close_range(int first, int last);
+// The same without an end.
 void pm_fds_close_from(int first);
 // Closes pipes, sockets and anonymous inodes from 3 on, except those listed in keep (n of them).
 // Regular files and devices keep their numbers: slurmstepd's log file is one, and its log lines

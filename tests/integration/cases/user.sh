@@ -465,3 +465,29 @@ test_debugger_turns_supervision_off() {
     assert_err 'pm-supervise: srun runs under a parallel debugger, so this step is not supervised$'
     assert_out '^epoch none$'
 }
+# Files that the shell has opened reach srun by their number, as without us.
+test_descriptors_that_srun_is_told_of_stay_open() {
+    local how
+    for how in plain supervised; do
+        run bash -c "srun $([[ $how == plain ]] || echo --pm-supervise) -N2 -n2 -l -i <(seq 3) -o /dev/fd/7 --error=/proc/self/fd/8 \
+            sh -c 'cat; echo to the other >&2; ls /proc/self/fd | wc -l' 7>$case_dir/out7 8>$case_dir/out8 9</dev/null"
+        assert_status 0
+        sort out7 >"$how.7"
+        sort out8 >"$how.8"
+    done
+    [[ $(grep -c '^[01]: 3$' plain.7) -ge 2 && $(wc -l <plain.8) == 2 ]] || fail "plain srun: $(cat plain.7 plain.8)"
+    diff plain.7 supervised.7 >difference || fail "stdout: $(<difference)"
+    diff plain.8 supervised.8 >difference || fail "stderr: $(<difference)"
+}
+# What srun is not told of is not there for the coordinator either.
+test_other_descriptors_do_not_reach_the_coordinator() {
+    timeout -k 5 "$step_timeout" "$dc" --dir "$pm_cluster" run bash -c "exec srun --pm-supervise -N1 -n1 -o /dev/fd/7 sleep 3 \
+        7>$case_dir/out7 9>$case_dir/out9" </dev/null >out 2>err &
+    local pid
+    wait_until 10 "a coordinator" sh -c "[ -n \"\$('$dc' --dir '$pm_cluster' exec login ps -eo comm= | grep pm-coordinator)\" ]"
+    pid=$(node_pids login pm-coordinator | head -n 1)
+    cluster exec login sh -c "for fd in /proc/$pid/fd/*; do readlink \$fd; done" >fds
+    grep -q '/out7$' fds || fail "what was named is not there: $(<fds)"
+    ! grep -q '/out9$' fds || fail "what was not named is there: $(<fds)"
+    wait
+}
