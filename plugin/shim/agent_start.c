@@ -142,7 +142,7 @@ __attribute__((noreturn)) static void become_agent(const struct pm_agent_start *
     reset_signals();
     reset_limits();
     widen_placement();
-    umask(022);
+    (void)umask(umask(077) & 077);  // the job's, but what we make for ourselves can be used
     (void)setsid();
     (void)prctl(PR_SET_PDEATHSIG, 0);
     if (place_fds(start, error)) {

@@ -216,3 +216,18 @@ test_nobody_holds_the_listener_and_nobody_shows_the_key() {
     ! grep -q SLURM_PM_STEP environ || fail "internals in slurmstepd's environment"
     end_undisturbed
 }
+# Logs, and what --pm-health writes, are as open as the user's other files.
+test_logs_and_health_programs_have_the_umask_of_the_job() {
+    mkdir -p nodes && chmod 1777 nodes
+    printf '#!/bin/sh\numask >%s/umask.$$\n' "$case_dir" >health && chmod 755 health
+    local mask
+    for mask in 077 027; do
+        run sh -c "umask $mask; exec srun ${log_options[*]} --pm-supervise --pm-health=$case_dir/health -N2 -n2 sh -c 'umask; [ \$PM_EPOCH.\$SLURM_PROCID != 0.1 ] || exit 7'"
+        assert_status 0
+        [[ $(sort -u out) == "0$mask" ]] || fail "ranks have $(<out)"
+        [[ $(cat umask.* | sort -u) == "0$mask" ]] || fail "programs of --pm-health have $(cat umask.*)"
+        [[ $(stat -c %a log.*.json nodes/* | sort -u) == $(printf %o $((0666 & ~mask))) ]] || fail "modes: $(stat -c '%a %n' log.*.json nodes/*)"
+        assert_invariants
+        rm -rf log.* nodes/* umask.*
+    done
+}
