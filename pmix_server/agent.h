@@ -137,7 +137,8 @@ struct agent {
     unsigned n_connected;
     unsigned n_joined;  // shims that were ever there
     bool any_started;
-    int lease_fd;
+    // agent_lease.c
+    int lease_fd;  // -1: none
     struct pm_lease_page *lease;
     // agent_server.c
     LIST_HEAD(, server) servers;
@@ -192,8 +193,12 @@ void pm_shims_done(struct agent *a);
 void pm_shim_send(struct shim *s, const struct pm_writer *w);
 void pm_shim_send_type(struct shim *s, enum pm_shim_msg type);  // packets without content
 void pm_shims_refuse(struct agent *a);
-void pm_shims_set_lease(struct agent *a, uint64_t end_ns, uint32_t epoch);
 void pm_shims_drain(struct agent *a);
+
+// --- agent_lease.c --------------------------------------------------------------------------------------
+int pm_lease_open(struct agent *a);  // 0 or negative errno; pm_lease_done() in any case
+void pm_lease_done(struct agent *a);
+void pm_lease_set(struct agent *a, uint64_t end_ns, uint32_t epoch);
 
 // --- agent_bind*.c: where the ranks run -------------------------------------------------------------------
 int pm_bind_open(struct agent *a);  // begins to look at the node. 0 or -ENOMEM

@@ -6,12 +6,10 @@
 // The listener is an abstract socket that root made, so every process of this machine can connect: the
 // first thing looked at is SO_PEERCRED, the second a complete HELLO within CALLER_MS. It is closed when all shims are in.
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -432,34 +430,6 @@ void pm_shims_refuse(struct agent *a)
     }
 }
 
-void pm_shims_set_lease(struct agent *a, uint64_t end_ns, uint32_t epoch)
-{
-    if (a->lease) {
-        a->lease->epoch = epoch;
-        a->lease->lease_end_ns = end_ns;
-    }
-}
-
-// Sealed, so that no shim can be made to fault by shrinking it.
-static int lease_open(struct agent *a)
-{
-    long page = sysconf(_SC_PAGESIZE);
-    a->lease_fd = memfd_create("pm-lease", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (a->lease_fd < 0 || ftruncate(a->lease_fd, page) < 0)
-        return -errno;
-    void *p = mmap(NULL, (size_t)page, PROT_READ | PROT_WRITE, MAP_SHARED, a->lease_fd, 0);
-    if (p == MAP_FAILED)
-        return -errno;
-    a->lease = p;
-    a->lease->lease_end_ns = UINT64_MAX;
-    if (fcntl(a->lease_fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
-        return -errno;
-#ifdef F_SEAL_FUTURE_WRITE
-    (void)fcntl(a->lease_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE);  // Linux 5.1 and later
-#endif
-    return 0;
-}
-
 static int listener_open(struct agent *a)
 {
     int r = pm_fd_nonblock(PM_AGENT_LISTENER_FD);
@@ -473,7 +443,6 @@ static int listener_open(struct agent *a)
 
 int pm_shims_open(struct agent *a)
 {
-    a->lease_fd = -1;
     LIST_INIT(&a->callers);
     a->shims = calloc(a->config.n_local ? a->config.n_local : 1, sizeof(*a->shims));
     if (!a->shims)
@@ -482,7 +451,7 @@ int pm_shims_open(struct agent *a)
         a->shims[i] = (struct shim){.agent = a, .local = i, .fd = -1};
         STAILQ_INIT(&a->shims[i].queue);
     }
-    int r = lease_open(a);
+    int r = pm_lease_open(a);
     if (r == 0)
         r = listener_open(a);
     if (r < 0)
@@ -500,13 +469,8 @@ void pm_shims_done(struct agent *a)
     }
     if (a->acceptable)
         event_free(a->acceptable);
-    if (a->lease)
-        (void)munmap(a->lease, (size_t)sysconf(_SC_PAGESIZE));
-    if (a->lease_fd >= 0)
-        close(a->lease_fd);
+    pm_lease_done(a);
     free(a->shims);
     a->acceptable = NULL;
-    a->lease = NULL;
-    a->lease_fd = -1;
     a->shims = NULL;
 }

@@ -6,6 +6,7 @@
 // fail by the linker's --wrap, the agent's other files are stood in for.
 #include <criterion/criterion.h>
 #include <stdarg.h>
+#include <sys/mman.h>
 #include <sys/un.h>
 
 #include "pmix_server/agent_shims.c"
