@@ -23,8 +23,8 @@
 #include "plugin/shim/fds.h"
 #include "pm_config.h"
 #include "pmix_server/wire/buf.h"
+#include "pmix_server/wire/exit_codes.h"
 
-#define EXIT_CANNOT_START 125
 #define COORDINATOR "pm-coordinator"
 #define PREFIX "SLURM_PM_STEP_"
 #define NAME_CAP 128
@@ -39,7 +39,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static void give_up(const char *
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
     dprintf(STDERR_FILENO, "pm-supervise: %s\n", text);
-    _exit(EXIT_CANNOT_START);
+    _exit(PM_EXIT_CANNOT_SUPERVISE);
 }
 
 static bool is_child;

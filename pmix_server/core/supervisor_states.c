@@ -111,7 +111,7 @@ static void forming_timed_out(struct pm_core *core)
         "ending the step",
         pm_supervisor_missing(core, &s->seen.joined, nodes, sizeof(nodes)),
         pm_duration_format(window ? o->join_window_ms : o->start_timeout_ms, text, sizeof(text)),
-        window ? "first node" : "launch");
+        window ? "first node (--pm-join-window)" : "launch (--pm-start-timeout)");
 }
 
 // --- STARTING ----------------------------------------------------------------------------------

@@ -20,7 +20,6 @@
 #include "pmix_server/io/util.h"
 #include "pmix_server/wire/hostlist.h"
 
-#define NODE_UNKNOWN (PM_NODE_COORDINATOR - 1)
 #define BODY_MIN (16u << 10)  // smaller contents are sealed for each link
 
 // A numbered link: being resolved, dialled, or up.

@@ -44,7 +44,7 @@ Test(supervisor, names_late_nodes_then_ends_the_step_with_125)
     expect_state(PM_STATE_FORMING);
     stand_run_ms(10000);
     expect_state(PM_STATE_STOPPING);
-    expect_said("node3 did not join within 15 s of the first node: ranks ran unsupervised there");
+    expect_said("node3 did not join within 15 s of the first node (--pm-join-window): ranks ran unsupervised there");
     cr_assert_eq(stand_count(PM_ACTION_END_STEP, NULL), 1);
     srun_exits(KILLED);
     cr_assert_eq(stand.exit_status, 125);

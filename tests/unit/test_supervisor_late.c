@@ -195,7 +195,7 @@ Test(supervisor_late, nodes_that_do_not_join_within_the_launch_are_named)
     stand_join(0, 2);
     stand_run_ms(9100);
     expect_state(PM_STATE_STOPPING);
-    expect_said("node3 did not join within 10 s of the launch");
+    expect_said("node3 did not join within 10 s of the launch (--pm-start-timeout)");
 }
 
 Test(supervisor_late, a_coordinator_that_slept_gives_nodes_their_time_again)
