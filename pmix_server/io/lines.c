@@ -33,7 +33,7 @@ struct pm_lines {
     int fd;
     int own_fd;  // -1: fd is the caller's
     const char *eol;
-    struct event *writable;  // NULL: WAY_DIRECT
+    struct event *writable;  // NULL: WAY_DIRECT; should it not take all at once, the next line tries again
     uint64_t dropped;        // lines, after those that wait
     size_t begin, end;       // of what waits
     char queue[PM_LINES_WAIT];
@@ -168,10 +168,10 @@ static void push(struct pm_lines *l)
         if (l->begin == l->end)
             l->begin = l->end = 0;
     }
-    if (r == -EAGAIN)
-        (void)event_add(l->writable, NULL);  // without memory the next line, or the end, tries again
-    else if (r < 0)
+    if (r < 0 && r != -EAGAIN)
         forget(l);
+    else if (r < 0 && l->writable)
+        (void)event_add(l->writable, NULL);  // without memory the next line, or the end, tries again
 }
 
 void pm_lines_put(struct pm_lines *l, const char *text, size_t len)

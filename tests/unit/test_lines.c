@@ -43,6 +43,18 @@ int __wrap_open(const char *path, int flags, ...)
     return -1;
 }
 
+static bool is_full;
+
+ssize_t __real_write(int to, const void *data, size_t len);
+ssize_t __wrap_write(int to, const void *data, size_t len);
+ssize_t __wrap_write(int to, const void *data, size_t len)
+{
+    if (!is_full)
+        return __real_write(to, data, len);
+    errno = EAGAIN;
+    return -1;
+}
+
 static void begun(void)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -303,4 +315,22 @@ Test(lines, a_file_is_written_at_once)
     put(2);
     n_got = (size_t)pread(fd[0], got, sizeof(got), 0);
     expect_all(3);
+}
+
+// A device of a kind that we do not know, with O_NONBLOCK set by whoever gave it to us.
+Test(lines, what_takes_nothing_now_and_cannot_be_waited_for_is_tried_again_with_the_next_line)
+{
+    char path[] = "/tmp/pm-lines-XXXXXX";
+    fd[1] = mkstemp(path);
+    fd[0] = open(path, O_RDONLY);
+    cr_assert(fd[0] >= 0 && fd[1] >= 0);
+    unlink(path);
+    open_on(fd[1]);
+    is_full = true;
+    put(0);
+    is_full = false;
+    put(1);
+    ssize_t n = read(fd[0], got, sizeof(got) - 1);
+    cr_assert_gt(n, 0);
+    expect_all(2);
 }
