@@ -89,8 +89,8 @@ static int refuse_duration(const struct pm_option_spec *spec, char *error, const
 {
     char min[32], max[32];
     return pm_option_refuse(error, "takes %s from %s to %s (500ms, 5s, 2m, 1h; a bare number is seconds)", form,
-                  exact_duration(spec->min, min, sizeof min),
-                  exact_duration(spec->max, max, sizeof max));
+                            exact_duration(spec->min, min, sizeof min),
+                            exact_duration(spec->max, max, sizeof max));
 }
 
 static int parse_duration(const struct pm_option_spec *spec, const char *text, uint64_t *ret_ms,
@@ -167,7 +167,7 @@ static int parse_budget(const struct pm_option_spec *spec, const char *text, uin
     uint64_t n, window_ms = 0;
     if (!pm_option_take_number(&text, spec->max, &n) || (*text && *text != '/'))
         return pm_option_refuse(error, "takes %s with N from %" PRIu64 " to %" PRIu64, spec->arginfo, spec->min,
-                      spec->max);
+                                spec->max);
     if (*text) {
         text++;
         // 0 is what "no window" is written as by pm_options_encode.
@@ -226,7 +226,7 @@ static int parse_port_range(const struct pm_option_spec *spec, const char *text,
     text++;
     if (!good || !pm_option_take_number(&text, spec->max, &max) || *text || min < spec->min || max < min)
         return pm_option_refuse(error, "takes A-B with %" PRIu64 " <= A <= B <= %" PRIu64 ", or any",
-                      spec->min, spec->max);
+                                spec->min, spec->max);
     o->port_min = (uint32_t)min;
     o->port_max = (uint32_t)max;
     return 0;

@@ -112,7 +112,7 @@ int pm_bound_parse(struct pm_bound *ret, const char *arg, char *error)
     ret->is_max = strncmp(key, MAX_KEY, strlen(MAX_KEY)) == 0;
     if (!ret->is_max && strncmp(key, MIN_KEY, strlen(MIN_KEY)) != 0)
         return pm_option_refuse(error, "plugstack.conf: %.64s: a bound is written %s" MIN_KEY "VALUE or %s" MAX_KEY
-                      "VALUE", arg, name, name);
+                                "VALUE", arg, name, name);
     ret->text = text + 1;
     if (read_limit(ret, ret->text, detail) < 0)
         return pm_option_refuse(error, "plugstack.conf: %.64s: %.300s", arg, detail);

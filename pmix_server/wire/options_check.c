@@ -10,22 +10,22 @@ int pm_options_check(const struct pm_options *o, char *error)
 {
     if (o->log[0] && strcmp(o->log, o->log_nodes) == 0)
         return pm_option_refuse(error, "--pm-log and --pm-log-nodes name the same path; the first takes a "
-                             "file, the second a folder");
+                                "file, the second a folder");
     if (o->fence_required && !o->fence[0])
         return pm_option_refuse(error, "plugstack.conf: fence-required needs fence=PATH");
     if (o->restart_window_ms && o->restart_window_ms < o->min_uptime_ms)
         return pm_option_refuse(error, "the window of --pm-max-restarts is shorter than --pm-min-uptime, so "
-                             "no two restarts would ever count together; make it longer");
+                                "no two restarts would ever count together; make it longer");
     if (o->spares && o->mode == PM_MODE_NOTIFY)
         return pm_option_refuse(error, "--pm-spares=%" PRIu32 " with --pm-supervise=notify: nothing starts again "
-                             "there, so spares would wait for nothing; leave one of them out",
-                      o->spares);
+                                "there, so spares would wait for nothing; leave one of them out",
+                                o->spares);
     if (o->shrink && o->mode == PM_MODE_NOTIFY)
         return pm_option_refuse(error, "--pm-shrink with --pm-supervise=notify: nothing starts again there, so the "
-                             "world never gets smaller; leave one of them out");
+                                "world never gets smaller; leave one of them out");
     if (o->relaunch && o->mode == PM_MODE_NOTIFY)
         return pm_option_refuse(error, "--pm-relaunch=%" PRIu32 " with --pm-supervise=notify: nothing starts again there, also "
-                             "not on other nodes; leave one of them out", o->relaunch);
+                                "not on other nodes; leave one of them out", o->relaunch);
     return 0;
 }
 
