@@ -2,6 +2,7 @@
 //
 // The ways a shim ends when nothing can go on, and the way it ends well: so that slurmstepd sees
 // the rank's own status. Before the last resort everything below us is killed and reaped.
+#include <poll.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -14,6 +15,7 @@
 
 #define LAST_KILL_TIMEOUT_MS 5000
 #define AGENT_END_TIMEOUT_MS 1000
+#define COMPLAIN_MS 100  // a stderr that nobody reads holds up no end
 
 uint64_t pm_shim_clock_ns(void)
 {
@@ -24,13 +26,15 @@ uint64_t pm_shim_clock_ns(void)
 
 void pm_shim_complain(const char *node, const char *text, const char *detail)
 {
+    struct pollfd out = {.fd = STDERR_FILENO, .events = POLLOUT};
     char line[1200] = "pm-supervise: ";
     strncat(line, node, 256);
     strcat(line, ": ");
     strncat(line, text, 256);
     strncat(line, detail, 512);
     strcat(line, "\n");
-    (void)!write(STDERR_FILENO, line, strlen(line));
+    if (poll(&out, 1, COMPLAIN_MS) > 0 && out.revents & POLLOUT)
+        (void)!write(STDERR_FILENO, line, strlen(line));
 }
 
 // Ends in the way that gives slurmstepd this wait status, without a second core file.

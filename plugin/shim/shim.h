@@ -54,7 +54,8 @@ struct pm_shim_start {
 // Returns in the child only.
 struct pm_shim_start *pm_shim_run(const struct pm_shim_config *config);
 
-// Writes "pm-supervise: NODE: TEXT" and a newline to fd 2 in one piece. TEXT is cut at 1 KiB.
+// Writes "pm-supervise: NODE: TEXT" and a newline to fd 2 in one piece. TEXT is cut at 1 KiB. Says nothing where fd 2
+// takes nothing for 100 ms.
 void pm_shim_complain(const char *node, const char *text, const char *detail);
 
 #endif

@@ -7,6 +7,7 @@
 // PM_SHIM is the path of the program. Needs root, because a shim trusts only a listener of root's.
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -315,6 +316,27 @@ Test(shim, a_packet_longer_than_allowed_ends_it)
 Test(shim, agent_gone_in_the_middle_of_a_run_ends_it_and_its_rank)
 {
     running();
+    close(conn);
+    ends_with_exit(PM_EXIT_AGENT_GONE);
+    rank_is_gone();
+}
+
+// It is full, and nobody reads it any more.
+Test(shim, an_end_waits_for_no_reader_of_its_stderr)
+{
+    static const char filler[4096];
+    char path[64];
+    run_shim("--local=0", "exec sleep 60");
+    accept_hello();
+    welcome();
+    send_start(0);
+    expect_started(0);
+    snprintf(path, sizeof path, "/proc/%d/fd/2", (int)shim);
+    int fd = open(path, O_WRONLY | O_NONBLOCK);
+    while (write(fd, filler, sizeof filler) > 0)
+        ;
+    cr_assert(errno == EAGAIN, "%s", strerror(errno));
+    close(fd);
     close(conn);
     ends_with_exit(PM_EXIT_AGENT_GONE);
     rank_is_gone();
