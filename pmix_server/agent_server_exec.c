@@ -45,7 +45,8 @@ void pm_server_become(const struct server *s, int fd, uint16_t port)
     build_env(s, own, env);
     sigprocmask(SIG_SETMASK, pm_signals_old_mask(s->agent->signals), NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    // The listener of the shims sits on 3; it is close-on-exec and goes with the dup.
+    // What sits on 3 is close-on-exec and goes with the dup. That is not fd itself, which would keep its close-on-exec:
+    // 0 to 2 are open, and of its pair fd is the second.
     if (getppid() != 1 && dup2(fd, PM_SERVER_FD) == PM_SERVER_FD)
         execve(path, argv, env);
     int error = errno;
