@@ -151,9 +151,10 @@ static void on_srun_changed(pid_t pid, int status, void *arg)
         return;
     }
     c->srun = 0;
-    // An srun that was killed could not do so itself.
+    // An srun that was killed could not do so itself. At once: what a stopped terminal (Ctrl-S) still has to show would
+    // hold us up, and the whole step with us.
     if (c->has_terminal && WIFSIGNALED(status))
-        tcsetattr(STDIN_FILENO, TCSADRAIN, &c->terminal);
+        tcsetattr(STDIN_FILENO, TCSANOW, &c->terminal);
     c->srun_status = status;
     if (!c->launched && !c->has_verdict) {
         // No step, nothing to judge: srun has said why.

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include "pmix_server/coordinator.h"
@@ -51,6 +52,19 @@ void pm_loop_post(struct pm_loop *loop, const struct pm_event *event)
         return;
     stops++;
     signal_of_stop = event->signal;
+}
+
+// A terminal stopped by Ctrl-S, with something still to show: whoever waits until it is shown waits for ever.
+static int restored;
+int __wrap_tcsetattr(int fd, int action, const struct termios *terminal);
+int __wrap_tcsetattr(int fd, int action, const struct termios *terminal)
+{
+    (void)fd;
+    (void)terminal;
+    restored++;
+    while (action != TCSANOW)
+        pause();
+    return 0;
 }
 
 static void start(const char *srun, const char *argument)
@@ -118,4 +132,14 @@ Test(coordinator_srun, while_there_is_an_srun_the_answer_is_its_own)
     while (!srun_exited)
         event_base_loop(c.base, EVLOOP_ONCE);
     cr_expect(WIFSIGNALED(c.srun_status) && WTERMSIG(c.srun_status) == SIGINT);
+}
+
+Test(coordinator_srun, a_stopped_terminal_is_restored_without_a_wait)
+{
+    start("/bin/sleep", "20");
+    c.has_terminal = true;
+    cr_assert_eq(kill(c.srun, SIGKILL), 0);
+    while (!srun_exited)
+        event_base_loop(c.base, EVLOOP_ONCE);
+    cr_expect_eq(restored, 1);
 }
