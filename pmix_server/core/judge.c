@@ -317,7 +317,9 @@ static void remember_dead(struct pm_core *core, const struct pm_dead *dead)
         j->dead = list;
         j->cap_dead = cap;
     }
-    j->dead[j->n_dead++] = *dead;
+    uint32_t i = pm_dead_index(j, dead->node);
+    memmove(&j->dead[i + 1], &j->dead[i], (j->n_dead++ - i) * sizeof(*j->dead));
+    j->dead[i] = *dead;
 }
 
 // What speaks for its death goes into the record, for the ledger of the end.

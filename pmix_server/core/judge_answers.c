@@ -3,13 +3,24 @@
 // What the coordinator's other modules ask the judge (judge.c): whom it suspects, and what it knows of the dead.
 #include "pmix_server/core/membership.h"
 
+uint32_t pm_dead_index(const struct pm_judge *j, uint32_t node)
+{
+    uint32_t low = 0, high = j->n_dead;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (j->dead[mid].node < node)
+            low = mid + 1;
+        else
+            high = mid;
+    }
+    return low;
+}
+
 static const struct pm_dead *find(const struct pm_core *core, uint32_t node)
 {
     const struct pm_judge *j = &core->membership->judge;
-    for (uint32_t i = 0; i < j->n_dead; i++)
-        if (j->dead[i].node == node)
-            return &j->dead[i];
-    return NULL;
+    uint32_t i = pm_dead_index(j, node);
+    return i < j->n_dead && j->dead[i].node == node ? &j->dead[i] : NULL;
 }
 
 const struct pm_set *pm_suspect_nodes(const struct pm_core *core)

@@ -196,7 +196,7 @@ struct pm_judge {
     uint64_t anew_ns;    // the last time that every suspicion began anew
     struct pm_set nodes; // union of pending
     bool nodes_valid;
-    struct pm_dead *dead;
+    struct pm_dead *dead; // by node
     uint32_t n_dead;
     uint32_t cap_dead;
     bool isolated;
@@ -385,6 +385,7 @@ bool pm_judge_trust(struct pm_core *core);
 void pm_judge_job_state(struct pm_core *core, enum pm_job_state state);
 void pm_judge_tick(struct pm_core *core);
 void pm_judge_restart(struct pm_core *core); // our own clock was late
+uint32_t pm_dead_index(const struct pm_judge *j, uint32_t node); // of the first dead node >= node
 bool pm_judge_is_suspect(const struct pm_core *core, uint32_t node);
 
 #endif
