@@ -58,9 +58,9 @@ enum pm_state {
 const char *pm_state_name(enum pm_state state);  // "FORMING", ...
 
 enum pm_link_end {
-    PM_LINK_CLOSED = 0,   // EOF
+    PM_LINK_CLOSED = 0,   // EOF, also in the handshake
     PM_LINK_RESET,        // ECONNRESET, EPIPE
-    PM_LINK_REFUSED,      // dial: nobody listens
+    PM_LINK_REFUSED,      // dial: nobody of ours listens
     PM_LINK_UNREACHABLE,  // dial: no route, no name, no answer to the SYN in time
     PM_LINK_STUCK,        // dial: connected, but no handshake in time
     PM_LINK_REJECTED,     // handshake: other build or launch, or wrong key; text says which

@@ -181,7 +181,7 @@ static void failed_after_joining(struct pm_core *core, uint32_t node, uint8_t en
     s->next_ns = end == PM_LINK_REFUSED && !wrap ? core->now_ns : spaced;
 }
 
-// Once could be a connection that ended in its handshake; a listener that is gone refuses again.
+// Once could be a listener that is only just there; one that is gone refuses again.
 static void coordinator_refused(struct pm_core *core)
 {
     struct pm_seek *s = &core->membership->seek;

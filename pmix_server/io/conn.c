@@ -225,7 +225,7 @@ static ssize_t read_some(struct pm_conn *link)
     }
     char text[PM_TEXT_CAP];
     snprintf(text, sizeof(text), "%s closed the connection", link->address);
-    go_down(link, link->phase == PHASE_HANDSHAKE ? PM_LINK_REFUSED : PM_LINK_CLOSED, text);
+    go_down(link, PM_LINK_CLOSED, text);
     return -1;
 }
 
@@ -413,6 +413,11 @@ void pm_conn_close(struct pm_conn *link)
     event_add(link->timer, &tv);
     if (!pm_outq_len(&link->out))
         shutdown(link->fd, SHUT_WR);
+}
+
+bool pm_conn_is_known(const struct pm_conn *link)
+{
+    return *pm_secure_peer_version(link->secure) != '\0';
 }
 
 bool pm_conn_waits(const struct pm_conn *link)

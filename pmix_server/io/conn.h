@@ -55,6 +55,8 @@ void pm_conn_send_body(struct pm_conn *link, struct pm_body *body);
 void pm_conn_close(struct pm_conn *link);
 // Handles all input that can be read now.
 void pm_conn_drain(struct pm_conn *link);
+// The other side has said a HELLO that only holders of the key can have made.
+bool pm_conn_is_known(const struct pm_conn *link);
 // It is the other side's turn: nothing of it waits to be read.
 bool pm_conn_waits(const struct pm_conn *link);
 uint32_t pm_conn_peer(const struct pm_conn *link);

@@ -40,8 +40,8 @@ struct pm_dial {
 static int weight(enum pm_link_end end)
 {
     static const int weights[] = {
-        [PM_LINK_REFUSED] = 1,     [PM_LINK_RESET] = 1, [PM_LINK_CLOSED] = 1,
-        [PM_LINK_UNREACHABLE] = 2, [PM_LINK_STUCK] = 3, [PM_LINK_REJECTED] = 4,
+        [PM_LINK_REFUSED] = 1,     [PM_LINK_RESET] = 2, [PM_LINK_CLOSED] = 2,
+        [PM_LINK_UNREACHABLE] = 3, [PM_LINK_STUCK] = 4, [PM_LINK_REJECTED] = 5,
     };
     return weights[end];
 }
@@ -83,9 +83,7 @@ static enum pm_link_end verdict(const struct pm_dial *d)
             worst = a->end;
         any = true;
     }
-    if (!any)
-        return PM_LINK_UNREACHABLE;
-    return weight(worst) == 1 ? PM_LINK_REFUSED : worst;
+    return any ? worst : PM_LINK_UNREACHABLE;
 }
 
 static void attempt_ended(struct attempt *a, enum pm_link_end end, const char *text)

@@ -5,8 +5,10 @@
 // The verdict of a failed call matters more than the call (the core judges whether a peer is dead, stuck
 // or unreachable by it), so the rules are:
 //   - If an address is marked `proved` (it worked before in this step), its verdict is the call's.
-//   - Else REJECTED before STUCK before UNREACHABLE before REFUSED: REFUSED only if every address
-//     refused or cannot be reached from this host at all (no route to that family of addresses).
+//   - Else REJECTED before STUCK before UNREACHABLE before CLOSED and RESET before REFUSED: REFUSED only if every
+//     address refused or cannot be reached from this host at all (no route to that family of addresses).
+//   - A port refuses if the kernel says that nobody listens there, or if who answers has not our key. One that
+//     accepts and then ends the connection in the handshake does not: it may be ours, and full.
 #ifndef PM_IO_DIAL_H
 #define PM_IO_DIAL_H
 

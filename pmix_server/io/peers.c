@@ -166,13 +166,20 @@ static void stranger_down(struct pm_conn *link, enum pm_link_end end, const char
 static const struct pm_conn_handlers stranger_handlers = {
     .up = stranger_up, .frame = on_frame, .down = stranger_down};
 
+// It has had its time to say something that only holders of the key can say, and nothing of it waits for us.
+static bool is_idle(const struct stranger *s, uint64_t now_ns)
+{
+    return now_ns - s->since_ns >= PM_PEERS_PATIENCE_MS * UINT64_C(1000000) && !pm_conn_is_known(s->link) &&
+           pm_conn_waits(s->link);
+}
+
 // False: there is none yet.
 static bool make_room(struct pm_peers *p)
 {
     struct stranger *s, *oldest = NULL;
     uint64_t now_ns = pm_clock_ns();
     LIST_FOREACH(s, &p->strangers, entry)
-        if (now_ns - s->since_ns >= PM_PEERS_PATIENCE_MS * UINT64_C(1000000) && pm_conn_waits(s->link))
+        if (is_idle(s, now_ns))
             oldest = s;
     if (!oldest)
         return false;

@@ -6,6 +6,8 @@
 // A stranger is nobody here: until its handshake is done a connection has no number and no event; at
 // most PM_PEERS_STRANGERS_MAX of them exist, each for PM_HANDSHAKE_MS. When there are as many, the oldest one that
 // lets us wait makes room for the next after PM_PEERS_PATIENCE_MS, so that nobody keeps others out by saying nothing.
+// One whose HELLO was authentic keeps its place: it may be on a busy host. One that was sent away before its HELLO
+// came takes the close for no refusal (dial.h), and dials again.
 #ifndef PM_IO_PEERS_H
 #define PM_IO_PEERS_H
 

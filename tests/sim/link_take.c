@@ -42,9 +42,9 @@ static void take_end(struct sim *s, struct sim_link *l, uint32_t end, uint8_t ki
     if (kind == SIM_ITEM_FIN && state == SIM_END_UP && l->end[1 - end].state)
         sim_link_push(s, l, 1 - end, SIM_ITEM_FIN, NULL);
     sim_link_down(s, l, end,
-                  state != SIM_END_UP    ? PM_LINK_REFUSED
-                  : kind == SIM_ITEM_FIN ? PM_LINK_CLOSED
-                                         : PM_LINK_RESET);
+                  state == SIM_END_DIALLING ? PM_LINK_REFUSED
+                  : kind == SIM_ITEM_FIN    ? PM_LINK_CLOSED
+                                            : PM_LINK_RESET);
 }
 
 static void take(struct sim *s, struct sim_link *l, uint32_t to, struct sim_item *item)

@@ -90,11 +90,11 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
     }
 }
 
-static void run_until_up(uint64_t ms)
+static void run_until(uint64_t ms, unsigned up)
 {
     uint64_t end_ns = pm_clock_ns() + ms * 1000000;
     const struct timeval tick = {.tv_usec = 5000};
-    while (n_up < 2 && pm_clock_ns() < end_ns) {
+    while (n_up < up && pm_clock_ns() < end_ns) {
         cr_assert_eq(event_base_once(base, -1, EV_TIMEOUT, on_tick, NULL, &tick), 0);
         cr_assert_geq(event_base_loop(base, EVLOOP_ONCE), 0);
     }
@@ -113,9 +113,9 @@ static void friend_gets_in(const char *say, uint64_t ms)
     words = say;
     for (int i = 0; i < CROWD; i++)
         crowd[i] = visit();
-    run_until_up(50);  // they are let in
+    run_until(50, 2);  // they are let in
     friend_comes();
-    run_until_up(ms);
+    run_until(ms, 2);
     cr_assert_eq(n_up, 2, "kept out by %u strangers that came again", n_replaced);
 }
 
@@ -123,3 +123,47 @@ static void friend_gets_in(const char *say, uint64_t ms)
 Test(peers, silent_strangers_keep_nobody_out) { friend_gets_in("", 1500); }
 
 Test(peers, strangers_in_the_middle_of_a_handshake_keep_nobody_out) { friend_gets_in("PMsecur1", 1500); }
+
+// --- a friend that is slow -------------------------------------------------------------------------------
+
+static struct pm_secure *slow;
+static struct pm_writer says;
+
+static int slow_friend_says_hello(void)
+{
+    const struct pm_secure_config config = {.key = key, .version = "1", .launch = 1, .node = 3, .dialer = true,
+                                            .expected = 5};
+    words = "";
+    int fd = visit();
+    cr_assert_eq(pm_secure_new(&config, &slow), 0);
+    pm_secure_begin(slow, &says);
+    cr_assert_eq(send(fd, says.data, says.len, 0), (ssize_t)says.len);
+    return fd;
+}
+
+static void slow_friend_answers(int fd)
+{
+    uint8_t answer[PM_SECURE_HELLO_LEN + PM_SECURE_CONFIRM_LEN];
+    size_t used = 0, hello_len = says.len;
+    cr_assert_eq(recv(fd, answer, sizeof(answer), MSG_WAITALL), (ssize_t)sizeof(answer));
+    cr_assert_eq(pm_secure_handshake(slow, answer, sizeof(answer), &used, &says), PM_SECURE_OK);
+    cr_assert_eq(send(fd, says.data + hello_len, says.len - hello_len, MSG_NOSIGNAL), (ssize_t)(says.len - hello_len));
+}
+
+// Its HELLO was authentic: those that come after it, and say nothing, make room for each other.
+Test(peers, a_slow_friend_keeps_its_place_among_strangers)
+{
+    int fd = slow_friend_says_hello();
+    run_until(50, 1);
+    words = "";
+    for (int i = 0; i < CROWD; i++)
+        crowd[i] = visit();
+    run_until(5 * PM_PEERS_PATIENCE_MS, 1);
+    cr_assert_gt(n_replaced, 0);
+    slow_friend_answers(fd);
+    run_until(1000, 1);
+    cr_assert_eq(n_up, 1, "sent away");
+    close(fd);
+    pm_secure_free(slow);
+    pm_writer_done(&says);
+}
