@@ -187,7 +187,7 @@ int pm_hostlist_nth(const char *list, uint32_t index, char *buf, size_t cap)
 
 int pm_hostlist_count(const char *list)
 {
-    uint64_t count;
+    uint64_t count = 0;
     int rc = walk_items(list, NULL, NULL, &count);
     return rc < 0 ? rc : (int)count;
 }
