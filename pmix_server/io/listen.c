@@ -114,8 +114,9 @@ static void on_acceptable(evutil_socket_t listen_fd, short what, void *arg)
     if (fd < 0) {
         if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
             struct timeval tv = pm_timeval_of_ms(NO_FD_PAUSE_MS);
-            if (evtimer_add(l->retry, &tv) == 0)  // else it tries again at once
-                pm_listener_pause(l);
+            pm_listener_pause(l);
+            if (evtimer_add(l->retry, &tv))
+                pm_listener_resume(l);  // it tries again at once
         }
         return;
     }
@@ -175,8 +176,10 @@ struct pm_listener *pm_listener_free(struct pm_listener *l)
 
 uint16_t pm_listener_port(const struct pm_listener *l) { return l->port; }
 
+// Also if it paused on its own before: then the end of that resumes nothing.
 void pm_listener_pause(struct pm_listener *l)
 {
+    evtimer_del(l->retry);
     for (int i = 0; i < 2; i++) {
         if (l->events[i])
             event_del(l->events[i]);
