@@ -101,6 +101,7 @@ __attribute__((noreturn)) static void become_command(const struct pm_question *q
     dup2(null, 0);
     dup2(fd, 1);
     dup2(null, 2);
+    pm_fd_close_from(STDERR_FILENO + 1);  // srun's words may name some, for srun alone
     if (q->variable)
         putenv((char *)(uintptr_t)q->variable);
     execv(path, (char *const *)(uintptr_t)q->argv);
