@@ -460,6 +460,8 @@ void pm_node_drive(struct pm_core *core)
         drive_halt(core);
     else if (phases[n->wanted.phase].first_server)
         (void)server_prepare(core, n->wanted.epoch);
+    else if (n->wanted.phase == PM_PHASE_DRAIN)
+        notify_nobody(core); // whom Slurm's signal has ended is no news
     if (!n->ended)
         drive_unreapable(core);
 }

@@ -35,6 +35,17 @@ static bool local_settled(const struct pm_node *n, const struct pm_local *local)
            pm_set_has(&n->wanted.dead, local->rank);
 }
 
+// Will it never take part in anything again, without a decision that says so? Others must not wait for it.
+static bool local_gone(const struct pm_node *n, const struct pm_local *local)
+{
+    bool drains = n->wanted.phase == PM_PHASE_DRAIN;
+    if (local->rank == PM_RANK_NONE)
+        return false;
+    if (never_ran(n, local) || local->shim_lost)
+        return drains;
+    return local->left || (drains && local->over && !local->finalized);
+}
+
 static bool local_started(const struct pm_node *n, const struct pm_local *local)
 {
     return !never_ran(n, local) && local->was_started;
@@ -157,7 +168,7 @@ static void report_epoch(struct pm_core *core)
             add_to(core, &n->report.marks[mark], core->config.node);
     for (uint32_t i = 0; i < n->n_local; i++) {
         const struct pm_local *local = &n->locals[i];
-        if (!never_ran(n, local) && local->left)
+        if (local_gone(n, local))
             add_to(core, &n->report.left, local->rank);
         report_again(core, local);
         if (!n->report.any_ended && !never_ran(n, local) && local_settled(n, local))

@@ -5,8 +5,9 @@
 // what each state waits for and does on entry, supervisor_place.c who runs where, supervisor_candidates.c which nodes are
 // fit for that, supervisor_blame.c whom failures of ranks are put down to, supervisor_decide.c turns failures into
 // decisions, supervisor_again.c follows ranks that start again alone, supervisor_stop.c ends the step,
-// supervisor_relaunch.c what comes after it, supervisor_fallen.c finds out why srun has ended it, supervisor_fence_off.c
-// asks the site's program to make a lost node harmless, supervisor_digest.c hashes it.
+// supervisor_drain.c looks after ranks that the user's signal ends, supervisor_relaunch.c says what comes after it,
+// supervisor_fallen.c finds out why srun has ended it, supervisor_fence_off.c asks the site's program to make a lost node
+// harmless, supervisor_digest.c hashes it.
 #ifndef PM_CORE_SUPERVISOR_H
 #define PM_CORE_SUPERVISOR_H
 
@@ -338,5 +339,11 @@ void pm_supervisor_user_stop(struct pm_core *core, int32_t signal);
 void pm_supervisor_user_insists(struct pm_core *core, int32_t signal);
 // srun has passed on what live nodes wrote.
 void pm_supervisor_output_read(struct pm_core *core);
+
+// --- supervisor_drain.c ------------------------------------------------------------------------
+// These ranks take part in nothing any more: what waits for them fails.
+void pm_supervisor_nobody_waits_for(struct pm_core *core, const struct pm_set *ranks);
+// A failure has joined a stop; does nothing unless ranks drain.
+void pm_supervisor_drain_failure(struct pm_core *core, const struct pm_failure *failure);
 
 #endif

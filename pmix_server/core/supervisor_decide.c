@@ -449,6 +449,7 @@ void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failur
             tell_skipped(core, failure);
         if (pm_cause_is_loss(failure->cause))
             pm_supervisor_more_time(core);
+        pm_supervisor_drain_failure(core, failure);
         return;
     }
     struct pm_story story = {.failure = failure, .verdict = &verdict, .more = more};
@@ -457,31 +458,37 @@ void pm_supervisor_failure(struct pm_core *core, const struct pm_failure *failur
 
 // --- ranks that left without PMIx_Finalize -----------------------------------------------------
 
-// One log record per batch, not per rank. It is no failure: only what waits for these ranks ends.
+static void tell_left(struct pm_core *core, const struct pm_set *fresh)
+{
+    struct pm_supervisor *s = core->supervisor;
+    char ranks[PM_TEXT_CAP / 2];
+    (void)pm_set_format(fresh, ranks, sizeof(ranks));
+    pm_say_verbose(core, "pm-supervise: rank %s ended with 0 without PMIx_Finalize; going on",
+                   ranks);
+    struct pm_log *log = pm_log_record(core, "no-finalize");
+    log->epoch = s->wanted.epoch;
+    log->rank = pm_set_next(fresh, 0);
+    log->cause = PM_CAUSE_NO_FINALIZE;
+    log->action = "notify";
+    pm_text_copy(log->reason, sizeof(log->reason), ranks);
+}
+
+// One log record per batch, not per rank. It is no failure: only what waits for these ranks ends. When ranks drain it is
+// every end but those after PMIx_Finalize, and no news.
 void pm_supervisor_left(struct pm_core *core, const struct pm_set *left)
 {
     struct pm_supervisor *s = core->supervisor;
-    if (s->state != PM_STATE_STARTING && s->state != PM_STATE_RUNNING)
-        return;
-    if (pm_set_covers(&s->wanted.left, left))
+    bool drains = s->wanted.phase == PM_PHASE_DRAIN;
+    if ((s->state != PM_STATE_STARTING && s->state != PM_STATE_RUNNING && !drains) ||
+        pm_set_covers(&s->wanted.left, left))
         return;
     struct pm_set fresh = {0};
     need(core, pm_set_copy(&fresh, left));
     need(core, pm_set_subtract(&fresh, &s->wanted.left));
     need(core, pm_set_union(&s->wanted.left, &fresh));
     s->wanted_dirty = true;
-    char ranks[PM_TEXT_CAP / 2];
-    (void)pm_set_format(&fresh, ranks, sizeof(ranks));
-    pm_say_verbose(core, "pm-supervise: rank %s ended with 0 without PMIx_Finalize; going on",
-                   ranks);
-    struct pm_log *log = pm_log_record(core, "no-finalize");
-    log->epoch = s->wanted.epoch;
-    log->rank = pm_set_next(&fresh, 0);
-    log->cause = PM_CAUSE_NO_FINALIZE;
-    log->action = "notify";
-    pm_text_copy(log->reason, sizeof(log->reason), ranks);
-    for (uint32_t rank = pm_set_next(&fresh, 0); rank != UINT32_MAX;
-         rank = pm_set_next(&fresh, rank + 1))
-        pm_collective_rank_lost(core, s->wanted.epoch, rank);
+    if (!drains)
+        tell_left(core, &fresh);
+    pm_supervisor_nobody_waits_for(core, &fresh);
     pm_set_done(&fresh);
 }

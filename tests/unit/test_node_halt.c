@@ -205,6 +205,41 @@ Test(node_halt, a_rank_that_was_to_start_again_does_not_and_has_ended)
     cr_assert(marked(PM_MARK_ENDED));
 }
 
+// Else whoever goes on waits for them for ever.
+Test(node_halt, ranks_that_have_ended_while_draining_are_reported_as_gone)
+{
+    connected();
+    want(PM_PHASE_DRAIN);
+    exits(0, TERMED);
+    stand_run_ms(6);
+    cr_assert(pm_set_has(&stand.report.left, 2));
+    cr_assert(!pm_set_has(&stand.report.left, 3));
+    event(PM_EVENT_SHIM_LOST, 1);
+    stand_run_ms(6);
+    cr_assert(pm_set_has(&stand.report.left, 3));
+}
+
+Test(node_halt, a_rank_that_ends_well_while_draining_is_not_reported_as_gone)
+{
+    connected();
+    want(PM_PHASE_DRAIN);
+    event(PM_EVENT_FINALIZED, 0);
+    exits(0, 0);
+    stand_run_ms(6);
+    cr_assert(pm_set_empty(&stand.report.left));
+}
+
+Test(node_halt, ranks_that_had_not_started_are_gone_when_draining)
+{
+    joined();
+    stand_map();
+    wanted.map_version = 1;
+    want(PM_PHASE_START);
+    want(PM_PHASE_DRAIN);
+    stand_run_ms(6);
+    cr_assert_eq(pm_set_count(&stand.report.left), 2);
+}
+
 Test(node_halt, a_rank_that_was_on_its_way_gets_slurms_signal_from_us)
 {
     starting();

@@ -77,6 +77,39 @@ Test(supervisor_end, ranks_that_slurm_has_signalled_have_no_bound_of_ours)
     cr_assert_eq(stand.wanted.phase, PM_PHASE_END, "the lost are not waited for");
 }
 
+static void ranks_leave(uint32_t first, uint32_t last)
+{
+    struct pm_report report;
+    pm_report_init(&report);
+    cr_assert_eq(pm_set_add_span(&report.left, first, last), 0);
+    cr_assert(stand_report(&report));
+    pm_report_done(&report);
+}
+
+// Their fences and gets fail, as in a step that nobody stops.
+Test(supervisor_end, nobody_waits_for_ranks_that_slurms_signal_has_ended)
+{
+    running(NULL);
+    slurm_signals();
+    ranks_leave(2, 3);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
+    cr_assert_eq(pm_set_count(&stand.lost_ranks), 2);
+    cr_assert(pm_set_has(&stand.wanted.left, 3));
+}
+
+Test(supervisor_end, nobody_waits_for_ranks_of_a_node_that_is_lost_after_slurms_signal)
+{
+    running(NULL);
+    slurm_signals();
+    node_dies(1, PM_CAUSE_NODE_LOST);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
+    cr_assert_eq(pm_set_count(&stand.lost_ranks), 2);
+    cr_assert(pm_set_has(&stand.wanted.dead, 3));
+    fail_rank(6, PM_CAUSE_EXIT, EXITED(1)); // just before the signal
+    cr_assert(pm_set_has(&stand.lost_ranks, 6));
+    cr_assert(pm_set_has(&stand.wanted.dead, 6));
+}
+
 // SIGTERM to srun, or Ctrl-C twice.
 Test(supervisor_end, whoever_stops_srun_as_well_ends_ranks_that_have_outlived_slurms_signal)
 {
