@@ -3,8 +3,8 @@
 // Takes in what happens on this node: shims, ranks, the server, Slurm's signals.
 //
 // Which exits are failures is decided here, because only this node knows the order of things: an
-// exit after our own SIGTERM or SIGKILL, or after Slurm's signal (the user's stop), is none. What a
-// failure leads to is not decided here.
+// exit after our own SIGTERM or SIGKILL, or after Slurm's signal (the user's stop), is none; a lost shim and an abort
+// are one even then. What a failure leads to is not decided here.
 #include "pmix_server/core/node.h"
 
 #include <assert.h>
@@ -84,8 +84,6 @@ static void on_shim_lost(struct pm_core *core, const struct pm_event *event)
     local->shim_lost = true;
     local->killed = false; // whether it has done what it was told nobody knows: we do it
     pm_node_log(core, "shim-lost", local);
-    if (user_stops(core->node))
-        return;
     local->has_failure = false; // this is the worse one
     rank_fails(core, local, PM_CAUSE_SHIM_LOST, event->text);
 }
@@ -241,7 +239,7 @@ static void on_finalized(struct pm_core *core, const struct pm_event *event)
 static void on_abort(struct pm_core *core, const struct pm_event *event)
 {
     struct pm_local *local = local_of_rank(core, event);
-    if (!local || user_stops(core->node) || local->termed || local->killed)
+    if (!local || local->termed || local->killed)
         return;
     int32_t code = event->status & 0xff;
     rank_fails(core, local, PM_CAUSE_ABORT, event->text);

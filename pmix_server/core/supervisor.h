@@ -335,14 +335,22 @@ bool pm_supervisor_quiet(struct pm_core *core);
 // The next stage of the end: its wait is over, or its time.
 void pm_supervisor_end_next(struct pm_core *core, enum pm_end_stage stage);
 void pm_supervisor_user_stop(struct pm_core *core, int32_t signal);
-// srun was told to stop. Ranks that Slurm has signalled, and that have no bound, are ended.
-void pm_supervisor_user_insists(struct pm_core *core, int32_t signal);
+// Ranks get SIGTERM, and SIGKILL after the grace.
+void pm_supervisor_end_ranks(struct pm_core *core);
 // srun has passed on what live nodes wrote.
 void pm_supervisor_output_read(struct pm_core *core);
 
 // --- supervisor_drain.c ------------------------------------------------------------------------
 // These ranks take part in nothing any more: what waits for them fails.
 void pm_supervisor_nobody_waits_for(struct pm_core *core, const struct pm_set *ranks);
+// How long ranks may drain, ms, when it is not Slurm's affair.
+uint64_t pm_supervisor_drain_ms(const struct pm_core *core);
+// srun was told to stop. Ranks that Slurm has signalled, and that have no bound, are ended.
+void pm_supervisor_user_insists(struct pm_core *core, int32_t signal);
+// --wait is over.
+void pm_supervisor_drain_wait_over(struct pm_core *core);
+// A shim was lost when its rank drained: only the rank is.
+bool pm_supervisor_drain_keeps_node(const struct pm_supervisor *s, const struct pm_failure *failure);
 // A failure has joined a stop; does nothing unless ranks drain.
 void pm_supervisor_drain_failure(struct pm_core *core, const struct pm_failure *failure);
 

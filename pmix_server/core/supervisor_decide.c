@@ -28,6 +28,8 @@ bool pm_supervisor_knows(const struct pm_core *core, const struct pm_failure *fa
     const struct pm_wanted *wanted = &s->wanted;
     if (s->state == PM_STATE_DONE || wanted->phase == PM_PHASE_END)
         return true;
+    if (pm_supervisor_drain_keeps_node(s, failure))
+        return pm_set_has(&wanted->dead, failure->rank);
     if (pm_cause_is_loss(failure->cause))
         return pm_set_has(&wanted->lost, failure->node);
     if (failure->epoch != wanted->epoch || s->state == PM_STATE_FORMING)
@@ -89,7 +91,7 @@ static void remember_loss(struct pm_core *core, const struct pm_failure *failure
 static void remember(struct pm_core *core, const struct pm_failure *failure)
 {
     struct pm_supervisor *s = core->supervisor;
-    if (pm_cause_is_loss(failure->cause))
+    if (pm_cause_is_loss(failure->cause) && !pm_supervisor_drain_keeps_node(s, failure))
         remember_loss(core, failure);
     else if (failure->rank == PM_RANK_NONE)
         need(core, pm_set_add(&s->bad_servers, failure->node));

@@ -205,12 +205,19 @@ static void log_wireup(struct pm_core *core)
     log->wireup_ms = (core->now_ns - s->starting_ns) / PM_MS;
 }
 
+// --wait begins when the first rank has ended, in STOPPING, too, as long as ranks drain.
+static void wait_begins(struct pm_core *core)
+{
+    struct pm_supervisor *s = core->supervisor;
+    if (core->config.wait_ms && s->seen.any_ended && s->wait_ns == UINT64_MAX)
+        s->wait_ns = core->now_ns + core->config.wait_ms * PM_MS;
+}
+
 static enum pm_input running(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
     log_wireup(core);
-    if (core->config.wait_ms && s->seen.any_ended && s->wait_ns == UINT64_MAX)
-        s->wait_ns = core->now_ns + core->config.wait_ms * PM_MS;
+    wait_begins(core);
     return pm_supervisor_all_in(core, &s->seen.marks[PM_MARK_ENDED]) ? PM_IN_ENDED : PM_IN_NONE;
 }
 
@@ -219,6 +226,10 @@ static void wait_is_over(struct pm_core *core)
     char text[32], nodes[PM_TEXT_CAP];
     struct pm_supervisor *s = core->supervisor;
     s->wait_ns = UINT64_MAX;
+    if (s->state == PM_STATE_STOPPING) {
+        pm_supervisor_drain_wait_over(core);
+        return;
+    }
     (void)pm_supervisor_refuse(
         core, PM_EXIT_WAIT_OVER,
         "pm-supervise: ranks on %s still run %s after the first rank ended (--wait); stopping",
@@ -330,6 +341,8 @@ static enum pm_input ending(struct pm_core *core)
 {
     if (pm_supervisor_quiet(core))
         pm_supervisor_end_next(core, PM_END_SHIMS);
+    else if (core->supervisor->wanted.phase == PM_PHASE_DRAIN)
+        wait_begins(core);
     return PM_IN_NONE;
 }
 
@@ -415,6 +428,13 @@ static uint64_t placing_deadline_ns(const struct pm_supervisor *s)
     return s->place_ns > s->judged_ns ? earlier(due, s->place_ns) : due;
 }
 
+static uint64_t stopping_deadline_ns(const struct pm_supervisor *s)
+{
+    if (s->wanted.phase == PM_PHASE_DRAIN)
+        return s->wait_ns;
+    return s->relaunch && s->srun_exited ? after(s->judged_ns, PM_PLACE_POLL_MS) : UINT64_MAX;
+}
+
 uint64_t pm_supervisor_side_deadline_ns(const struct pm_supervisor *s)
 {
     switch (s->state) {
@@ -425,7 +445,7 @@ uint64_t pm_supervisor_side_deadline_ns(const struct pm_supervisor *s)
     case PM_STATE_PLACING:
         return placing_deadline_ns(s);
     case PM_STATE_STOPPING:
-        return s->relaunch && s->srun_exited ? after(s->judged_ns, PM_PLACE_POLL_MS) : UINT64_MAX;
+        return stopping_deadline_ns(s);
     default:
         return UINT64_MAX;
     }
@@ -455,6 +475,7 @@ void pm_supervisor_side_timers(struct pm_core *core)
     s->judged_ns = core->now_ns;
     if (s->state == PM_STATE_FORMING)
         forming_timers(core);
-    if (s->state == PM_STATE_RUNNING && core->now_ns >= s->wait_ns)
+    bool waits = s->state == PM_STATE_RUNNING || s->wanted.phase == PM_PHASE_DRAIN;
+    if (waits && core->now_ns >= s->wait_ns)
         wait_is_over(core);
 }

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The end of the step: in stages, each with a bound, so that it ends whatever is lost meanwhile;
-// and the step's verdict, which is what srun's caller sees.
+// The end of the step, in stages; and its verdict, which is what srun's caller sees.
 //
-// After the user's stop the ranks usually have their signal already; they then get none from us. When it came
-// from Slurm (scancel, a time limit, preemption) there is no bound either: how long they may take is what Slurm
-// was told, and Slurm kills them; where it will not (scancel --signal), they go on as below plain srun, until
-// somebody stops srun as well. After a failure they get event, SIGTERM, grace and SIGKILL. Then shims and agents
-// end, then srun; if srun does not, it is told to end the step; if that does not help, we exit without it.
+// After the user's stop the ranks usually have their signal already and get none from us; they may have no bound then
+// (supervisor_drain.c). Every other stage has one, so that the step ends whatever is lost meanwhile. After a failure
+// ranks get event, SIGTERM, grace and SIGKILL. Then shims and agents end, then srun; if srun does not, it is told to end
+// the step; if that does not help, we exit without it.
 #include "pmix_server/core/supervisor.h"
 
 #include <stdio.h>
@@ -112,6 +110,12 @@ static void wait_for_ranks(struct pm_core *core, enum pm_phase phase, uint64_t m
     pm_supervisor_arm(core, ms);
 }
 
+void pm_supervisor_end_ranks(struct pm_core *core)
+{
+    pm_collective_epoch_over(core, core->supervisor->wanted.epoch);
+    wait_for_ranks(core, PM_PHASE_STOP, stop_bound_ms(core));
+}
+
 // A stop that no failure and no user asked for.
 static void tell_stop(struct pm_core *core)
 {
@@ -141,23 +145,12 @@ void pm_supervisor_enter_stopping(struct pm_core *core, enum pm_state from)
     if (none_runs && pm_set_empty(&s->fencing)) {
         pm_supervisor_end_next(core, PM_END_SHIMS);
     } else if (s->user_stop && !s->ranks_untold && from != PM_STATE_HALTING && !none_runs) {
-        wait_for_ranks(core, PM_PHASE_DRAIN, PM_USER_STOP_MS + core->config.options->grace_ms);
+        wait_for_ranks(core, PM_PHASE_DRAIN, pm_supervisor_drain_ms(core));
         if (s->seen.user_signal)
             s->deadline_ns = UINT64_MAX;
     } else {
-        pm_collective_epoch_over(core, s->wanted.epoch);
-        wait_for_ranks(core, PM_PHASE_STOP, stop_bound_ms(core));
+        pm_supervisor_end_ranks(core);
     }
-}
-
-void pm_supervisor_user_insists(struct pm_core *core, int32_t signal)
-{
-    struct pm_supervisor *s = core->supervisor;
-    if (s->end != PM_END_WAIT || s->wanted.phase != PM_PHASE_DRAIN || s->deadline_ns != UINT64_MAX)
-        return;
-    pm_say(core, "pm-supervise: signal %d for srun: ranks that have outlived Slurm's signal are ended", signal);
-    pm_collective_epoch_over(core, s->wanted.epoch);
-    wait_for_ranks(core, PM_PHASE_STOP, stop_bound_ms(core));
 }
 
 void pm_supervisor_user_stop(struct pm_core *core, int32_t signal)

@@ -121,12 +121,15 @@ bool pm_wanted_handles(const struct pm_wanted *wanted, const struct pm_failure *
 {
     if (wanted->phase == PM_PHASE_END)
         return true;
+    bool drains = wanted->phase == PM_PHASE_DRAIN;
+    if (drains && failure->cause == PM_CAUSE_SHIM_LOST && failure->epoch == wanted->epoch)
+        return pm_set_has(&wanted->dead, failure->rank);
     if (pm_cause_is_loss(failure->cause))
         return pm_set_has(&wanted->lost, failure->node);
     if (failure->epoch != wanted->epoch)
         return failure->epoch < wanted->epoch;
-    // The decision to end the epoch covers all that fails in it.
-    if (wanted->phase > PM_PHASE_START)
+    // The decision to end the epoch covers all that fails in it. Who drains may have no end before an abort.
+    if (wanted->phase > PM_PHASE_START && !(drains && failure->cause == PM_CAUSE_ABORT))
         return true;
     if (failure->rank == PM_RANK_NONE)
         return false;

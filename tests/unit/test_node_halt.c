@@ -240,6 +240,32 @@ Test(node_halt, ranks_that_had_not_started_are_gone_when_draining)
     cr_assert_eq(pm_set_count(&stand.report.left), 2);
 }
 
+// They bound the time that the others have.
+Test(node_halt, an_abort_while_draining_is_reported)
+{
+    connected();
+    stand_event(&(struct pm_event){.type = PM_EVENT_SIGNALLED, .signal = TERMED});
+    want(PM_PHASE_DRAIN);
+    stand_event(&(struct pm_event){.type = PM_EVENT_ABORT, .rank = 2, .status = 7});
+    cr_assert_eq(reported()->cause, PM_CAUSE_ABORT);
+    cr_assert_eq(pm_set_add(&wanted.dead, 2), 0);
+    want(PM_PHASE_DRAIN);
+    stand_run_ms(6);
+    cr_assert_eq(stand.report.failures.n, 0);
+}
+
+Test(node_halt, a_shim_that_is_lost_while_draining_is_reported)
+{
+    running();
+    want(PM_PHASE_DRAIN);
+    event(PM_EVENT_SHIM_LOST, 1);
+    cr_assert_eq(reported()->cause, PM_CAUSE_SHIM_LOST);
+    cr_assert_eq(pm_set_add(&wanted.dead, 3), 0);
+    want(PM_PHASE_DRAIN);
+    stand_run_ms(6);
+    cr_assert_eq(stand.report.failures.n, 0);
+}
+
 Test(node_halt, a_rank_that_was_on_its_way_gets_slurms_signal_from_us)
 {
     starting();

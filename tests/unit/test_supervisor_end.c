@@ -110,6 +110,102 @@ Test(supervisor_end, nobody_waits_for_ranks_of_a_node_that_is_lost_after_slurms_
     cr_assert(pm_set_has(&stand.wanted.dead, 6));
 }
 
+// Nobody else would end them: srun has been told to wait for all.
+Test(supervisor_end, ranks_that_drain_have_no_more_time_than_the_wait_option_says)
+{
+    stand_coordinator(4, 2, NULL);
+    stand.core.config.wait_ms = 120000;
+    stand_running();
+    slurm_signals();
+    stand_run_ms(600000);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
+    struct pm_report report;
+    pm_report_init(&report);
+    report.any_ended = true;
+    cr_assert(stand_report(&report));
+    stand_run_ms(119000);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
+    stand_run_ms(1001);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_STOP);
+    expect_said("still run 2m00s after the first rank ended (--wait); ending them");
+    srun_exits(EXITED(9));
+    cr_assert_eq(stand.exit_status, 9);
+}
+
+Test(supervisor_end, a_wait_that_had_begun_when_slurm_signalled_goes_on)
+{
+    stand_coordinator(4, 2, NULL);
+    stand.core.config.wait_ms = 120000;
+    stand_running();
+    struct pm_report report;
+    pm_report_init(&report);
+    report.any_ended = true;
+    cr_assert(stand_report(&report));
+    stand_run_ms(100000);
+    slurm_signals();
+    stand_run_ms(19000);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
+    stand_run_ms(1001);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_STOP);
+}
+
+static void has_a_bound_now(void)
+{
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
+    stand_run_ms(39000);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
+    stand_run_ms(1001);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_KILL);
+}
+
+Test(supervisor_end, ranks_that_drain_have_a_bound_when_one_aborts)
+{
+    struct pm_options o;
+    stand_options(&o);
+    o.verbose = 1;
+    running(&o);
+    slurm_signals();
+    stand_run_ms(600000);
+    fail_rank(2, PM_CAUSE_EXIT, EXITED(1)); // just before the signal
+    stand_run_ms(600000);
+    fail_rank(6, PM_CAUSE_ABORT, EXITED(1));
+    expect_said("40 s");
+    has_a_bound_now();
+}
+
+Test(supervisor_end, ranks_that_drain_have_a_bound_from_the_first_loss_on)
+{
+    static const enum pm_cause losses[] = {PM_CAUSE_NODE_LOST, PM_CAUSE_AGENT_LOST, PM_CAUSE_SHIM_LOST};
+    for (size_t i = 0; i < sizeof(losses) / sizeof(losses[0]); i++) {
+        if (i)
+            stand_done();
+        running(NULL);
+        slurm_signals();
+        stand_run_ms(600000);
+        if (losses[i] == PM_CAUSE_SHIM_LOST)
+            fail_rank(2, losses[i], 0);
+        else
+            node_dies(1, losses[i]);
+        has_a_bound_now();
+    }
+}
+
+// srun hears of the task's end; that the slot is lost matters to nobody any more.
+Test(supervisor_end, a_shim_that_is_lost_when_ranks_drain_is_no_lost_node)
+{
+    running(NULL);
+    slurm_signals();
+    fail_rank(2, PM_CAUSE_SHIM_LOST, 0);
+    fail_rank(3, PM_CAUSE_SHIM_LOST, 0);
+    cr_assert(pm_set_has(&stand.wanted.dead, 3));
+    cr_assert(pm_set_empty(&stand.wanted.lost));
+    stand_mark(PM_MARK_ENDED, 0, 0, 3);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
+    cr_assert_eq(stand_count(PM_ACTION_AWAIT_OUTPUT, NULL), 0);
+    srun_exits(EXITED(137));
+    cr_assert_eq(stand.exit_status, 137);
+}
+
 // SIGTERM to srun, or Ctrl-C twice.
 Test(supervisor_end, whoever_stops_srun_as_well_ends_ranks_that_have_outlived_slurms_signal)
 {
