@@ -169,7 +169,10 @@ void sim_check_slurm_kills(struct sim *s, uint32_t node, uint32_t local)
 void sim_check_aborts(struct sim *s, uint32_t node, uint32_t local, int32_t status)
 {
     struct sim_life *life = sim_life_now(s, node, local);
-    if (!life || life->meddled || life->aborted)
+    if (!life)
+        return;
+    life->called_abort = true;
+    if (life->meddled || life->aborted)
         return;
     life->aborted = true;
     life->abort_code = status & 0xff ? status & 0xff : 1;

@@ -22,7 +22,8 @@ struct sim_life {
     bool meddled;   // a signal that is no part of the program's own fate: ours, Slurm's, its shim's
     bool exec;      // the program could not be started
     bool connected, finalized;
-    bool aborted;
+    bool called_abort;
+    bool aborted;   // before anybody meddled
     int32_t abort_code;
     bool slurm;     // of the signals, one was Slurm's
     bool decided;

@@ -28,7 +28,7 @@ static void check_cause(struct sim *s, const struct pm_log *log, struct sim_life
     if (clean && strcmp(log->action, "ignore") != 0)
         sim_violate(s, "4: rank %u of epoch %u ended well, and the decision is %s", log->rank,
                     log->epoch, log->action);
-    if (log->cause == PM_CAUSE_ABORT && !life->aborted)
+    if (log->cause == PM_CAUSE_ABORT && !life->called_abort)
         sim_violate(s, "4: rank %u of epoch %u never called abort", log->rank, log->epoch);
 }
 

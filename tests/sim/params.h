@@ -110,6 +110,9 @@ const char *sim_profile_name(enum sim_profile profile);
 #define SIM_SIZED_GPUS   1u // 4 or 8
 #define SIM_SIZED_MEMORY 2u // 4 or 8 GiB
 
+// scancel --signal=TERM: the signal, and that is all.
+#define SIM_NO_KILL UINT32_MAX
+
 struct sim_params {
     uint64_t seed;
     enum sim_profile profile;
@@ -124,7 +127,7 @@ struct sim_params {
     bool names;    // nodes can be dialled by name
     struct pm_options options;
     uint64_t wait_ms; // srun's --wait
-    uint64_t kill_wait_ms; // slurm.conf's KillWait: from a signal for the step to SIGKILL; 0: 30 s
+    uint64_t kill_wait_ms; // slurm.conf's KillWait: from a signal for the step to SIGKILL; 0: 30 s; SIM_NO_KILL: none comes
     uint64_t hop_ns;  // network, one way
     uint64_t jitter_ns;
     uint64_t local_ns; // local sockets, one way

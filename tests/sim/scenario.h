@@ -8,7 +8,7 @@
 
 #include "tests/sim/sim.h"
 
-#define SCENARIO_FAULTS 4
+#define SCENARIO_FAULTS 5
 
 // Strikes so long after the coordinator came into `state` of `epoch`; PM_STATE_NONE: after the
 // launch.

@@ -187,7 +187,8 @@ void sim_slurm_stop(struct sim *s, int32_t signal)
     sim_outcome_user_stops(s, signal);
     for (uint32_t i = 0; i < s->p.nnodes; i++)
         push(s, sim_rng_below(&s->local, 800 * SIM_MS), SIM_SRUN_SIGNAL, i, (uint64_t)signal);
-    push(s, (s->p.kill_wait_ms ? s->p.kill_wait_ms : KILL_WAIT_MS) * SIM_MS, SIM_SRUN_KILL_WAIT, 0, 0);
+    if (s->p.kill_wait_ms != SIM_NO_KILL)
+        push(s, (s->p.kill_wait_ms ? s->p.kill_wait_ms : KILL_WAIT_MS) * SIM_MS, SIM_SRUN_KILL_WAIT, 0, 0);
 }
 
 void sim_srun_due(struct sim *s, uint32_t what, uint32_t arg, uint64_t stamp)

@@ -106,6 +106,18 @@ test_ranks_that_catch_slurms_signal_go_on() {
     assert_out_count 2 '^saved$'
     assert_stopped_by_user 15
 }
+# Nobody waits for a rank that the signal has ended, as it does not catch it.
+test_a_fence_with_a_rank_that_slurms_signal_has_ended_fails() {
+    supervise_bg --pm-supervise -N2 -n2 bash -c '[ $SLURM_PROCID = 1 ] || trap "got=1" TERM; echo up; while [ -z "$got" ]; do sleep 0.1; done
+        '"$programs"'/pmix_probe init fence finalize; echo "probe ended with $?"'
+    wait_until 15 "2 ranks" sh -c "[ \$(grep -c '^up' '$case_dir/out') = 2 ]"
+    wait_running
+    cluster run scancel --signal=TERM "$(job_of_case).0"
+    wait_step
+    assert_status 143
+    assert_out_count 1 '^probe ended with [1-9]'
+    assert_stopped_by_user 15
+}
 test_ranks_that_outlive_slurms_signal_end_when_srun_is_stopped_as_well() {
     supervise_bg --pm-supervise --pm-grace=1s -N2 -n2 bash -c 'trap "echo caught" TERM; echo up; while :; do sleep 0.1; done'
     wait_until 15 "2 ranks" sh -c "[ \$(grep -c '^up' '$case_dir/out') = 2 ]"
