@@ -3,8 +3,9 @@
 // How the modules of the core fit together. Only files of pmix_server/core/ include this.
 //
 // core.c owns the struct and dispatches events and frames, actions.c collects what comes of them. Frame types are split
-// by owner: 0x10..0x1f membership.h, 0x20..0x2f record.h (node*.c and supervisor*.c), 0x30..0x3f collective.h. A frame is u8 type, then the owner's payload. Modules call each other only through the
-// functions below; each has its part of the struct and never touches another's.
+// by owner: 0x10..0x1f membership.h, 0x20..0x2f record.h (node*.c and supervisor*.c), 0x30..0x3f collective.h. A frame is
+// u8 type, then the owner's payload. Modules call each other only through the functions below; each has its part of the
+// struct and never touches another's.
 #ifndef PM_CORE_INTERNAL_H
 #define PM_CORE_INTERNAL_H
 

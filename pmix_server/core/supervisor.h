@@ -304,7 +304,7 @@ bool pm_supervisor_awaits_reason(struct pm_core *core);
 void pm_supervisor_booted(struct pm_core *core, const struct pm_event *event);
 // After srun has given the step up: nodes that the next launch does without, into a zeroed *ret.
 void pm_supervisor_fallen_out(const struct pm_core *core, struct pm_set *ret);
-void pm_supervisor_fall_digest(const struct pm_supervisor *s, struct pm_digest *d);
+void pm_supervisor_fall_digest(const struct pm_core *core, uint64_t now_ns, struct pm_digest *d);
 
 // --- supervisor_fence_off.c ----------------------------------------------------------------------
 // A node is declared lost: the site's program is asked for, if there is one and the node has ranks.

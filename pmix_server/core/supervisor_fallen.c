@@ -220,11 +220,15 @@ void pm_supervisor_booted(struct pm_core *core, const struct pm_event *event)
         stays_dead(core, event->flag_failed ? ", and Slurm does not say whether a node was reset" : "");
 }
 
-void pm_supervisor_fall_digest(const struct pm_supervisor *s, struct pm_digest *d)
+// How long a step has been stopping says how far back Slurm is asked to look, until it has been asked.
+void pm_supervisor_fall_digest(const struct pm_core *core, uint64_t now_ns, struct pm_digest *d)
 {
+    const struct pm_supervisor *s = core->supervisor;
     const struct pm_fall *f = &s->fall;
+    bool may_ask = s->state == PM_STATE_STOPPING && core->config.options->relaunch && f->slurm == PM_SLURM_NOT_ASKED;
+    pm_digest_age(d, may_ask ? f->since_ns : 0, now_ns, JUST_NOW_MS * PM_MS);
     pm_digest_set(d, &f->before);
     pm_digest_set(d, &f->reset);
-    pm_digest_u64(d, (uint64_t)losses_before(s) << 8 | (uint64_t)f->slurm << 3 | (uint64_t)f->by_itself << 2 |
+    pm_digest_u64(d, (uint64_t)losses_before(s) << 8 | (uint64_t)f->by_us << 5 | (uint64_t)f->slurm << 3 | (uint64_t)f->by_itself << 2 |
                          (uint64_t)f->given_up << 1 | f->forbidden);
 }

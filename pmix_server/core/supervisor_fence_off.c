@@ -56,7 +56,7 @@ static void not_fenced_off(struct pm_core *core, const char *host, const char *w
     s->fall.forbidden |= core->config.options->fence_required;
     pm_say(core, "pm-supervise: %s could not be fenced off: fence %s; %s", host, why,
            forbids ? "the step is not launched again, as this site has set fence-required"
-           : ends  ? "the step ends all the same"
+           : ends  ? "the step is being stopped all the same"
                    : "going on");
 }
 

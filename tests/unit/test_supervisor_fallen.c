@@ -453,3 +453,30 @@ Test(supervisor_fallen, losses_before_the_window_are_forgotten)
     expect_relaunch_without("2");
     cr_expect_eq(pm_core_legacy(&stand.core).node_losses, 1);
 }
+
+static uint64_t hash(void)
+{
+    struct pm_digest d = {0};
+    pm_supervisor_digest(&stand.core, stand.core.now_ns, &d);
+    return d.h;
+}
+
+// How far back Slurm is asked to look, and how the end is told.
+Test(supervisor_fallen, how_long_a_stop_takes_and_who_ended_srun_is_part_of_the_hash)
+{
+    runs(2);
+    node_dies(2, PM_CAUSE_AGENT_LOST);
+    expect_state(PM_STATE_STOPPING);
+    struct pm_fall *fall = &stand.core.supervisor->fall;
+    uint64_t since_ns = stand.core.now_ns, before = hash();
+    fall->since_ns = since_ns - 1000 * PM_MS;
+    cr_expect_neq(hash(), before);
+    fall->since_ns = since_ns;
+    fall->by_us = true;
+    cr_expect_neq(hash(), before);
+    fall->by_us = false;
+    fall->slurm = PM_SLURM_ASKED;
+    before = hash();
+    fall->since_ns -= 1000 * PM_MS;
+    cr_expect_eq(hash(), before, "it was asked, and is so once");
+}

@@ -215,7 +215,7 @@ Test(supervisor_fence_off, a_step_ends_when_its_lost_nodes_are_fenced_off)
     cr_assert_neq(stand.wanted.phase, PM_PHASE_END);
     answers(1, true, "ended with exit code 3");
     cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
-    expect_said("pm-supervise: node1 could not be fenced off: fence ended with exit code 3; the step ends all the same\n");
+    expect_said("pm-supervise: node1 could not be fenced off: fence ended with exit code 3; the step is being stopped all the same\n");
 }
 
 Test(supervisor_fence_off, a_step_ends_without_an_answer)
