@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "tests/sim/check.h"
+#include "tests/sim/outcome.h"
 
 static struct sim_server *server_of(struct sim *s, uint32_t node, uint32_t epoch)
 {
@@ -36,9 +37,12 @@ static void check_data(struct sim *s, uint32_t node, const struct pm_action *a, 
                     group, a->epoch, node, a->len - at);
 }
 
+// Ranks that the user's stop came before are not started any more: they are as good as dead.
 static bool anybody_died(const struct sim *s, uint32_t epoch)
 {
     const struct sim_check *c = s->check;
+    if (s->outcome->user)
+        return true;
     for (uint32_t i = c->n_lives; i > 0; i--)
         if (c->lives[i - 1].epoch == epoch && (c->lives[i - 1].ended || c->lives[i - 1].aborted))
             return true;
