@@ -143,11 +143,12 @@ static bool budget_may_be_used(const struct sim *s)
     return o->mode == PM_MODE_NOTIFY || decisions >= o->max_restarts || o->min_uptime_ms > 0;
 }
 
-// The budget is that of decisions: what joins one costs nothing further. Whether its place is lost is another question.
+// The budget is that of decisions: what joins one costs nothing further. Whether its place is lost is another question, and so it
+// is when a second node was: that may have been the spare.
 void sim_outcome_stops_a_restart(struct sim *s, const struct sim_life *life)
 {
     bool fatal = is_fatal(s, life) || (life->aborted && is_fatal_code(s, life->abort_code));
-    if (!fatal && !loss_counts(s))
+    if (!fatal && !loss_counts(s) && s->check->n_declared < 2)
         sim_violate(s, "4: rank %u failed while the world of epoch %u was halted to go on, and that stops the step (\"%s\")",
                     life->rank, life->epoch, s->said_last);
 }
