@@ -63,3 +63,17 @@ void again(uint32_t first, uint32_t last)
     cr_assert(stand_report(&report));
     pm_report_done(&report);
 }
+
+uint32_t node_of(uint32_t rank)
+{
+    return stand.core.world.node_of_rank[rank];
+}
+
+const struct pm_log *last_log(const char *kind)
+{
+    const struct pm_log *last = NULL;
+    for (size_t i = 0; i < stand.out.n; i++)
+        if (stand.out.list[i].log && !strcmp(stand.out.list[i].log->kind, kind))
+            last = stand.out.list[i].log;
+    return last;
+}

@@ -21,5 +21,9 @@ void user_stops(void);
 void slurm_signals(void);
 // These ranks of rank mode run again, a report says.
 void again(uint32_t first, uint32_t last);
+// By the map that the coordinator goes by now.
+uint32_t node_of(uint32_t rank);
+// The last record of that kind since stand_forget(); NULL: there is none.
+const struct pm_log *last_log(const char *kind);
 
 #endif

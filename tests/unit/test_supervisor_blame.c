@@ -32,11 +32,6 @@ static void restarts(void)
     expect_state(PM_STATE_RUNNING);
 }
 
-static uint32_t node_of(uint32_t rank)
-{
-    return stand.core.world.node_of_rank[rank];
-}
-
 static const struct pm_log *blamed(void)
 {
     const struct pm_log *last = NULL;

@@ -29,11 +29,6 @@ static void answers(bool failed)
     stand_event(&(struct pm_event){.type = PM_EVENT_NODE_STATES, .flag_failed = failed, .set = &stand.drained});
 }
 
-static uint32_t node_of(uint32_t rank)
-{
-    return stand.core.world.node_of_rank[rank];
-}
-
 Test(supervisor_drained, it_is_asked_once_a_decision_about_all_spares)
 {
     const struct pm_action *ask = NULL;

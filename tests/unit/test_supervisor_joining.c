@@ -29,20 +29,6 @@ static void running(void)
     stand_forget();
 }
 
-static uint32_t node_of(uint32_t rank)
-{
-    return stand.core.world.node_of_rank[rank];
-}
-
-static const struct pm_log *last_log(const char *kind)
-{
-    const struct pm_log *last = NULL;
-    for (size_t i = 0; i < stand.out.n; i++)
-        if (stand.out.list[i].log && !strcmp(stand.out.list[i].log->kind, kind))
-            last = stand.out.list[i].log;
-    return last;
-}
-
 Test(supervisor_joining, a_node_lost_in_a_restart_joins_it)
 {
     running();

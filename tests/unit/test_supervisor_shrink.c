@@ -44,15 +44,6 @@ static void expect_world(uint32_t nranks, const uint32_t *nodes)
         cr_assert_eq(world->node_of_rank[rank], nodes[rank], "rank %u on %u", rank, world->node_of_rank[rank]);
 }
 
-static const struct pm_log *last_log(const char *kind)
-{
-    const struct pm_log *last = NULL;
-    for (size_t i = 0; i < stand.out.n; i++)
-        if (stand.out.list[i].log && !strcmp(stand.out.list[i].log->kind, kind))
-            last = stand.out.list[i].log;
-    return last;
-}
-
 Test(supervisor_shrink, the_world_goes_on_without_a_lost_node)
 {
     running(0);

@@ -44,11 +44,6 @@ static void restarts(void)
     expect_state(PM_STATE_RUNNING);
 }
 
-static uint32_t node_of(uint32_t rank)
-{
-    return stand.core.world.node_of_rank[rank];
-}
-
 Test(supervisor_sizes, a_large_node_gets_the_large_spare)
 {
     runs(0);

@@ -46,20 +46,6 @@ static void offers_port(uint32_t version, uint16_t port)
     pm_report_done(&report);
 }
 
-static uint32_t node_of(uint32_t rank)
-{
-    return stand.core.world.node_of_rank[rank];
-}
-
-static const struct pm_log *last_log(const char *kind)
-{
-    const struct pm_log *last = NULL;
-    for (size_t i = 0; i < stand.out.n; i++)
-        if (stand.out.list[i].log && !strcmp(stand.out.list[i].log->kind, kind))
-            last = stand.out.list[i].log;
-    return last;
-}
-
 // --- FORMING -----------------------------------------------------------------------------------
 
 Test(supervisor_spares, the_world_is_the_other_nodes)
