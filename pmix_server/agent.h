@@ -139,7 +139,6 @@ struct agent {
     bool any_started;
     // agent_lease.c
     int lease_fd;  // -1: none
-    struct pm_lease_page *lease;
     // agent_server.c
     LIST_HEAD(, server) servers;
     struct event *watchdog;
@@ -198,7 +197,8 @@ void pm_shims_drain(struct agent *a);
 // --- agent_lease.c --------------------------------------------------------------------------------------
 int pm_lease_open(struct agent *a);  // 0 or negative errno; pm_lease_done() in any case
 void pm_lease_done(struct agent *a);
-void pm_lease_set(struct agent *a, uint64_t end_ns, uint32_t epoch);
+// end_ns: CLOCK_BOOTTIME, not 0. Before the first one no lease is in force.
+void pm_lease_set(struct agent *a, uint64_t end_ns);
 
 // --- agent_bind*.c: where the ranks run -------------------------------------------------------------------
 int pm_bind_open(struct agent *a);  // begins to look at the node. 0 or -ENOMEM

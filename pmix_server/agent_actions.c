@@ -206,7 +206,7 @@ static void do_resume(struct pm_action *a, void *arg) { stand(arg, PM_SHIM_RESUM
 
 static void do_lease(struct pm_action *a, void *arg)
 {
-    pm_lease_set(arg, a->deadline_ns, a->epoch);
+    pm_lease_set(arg, a->deadline_ns);
 }
 
 // --- the server ----------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ struct shim {
     pid_t agent;  // 0: not our child, or reaped
     int agent_status;
     sigset_t old_mask;
-    const struct pm_lease_page *lease;  // NULL until WELCOME
+    int lease;  // the timer of WELCOME, see shim_proto.h; -1: none yet
     uint64_t welcome_deadline_ns;
     struct pm_writer out;
 
@@ -50,7 +50,7 @@ struct shim {
     uint64_t end_deadline_ns;
 };
 
-// CLOCK_BOOTTIME: the clock of the lease.
+// CLOCK_BOOTTIME.
 uint64_t pm_shim_clock_ns(void);
 
 // ending.c

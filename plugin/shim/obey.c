@@ -4,10 +4,11 @@
 // when the tree allows it. A packet that is not of the protocol ends the connection, and with it the
 // shim: the agent is of the same build and runs as the same user, so nothing good comes after one.
 #include <errno.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
+#include <fcntl.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
+#include "plugin/shim/fds.h"
 #include "plugin/shim/internal.h"
 #include "plugin/shim/link.h"
 
@@ -15,16 +16,14 @@
 
 static uint8_t packet[PM_SHIM_PACKET_MAX];
 
-
 static void take_welcome(struct shim *s, int fd)
 {
-    struct stat st;
-    if (s->lease || fd < 0 || fstat(fd, &st) < 0 || (size_t)st.st_size < sizeof *s->lease)
+    struct itimerspec any;
+    if (s->lease >= 0 || fd < 0 || timerfd_gettime(fd, &any) < 0)
         pm_shim_agent_gone(s);
-    void *page = mmap(NULL, sizeof *s->lease, PROT_READ, MAP_SHARED, fd, 0);
-    if (page == MAP_FAILED)
-        pm_shim_cannot_start(s, "its lease page cannot be mapped");
-    s->lease = page;
+    s->lease = fcntl(fd, F_DUPFD_CLOEXEC, PM_FD_FLOOR);
+    if (s->lease < 0)
+        pm_shim_cannot_start(s, "too many open files");
 }
 
 static void take_refuse(struct shim *s, struct pm_reader *r)
@@ -122,7 +121,7 @@ static void take_packet(struct shim *s, struct pm_reader *r, int fd)
 {
     uint8_t type = pm_read_u8(r);
     // Before WELCOME only WELCOME or REFUSE make sense.
-    if (!s->lease && type != PM_SHIM_WELCOME && type != PM_SHIM_REFUSE)
+    if (s->lease < 0 && type != PM_SHIM_WELCOME && type != PM_SHIM_REFUSE)
         pm_shim_agent_gone(s);
     switch (type) {
     case PM_SHIM_WELCOME:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// See shim.h. One poll loop over the agent's socket, a signalfd and a pidfd of slurmstepd.
+// See shim.h. One poll loop over the agent's socket, a signalfd, a pidfd of slurmstepd and the timer of the lease.
 //
 // An incarnation is `open` from its fork until TREE_GONE has been sent. Whatever is asked for while
 // it is open (a kill, a further START, END) first kills the tree and is answered when the last
@@ -13,9 +13,7 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <stdatomic.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -32,7 +30,6 @@
 #define SYS_pidfd_open 434
 #endif
 
-#define NEVER UINT64_MAX
 #define WELCOME_TIMEOUT_MS 30000
 #define KILL_RETRY_MS 20
 #define LEASE_RETRY_MS 100
@@ -48,8 +45,8 @@ static void close_own(struct shim *s)
         close(s->parent_watch);
     if (s->config->oom_fd >= 0)
         close(s->config->oom_fd);
-    if (s->lease)
-        (void)munmap((void *)(uintptr_t)s->lease, sizeof *s->lease);
+    if (s->lease >= 0)
+        close(s->lease);
 }
 
 // The child's last act before it goes on as the program.
@@ -162,7 +159,7 @@ static void take_caught(struct shim *s, const struct signalfd_siginfo *info)
     // Only slurmstepd speaks for Slurm (pid 0: it is outside our PID namespace). A rank that does
     // kill(0, ...) reaches the shims of its node as well and does not mean the step.
     bool from_slurm = info->ssi_pid == (uint32_t)s->parent || info->ssi_pid == 0;
-    if (s->lease) {
+    if (s->lease >= 0) {
         if (from_slurm)
             pm_shim_send_signalled(s, signal);
         if (s->rank > 0)
@@ -186,21 +183,23 @@ static void read_signals(struct shim *s)
 
 // --- the loop -----------------------------------------------------------------------------------
 
-static uint64_t lease_end_ns(const struct shim *s)
+// The timer has rung and the agent has not set it anew. Nobody reads it: all shims of the node share it.
+static bool lease_is_over(const struct shim *s)
 {
-    return s->lease ? atomic_load_explicit(&s->lease->lease_end_ns, memory_order_acquire) : NEVER;
+    struct pollfd lease = {.fd = s->lease, .events = POLLIN};
+    return s->lease >= 0 && poll(&lease, 1, 0) > 0;
 }
 
-static bool must_stand(const struct shim *s, uint64_t now_ns)
+static bool must_stand(const struct shim *s)
 {
-    return s->paused || lease_end_ns(s) <= now_ns;
+    return s->paused || lease_is_over(s);
 }
 
-static void obey_lease(struct shim *s, uint64_t now_ns)
+static void obey_lease(struct shim *s)
 {
-    bool stand = must_stand(s, now_ns);
     if (!s->open || s->killing)
         return;
+    bool stand = must_stand(s);
     if (stand && !s->still) {
         s->standing = true;
         s->still = pm_tree_stop(pm_shim_not_ours(s));
@@ -222,8 +221,7 @@ static bool settle(struct shim *s)
         s->open = false;
         pm_shim_send_tree_gone(s, &s->current, s->killed);
     }
-    uint64_t now_ns = pm_shim_clock_ns();
-    if (s->ending && (!s->open || now_ns >= s->end_deadline_ns)) {
+    if (s->ending && (!s->open || pm_shim_clock_ns() >= s->end_deadline_ns)) {
         // The agent ends when the last link is closed. slurmstepd looks whether the step is empty, and
         // if not, again a second later: so the agent goes first.
         if (s->link >= 0) {
@@ -234,40 +232,40 @@ static bool settle(struct shim *s)
         pm_shim_await_agent(s);
         pm_shim_end_with(s->last_status);
     }
-    if (!s->lease && now_ns >= s->welcome_deadline_ns)
+    if (s->lease < 0 && pm_shim_clock_ns() >= s->welcome_deadline_ns)
         pm_shim_cannot_start(s, "it has not answered in time");
-    obey_lease(s, now_ns);
+    obey_lease(s);
     if (s->next.entries)
-        return !s->open && !must_stand(s, now_ns) && start_rank(s);
+        return !s->open && !must_stand(s) && start_rank(s);
     return s->heir.wanted && make_heir(s);
 }
 
+static int until_welcome_ms(const struct shim *s)
+{
+    uint64_t now_ns = pm_shim_clock_ns();
+    return now_ns < s->welcome_deadline_ns ? (int)((s->welcome_deadline_ns - now_ns) / PM_NS_PER_MS) + 1 : 0;
+}
+
+// -1: for ever. A rank under a live lease costs no wake-up: the end of the lease is a descriptor's.
 static int timeout_ms(const struct shim *s)
 {
-    uint64_t now_ns = pm_shim_clock_ns(), due_ns = NEVER;
-    if (!s->lease)
-        due_ns = s->welcome_deadline_ns;
-    else if (s->open && s->killing)
-        due_ns = now_ns + KILL_RETRY_MS * PM_NS_PER_MS;
-    else if (s->open || s->next.entries)
-        due_ns = s->standing || must_stand(s, now_ns) ? now_ns + LEASE_RETRY_MS * PM_NS_PER_MS
-                                                      : lease_end_ns(s);
-    // The agent publishes its first lease without a word to us, so look for it now and then; and for the
-    // end of the tree, if there was no memory to see it.
-    if (s->open && (due_ns == NEVER || s->rank == 0) && due_ns > now_ns + LOOK_AGAIN_MS * PM_NS_PER_MS)
-        due_ns = now_ns + LOOK_AGAIN_MS * PM_NS_PER_MS;
-    if (due_ns == NEVER)
-        return -1;
-    uint64_t wait_ms = due_ns > now_ns ? (due_ns - now_ns) / PM_NS_PER_MS + 1 : 0;
-    return wait_ms > 3600000 ? 3600000 : (int)wait_ms;
+    if (s->lease < 0)
+        return until_welcome_ms(s);
+    if (s->open && s->killing)
+        return KILL_RETRY_MS;
+    if (s->open ? s->standing : s->next.entries != NULL)
+        return LEASE_RETRY_MS;
+    return s->open && s->rank == 0 ? LOOK_AGAIN_MS : -1;  // if there was no memory to see the end of the tree
 }
 
 static void wait_and_read(struct shim *s)
 {
+    bool runs = s->open && !s->killing && !s->standing;  // where it stands, the timer goes on ringing
     struct pollfd fds[] = {{.fd = s->link, .events = POLLIN},
                            {.fd = s->signals, .events = POLLIN},
-                           {.fd = s->parent_watch, .events = POLLIN}};
-    if (poll(fds, 3, timeout_ms(s)) <= 0)
+                           {.fd = s->parent_watch, .events = POLLIN},
+                           {.fd = runs ? s->lease : -1, .events = POLLIN}};
+    if (poll(fds, 4, timeout_ms(s)) <= 0)
         return;
     if (fds[2].revents && getppid() != s->parent)
         pm_shim_parent_gone(s);
@@ -324,6 +322,7 @@ struct pm_shim_start *pm_shim_run(const struct pm_shim_config *config)
     s = (struct shim){.config = config,
                       .link = -1,
                       .parent_watch = -1,
+                      .lease = -1,
                       .parent = getppid(),
                       .agent = config->agent,
                       .last_status = PM_EXIT_CANNOT_SUPERVISE << 8};

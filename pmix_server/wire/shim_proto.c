@@ -1,14 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Names of the messages of shim_proto.h, for logs, and the check that the page shared between
-// agent and shims can be shared: its fields must be lock-free, because the two processes that
-// use them share nothing else.
+// Names of the messages of shim_proto.h, for logs.
 #include "pmix_server/wire/shim_proto.h"
-
-#include <stdatomic.h>
-
-_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_INT_LOCK_FREE == 2,
-               "the lease page needs lock-free atomics");
 
 static const char *const names[PM_SHIM_MAX] = {
     [PM_SHIM_NONE] = "none",           [PM_SHIM_HELLO] = "hello",

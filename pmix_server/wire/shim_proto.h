@@ -9,14 +9,17 @@
 //
 // A packet is u8 enum pm_shim_msg, then the fields named below.
 //
-// Order: HELLO, then WELCOME (with the memfd of the lease page as SCM_RIGHTS) or REFUSE. Then START,
+// Order: HELLO, then WELCOME (with the timer of the lease as SCM_RIGHTS) or REFUSE. Then START,
 // answered by STARTED or by EXITED; EXITED says that the rank's own process ended, TREE_GONE that no descendant
 // of it is left (always sent, once per incarnation, after EXITED; after a natural end the shim
 // waits for a KILL or the next START before it kills what the rank left behind).
+//
+// The lease of the node is one timerfd (CLOCK_BOOTTIME) that agent and shims share. The agent alone sets it, to each
+// new end of the lease; before the first grant it is not armed. While it rings, as poll() tells, the
+// shims keep their trees stopped, by themselves. Nobody reads it, so that it rings for all of them until it is set anew.
 #ifndef PM_WIRE_SHIM_PROTO_H
 #define PM_WIRE_SHIM_PROTO_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "pmix_server/wire/buf.h"
@@ -43,7 +46,7 @@ enum pm_shim_msg {
     PM_SHIM_SIGNALLED,  // i32 signal: somebody (Slurm) signalled the shim; sent before it is passed on
     PM_SHIM_SAY,        // str: a line for srun's stderr
     // agent -> shim
-    PM_SHIM_WELCOME,  // (nothing; carries the lease page's fd)
+    PM_SHIM_WELCOME,  // (nothing; carries the timer's fd)
     PM_SHIM_REFUSE,   // str why: the shim says so on fd 2 and exits 125
     PM_SHIM_START,    // u32 epoch, u32 incarnation, place (place.h), u32 n, n x str "NAME=value", or "?NAME=value": the
                       // user's own value stays: set only if NAME is not in the task's environment,
@@ -65,14 +68,6 @@ enum pm_shim_way {
     PM_SHIM_WAY_NONE = 0,
     PM_SHIM_WAY_FORK,     // un-exec'd, from task_init
     PM_SHIM_WAY_PREPEND,  // pm-shim, exec'd by slurmstepd
-};
-
-// The page that agent and shims share (memfd, read-only mapping in the shim): when the lease of this
-// node ends, CLOCK_BOOTTIME ns, written atomically by the agent alone. UINT64_MAX: no lease in force
-// (before the first grant, and after STOPPING). Shims act on it by themselves.
-struct pm_lease_page {
-    _Atomic uint64_t lease_end_ns;
-    _Atomic uint32_t epoch;
 };
 
 // "hello", "start", ...; "unknown" for anything else.

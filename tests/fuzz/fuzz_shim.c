@@ -2,14 +2,15 @@
 //
 // What an agent says to a shim. The agent runs as the same user, so this is not a border of trust;
 // but a shim that crashes takes its rank with it. An input is packets (u16 length, bytes); a length of
-// 0 is a WELCOME with the lease page, one of 65535 a moment without a packet. The shim's other files are stood in for: they note what
+// 0 is a WELCOME with the lease's timer, one of 65535 a moment without a packet. The shim's other files are stood in for: they note what
 // they were asked for and check that it makes sense at this moment.
 #include "tests/fuzz/fuzz.h"
 
 #include <errno.h>
 #include <setjmp.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "plugin/shim/internal.h"
@@ -17,7 +18,7 @@
 
 static struct pm_reader input;
 static jmp_buf ended;
-static int page_fd = -1, lent_fd = -1;
+static int timer_fd = -1, lent_fd = -1;
 
 // --- the shim's other files ----------------------------------------------------------------------
 
@@ -28,7 +29,7 @@ long pm_link_receive(int fd, void *buf, size_t cap, int *ret_fd)
     if (input.error || len == UINT16_MAX)
         return -EAGAIN;
     if (len == 0) {
-        *ret_fd = lent_fd = dup(page_fd);
+        *ret_fd = lent_fd = dup(timer_fd);
         *(uint8_t *)buf = PM_SHIM_WELCOME;
         return 1;
     }
@@ -58,7 +59,7 @@ void pm_shim_report_never_ran(struct shim *s, const struct pm_shim_start *start,
 
 void pm_shim_kill_tree(struct shim *s)
 {
-    FUZZ_CHECK(s->open && s->lease);
+    FUZZ_CHECK(s->open && s->lease >= 0);
     s->killing = true;
 }
 
@@ -111,16 +112,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static const struct pm_shim_config config = {.prepare = prepare};
     static struct shim s;
-    if (page_fd < 0) {
-        page_fd = memfd_create("page", MFD_CLOEXEC);
-        FUZZ_CHECK(page_fd >= 0 && ftruncate(page_fd, sysconf(_SC_PAGESIZE)) == 0);
+    if (timer_fd < 0) {
+        timer_fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC);
+        FUZZ_CHECK(timer_fd >= 0);
     }
     input = pm_reader_of(data, size);
-    s = (struct shim){.link = 0, .config = &config};  // its number is never used here; no rank: nothing is signalled
+    s = (struct shim){.link = 0, .lease = -1, .config = &config};  // its number is never used here; no rank: nothing is signalled
     run(&s);
     pm_start_free(&s.next);
     pm_start_free(&s.heir.likely);
-    if (s.lease)
-        FUZZ_CHECK(munmap((void *)s.lease, sizeof(*s.lease)) == 0);
+    if (s.lease >= 0)
+        FUZZ_CHECK(close(s.lease) == 0);
     return 0;
 }

@@ -57,13 +57,12 @@ static void check_start(bool failed)
 static int try(enum pm_shim_msg type, void (*check)(bool failed), uint64_t k)
 {
     static const struct pm_shim_config config = {.node = "node", .prepare = prepare, .local = 1};
-    static const struct pm_lease_page page;
     int ends[2], status;
     pid_t pid = fork();
     if (pid == 0) {
         KTH_CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0, "no socket");
         agent_end = ends[0];
-        shim = (struct shim){.config = &config, .link = ends[1], .lease = &page};
+        shim = (struct shim){.config = &config, .link = ends[1], .lease = STDIN_FILENO};
         send_entries(type);
         kth_arm(k, KTH_ONCE);
         pm_shim_read_link(&shim);

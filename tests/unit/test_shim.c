@@ -8,10 +8,10 @@
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +19,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -30,9 +31,9 @@
 
 #define ANSWER_MS 10000
 #define NOBODY 65534
+#define LEASE_US 200000
 
-static int listener = -1, conn = -1, errors = -1, page_fd = -1;
-static struct pm_lease_page *page;
+static int listener = -1, conn = -1, errors = -1, lease = -1;
 static pid_t shim;
 static uint32_t rank_pid;
 static char address[64];
@@ -155,12 +156,9 @@ static void send_with_fd(uint8_t type, int fd)
 
 static void welcome(void)
 {
-    page_fd = memfd_create("lease", MFD_CLOEXEC);
-    cr_assert(ftruncate(page_fd, sizeof *page) == 0);
-    page = mmap(NULL, sizeof *page, PROT_READ | PROT_WRITE, MAP_SHARED, page_fd, 0);
-    cr_assert(page != MAP_FAILED);
-    atomic_store(&page->lease_end_ns, UINT64_MAX);
-    send_with_fd(PM_SHIM_WELCOME, page_fd);
+    lease = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC);
+    cr_assert(lease >= 0);
+    send_with_fd(PM_SHIM_WELCOME, lease);
 }
 
 static void send_epoch(enum pm_shim_msg type, uint32_t epoch)
@@ -450,7 +448,7 @@ Test(shim, nobody_listening_is_an_end_and_no_wait)
     cr_expect_str_eq(said(), "");
 }
 
-Test(shim, start_before_welcome_and_welcome_without_page_are_refused)
+Test(shim, start_before_welcome_and_welcome_without_timer_are_refused)
 {
     run_shim("--local=1", "true");
     accept_hello();
@@ -571,12 +569,13 @@ Test(shim, what_a_rank_leaves_behind_lives_until_the_kill)
     ends_with_exit(0);
 }
 
-static void lease_ends_now(void)
+static void lease_ends_in(long us)
 {
-    struct timespec now;
-    clock_gettime(CLOCK_BOOTTIME, &now);
-    atomic_store(&page->lease_end_ns, (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec);
+    struct itimerspec end = {.it_value.tv_nsec = us * 1000};
+    cr_assert(timerfd_settime(lease, 0, &end, NULL) == 0);
 }
+
+static void lease_ends_now(void) { lease_ends_in(1); }
 
 // Within 5 s.
 static bool rank_is_stopped(void)
@@ -599,6 +598,55 @@ Test(shim, a_lease_that_ends_stops_the_rank_without_a_word_from_the_agent)
     running();
     lease_ends_now();
     cr_expect(rank_is_stopped());
+    send_end(true, 0);
+    ends_with_exit(0);
+    rank_is_gone();
+}
+
+static unsigned wakes(void)
+{
+    char path[64], line[256];
+    unsigned n = UINT_MAX;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)shim);
+    FILE *file = fopen(path, "re");
+    while (file && fgets(line, sizeof line, file) && sscanf(line, "voluntary_ctxt_switches: %u", &n) != 1)
+        ;
+    cr_assert(file && n != UINT_MAX);
+    fclose(file);
+    return n;
+}
+
+static uint64_t now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+// Five leases' time. False if we were too late ourselves to renew each of them.
+static bool renew_in_time(void)
+{
+    uint64_t begin_us = now_us(), last_us = begin_us, late_us = 0;
+    while (last_us < begin_us + 5 * LEASE_US) {
+        lease_ends_in(LEASE_US);
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        uint64_t gap_us = now_us() - last_us;
+        last_us += gap_us;
+        late_us = gap_us > late_us ? gap_us : late_us;
+    }
+    return late_us < LEASE_US;
+}
+
+Test(shim, a_lease_that_is_renewed_wakes_nobody)
+{
+    running();
+    for (int i = 0; i < 20; i++) {
+        unsigned before = wakes();
+        if (!renew_in_time())
+            continue;
+        cr_expect(wakes() - before <= 1, "it has looked at the lease %u times", wakes() - before);
+        break;
+    }
     send_end(true, 0);
     ends_with_exit(0);
     rank_is_gone();

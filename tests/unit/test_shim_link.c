@@ -6,7 +6,7 @@
 // fail by the linker's --wrap, the agent's other files are stood in for.
 #include <criterion/criterion.h>
 #include <stdarg.h>
-#include <sys/mman.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 
 #include "pmix_server/agent_shims.c"
@@ -130,7 +130,7 @@ static void open_door(uint32_t n_tasks)
         agent.shims[i] = (struct shim){.agent = &agent, .local = i, .fd = -1};
         STAILQ_INIT(&agent.shims[i].queue);
     }
-    agent.lease_fd = memfd_create("lease", MFD_CLOEXEC);
+    agent.lease_fd = timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC);
 }
 
 static void close_door(void)
