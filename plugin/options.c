@@ -38,7 +38,7 @@ static struct {
 static int check_bounds(const struct pm_options *o, const char *source, const char *name,
                         const char *text, char *error)
 {
-    struct pm_bound b;
+    struct pm_option_bound b;
     char limit[PM_ERROR_CAP / 2];
     for (int i = 0; i < site.n; i++) {
         if (!pm_bound_is(site.args[i]) || pm_bound_parse(&b, site.args[i], error) < 0 ||
@@ -163,7 +163,7 @@ static int set_from_command_line(struct pm_options *o, int i, char *error)
 // What nobody has said comes within the site's bounds by itself.
 static int clamp(struct pm_options *o, char *error)
 {
-    struct pm_bound b;
+    struct pm_option_bound b;
     int rc = 0;
     for (int i = 0; i < site.n && rc == 0; i++) {
         rc = pm_bound_is(site.args[i]) ? pm_bound_parse(&b, site.args[i], error) : 0;

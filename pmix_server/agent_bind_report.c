@@ -22,7 +22,7 @@ static bool put(FILE *out, char *text, size_t skip)
 
 static bool put_case(FILE *out, const struct pm_agent_bind *b, const struct pm_bind_case *c)
 {
-    const struct pm_report report = {&b->picture.machine, &c->request, &c->binding, &c->granted};
+    const struct pm_map_report report = {&b->picture.machine, &c->request, &c->binding, &c->granted};
     bool complete = put(out, pm_report_summary(&report), 0);
     for (uint32_t k = 0; k < c->n && complete; k++) {
         fputc('\n', out);

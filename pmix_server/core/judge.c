@@ -104,7 +104,7 @@ static void confirm(struct pm_core *core, const struct pm_edge *edge)
     pm_relay_route(core, edge->parent, &w);
 }
 
-void pm_judge_report(struct pm_core *core, const struct pm_report *report)
+void pm_judge_report(struct pm_core *core, const struct pm_child_report *report)
 {
     struct pm_membership *m = core->membership;
     struct pm_edge edge;

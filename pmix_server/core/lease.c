@@ -179,7 +179,7 @@ void pm_lease_check_child(struct pm_core *core, struct pm_child *c, bool repeat)
         c->withheld = true;
     uint64_t silent = core->now_ns - c->heard_ns;
     uint64_t unseen = c->unseen_ns ? core->now_ns - c->unseen_ns : 0;
-    struct pm_report report = {
+    struct pm_child_report report = {
         .node = c->node,
         .attach = c->attach,
         .parent = m->self,

@@ -46,7 +46,7 @@ enum pm_report_kind {
     PM_REPORT_MAX,
 };
 
-struct pm_report {
+struct pm_child_report {
     uint32_t node;
     uint32_t attach;
     uint32_t parent; // that says so
@@ -245,7 +245,7 @@ struct pm_membership {
     struct pm_set news_plain;
     struct pm_set news_known;
     struct pm_addresses news_addresses;
-    struct pm_report *reports;
+    struct pm_child_report *reports;
     uint32_t n_reports;
     uint32_t cap_reports;
     uint64_t up_due_ns;            // UINT64_MAX: nothing to report
@@ -331,7 +331,7 @@ void pm_edges_digest(const struct pm_edges *e, struct pm_digest *d);
 void pm_relay_edges(struct pm_core *core, const struct pm_edges *from);
 void pm_relay_edge(struct pm_core *core, const struct pm_edge *edge);
 void pm_relay_address(struct pm_core *core, uint32_t node, const char *text);
-void pm_relay_report(struct pm_core *core, const struct pm_report *report);
+void pm_relay_report(struct pm_core *core, const struct pm_child_report *report);
 void pm_relay_flush(struct pm_core *core); // sends what is due
 void pm_relay_view(struct pm_core *core);  // coordinator: the tree has changed
 void pm_relay_down(struct pm_core *core);  // {view, dead} to all children
@@ -375,7 +375,7 @@ uint64_t pm_lease_deadline_ns(const struct pm_membership *m);
 
 // --- judge.c (coordinator)
 // ----------------------------------------------------------------------------
-void pm_judge_report(struct pm_core *core, const struct pm_report *report);
+void pm_judge_report(struct pm_core *core, const struct pm_child_report *report);
 void pm_judge_edge(struct pm_core *core, const struct pm_edge *edge); // changed
 void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_t target,
                      uint8_t end);

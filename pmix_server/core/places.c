@@ -36,7 +36,7 @@ static uint32_t lower_bound(const struct pm_places *places, const char *path)
 
 static int grow(struct pm_places *places)
 {
-    struct pm_place *list = reallocarray(places->list, places->n + 1u, sizeof(*list));
+    struct pm_switch *list = reallocarray(places->list, places->n + 1u, sizeof(*list));
     if (!list)
         return -ENOMEM;
     places->list = list;
@@ -44,16 +44,16 @@ static int grow(struct pm_places *places)
 }
 
 // A new line for `path` at index `at`, without nodes yet. NULL without memory.
-static struct pm_place *insert(struct pm_places *places, uint32_t at, const char *path)
+static struct pm_switch *insert(struct pm_places *places, uint32_t at, const char *path)
 {
     char *copy = strdup(path);
     if (!copy || grow(places) < 0) {
         free(copy);
         return NULL;
     }
-    struct pm_place *list = places->list;
+    struct pm_switch *list = places->list;
     memmove(&list[at + 1], &list[at], (places->n - at) * sizeof(*list));
-    list[at] = (struct pm_place){.path = copy};
+    list[at] = (struct pm_switch){.path = copy};
     places->n++;
     return &list[at];
 }
@@ -64,7 +64,7 @@ int pm_places_add(struct pm_places *places, const char *path, const struct pm_se
         return 0;
     uint32_t at = lower_bound(places, path);
     bool there = at < places->n && strcmp(places->list[at].path, path) == 0;
-    struct pm_place *place = there ? &places->list[at] : insert(places, at, path);
+    struct pm_switch *place = there ? &places->list[at] : insert(places, at, path);
     return place ? pm_set_merge(&place->nodes, nodes, changed) : -ENOMEM;
 }
 
@@ -150,17 +150,17 @@ char *pm_places_shared(const struct pm_places *places, const struct pm_set *node
     return buf;
 }
 
-bool pm_place_is_below(const struct pm_place *place, const char *path)
+bool pm_switch_is_below(const struct pm_switch *s, const char *path)
 {
     size_t len = strlen(path);
-    return len > 0 && strncmp(place->path, path, len) == 0 && (place->path[len] == '\0' || place->path[len] == '.');
+    return len > 0 && strncmp(s->path, path, len) == 0 && (s->path[len] == '\0' || s->path[len] == '.');
 }
 
 uint64_t pm_places_count(const struct pm_places *places, const char *path)
 {
     uint64_t count = 0;
     for (uint32_t i = 0; i < places->n; i++)
-        count += pm_place_is_below(&places->list[i], path) ? pm_set_count(&places->list[i].nodes) : 0;
+        count += pm_switch_is_below(&places->list[i], path) ? pm_set_count(&places->list[i].nodes) : 0;
     return count;
 }
 

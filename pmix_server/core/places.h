@@ -10,14 +10,14 @@
 
 #define PM_PLACE_CAP 256 // bytes of a path, NUL included
 
-struct pm_place {
+struct pm_switch {
     char *path;
-    struct pm_set nodes;
+    struct pm_set nodes; // below it
 };
 
 // Zero-initialise it; pm_places_done() frees it.
 struct pm_places {
-    struct pm_place *list; // by path
+    struct pm_switch *list; // by path
     uint32_t n;
 };
 
@@ -33,8 +33,8 @@ void pm_read_places(struct pm_reader *r, struct pm_places *ret, uint32_t nnodes)
 char *pm_places_shared(const struct pm_places *places, const struct pm_set *nodes, char *buf);
 // The path of `node`; "": not known. Borrowed from `places`.
 const char *pm_places_of(const struct pm_places *places, uint32_t node);
-// Does what stands at `place` stand below `path`? Nothing does below "".
-bool pm_place_is_below(const struct pm_place *place, const char *path);
+// Is it the switch at `path`, or one below that? None is below "".
+bool pm_switch_is_below(const struct pm_switch *s, const char *path);
 // How many nodes stand below `path`, of those of which it is known.
 uint64_t pm_places_count(const struct pm_places *places, const char *path);
 void pm_places_digest(const struct pm_places *places, struct pm_digest *d);

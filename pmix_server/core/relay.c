@@ -179,7 +179,7 @@ void pm_relay_address(struct pm_core *core, uint32_t node, const char *text)
         schedule_up(core);
 }
 
-void pm_relay_report(struct pm_core *core, const struct pm_report *report)
+void pm_relay_report(struct pm_core *core, const struct pm_child_report *report)
 {
     struct pm_membership *m = core->membership;
     if (core->coordinator) {
@@ -194,7 +194,7 @@ void pm_relay_report(struct pm_core *core, const struct pm_report *report)
         }
     if (m->n_reports == m->cap_reports) {
         uint32_t cap = m->cap_reports ? 2 * m->cap_reports : 8;
-        struct pm_report *list = reallocarray(m->reports, cap, sizeof(*list));
+        struct pm_child_report *list = reallocarray(m->reports, cap, sizeof(*list));
         if (!list) {
             pm_out_of_memory(core);
             return;
@@ -209,7 +209,7 @@ static void write_reports(struct pm_writer *w, const struct pm_membership *m)
 {
     pm_write_var(w, m->n_reports);
     for (uint32_t i = 0; i < m->n_reports; i++) {
-        const struct pm_report *p = &m->reports[i];
+        const struct pm_child_report *p = &m->reports[i];
         pm_write_u32(w, p->node);
         pm_write_u32(w, p->attach);
         pm_write_u32(w, p->parent);
@@ -262,7 +262,7 @@ static void read_reports(struct pm_core *core, struct pm_reader *r, bool apply)
 {
     uint32_t n = pm_read_count(r, REPORTS_MAX, REPORT_SIZE);
     for (uint32_t i = 0; i < n && r->error == 0; i++) {
-        struct pm_report p = {.node = pm_read_u32(r)};
+        struct pm_child_report p = {.node = pm_read_u32(r)};
         p.attach = pm_read_u32(r);
         p.parent = pm_read_u32(r);
         p.via = pm_read_u32(r);

@@ -33,7 +33,7 @@ static struct pm_size parse(const char *text)
     return size;
 }
 
-struct pm_size pm_size_at(const struct pm_place *place)
+struct pm_size pm_size_at(const struct pm_switch *place)
 {
     return parse(place->path);
 }

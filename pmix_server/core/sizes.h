@@ -16,7 +16,7 @@ struct pm_size {
 // 0 or -ENOMEM. *changed becomes true if that was news. A size of zeroes is not kept.
 int pm_sizes_add(struct pm_places *sizes, const struct pm_size *size, uint32_t node, bool *changed);
 // What one line of the list says. Another agent may have sent what is no size: then nothing is known.
-struct pm_size pm_size_at(const struct pm_place *place);
+struct pm_size pm_size_at(const struct pm_switch *place);
 struct pm_size pm_sizes_of(const struct pm_places *sizes, uint32_t node);
 // Can a node of size `offer` take the place of one of size `need`?
 bool pm_size_fits(const struct pm_size *need, const struct pm_size *offer);

@@ -112,7 +112,7 @@ static void note_sizes(struct table *t, const struct pm_places *sizes)
 static void note_below(struct table *t, const struct pm_places *places, const char *path)
 {
     for (uint32_t i = 0; path[0] && i < places->n; i++)
-        if (pm_place_is_below(&places->list[i], path))
+        if (pm_switch_is_below(&places->list[i], path))
             note(t, &places->list[i].nodes, NULL);
 }
 

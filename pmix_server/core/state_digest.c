@@ -128,7 +128,7 @@ static void digest_news(const struct pm_membership *m, const struct clock *c, st
     for (uint32_t i = 0; i < m->news_addresses.n; i++)
         pm_digest_u64(d, m->news_addresses.list[i].node);
     for (uint32_t i = 0; i < m->n_reports; i++) {
-        const struct pm_report *r = &m->reports[i];
+        const struct pm_child_report *r = &m->reports[i];
         pm_digest_u64(d, (uint64_t)r->node << 32 | r->kind);
         pm_digest_attach(d, r->node, r->attach);
         pm_digest_u64(d, r->parent);

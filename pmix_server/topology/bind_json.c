@@ -83,7 +83,7 @@ static json_t *json_notes(const struct pm_bind_notes *notes)
     return list;
 }
 
-static json_t *json_rank_gpus(const struct pm_report *report, const struct pm_bind_rank *rank)
+static json_t *json_rank_gpus(const struct pm_map_report *report, const struct pm_bind_rank *rank)
 {
     json_t *list = json_array();
     for (uint32_t i = 0; i < rank->n_gpus; i++) {
@@ -95,7 +95,7 @@ static json_t *json_rank_gpus(const struct pm_report *report, const struct pm_bi
     return list;
 }
 
-static json_t *json_rank_nics(const struct pm_report *report, const struct pm_bind_rank *rank)
+static json_t *json_rank_nics(const struct pm_map_report *report, const struct pm_bind_rank *rank)
 {
     json_t *list = json_array();
     for (uint32_t i = 0; i < rank->n_nics; i++)
@@ -104,7 +104,7 @@ static json_t *json_rank_nics(const struct pm_report *report, const struct pm_bi
     return list;
 }
 
-static json_t *json_rank(const struct pm_report *report, uint32_t r)
+static json_t *json_rank(const struct pm_map_report *report, uint32_t r)
 {
     const struct pm_bind_rank *rank = &report->binding->ranks[r];
     return json_pack("{s:i, s:o, s:i, s:i, s:{s:s, s:o}, s:o, s:o, s:o}", "rank", (int)r, "cpus", json_set(&rank->pus),
@@ -115,7 +115,7 @@ static json_t *json_rank(const struct pm_report *report, uint32_t r)
 
 int pm_bind_write_json(FILE *out, const struct pm_bind_view *view)
 {
-    const struct pm_report *report = &view->report;
+    const struct pm_map_report *report = &view->report;
     json_t *ranks = json_array();
     for (uint32_t r = 0; r < report->binding->n_ranks; r++)
         json_array_append_new(ranks, json_rank(report, r));

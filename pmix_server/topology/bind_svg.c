@@ -345,7 +345,7 @@ struct legend {
     int width, height;
 };
 
-static int legend_fill(struct legend *l, const struct pm_report *report)
+static int legend_fill(struct legend *l, const struct pm_map_report *report)
 {
     uint32_t ranks = report->binding->n_ranks;
     for (int c = 0; c < LEGEND_COLUMNS; c++)

@@ -34,7 +34,7 @@ static void table_done(struct table *t)
     free(t->cells);
 }
 
-static int table_fill(struct table *t, const struct pm_report *report)
+static int table_fill(struct table *t, const struct pm_map_report *report)
 {
     t->n_ranks = report->binding->n_ranks;
     t->cells = calloc((size_t)t->n_ranks * PM_REPORT_COLUMNS + 1, sizeof(char *));

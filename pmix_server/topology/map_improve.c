@@ -14,7 +14,7 @@ enum { PASSES_MAX = 8, TRIALS_MAX = 12000, TRIALS_IN_ALL = 26000, CELLS_PER_TRIA
 struct search {
     struct pm_plan *plan;
     struct pm_fragment *fragments;
-    struct pm_move *moves; // of the change at hand
+    struct pm_unit_move *moves; // of the change at hand
     uint32_t n, n_moves, trials;
     bool better;
 };
@@ -22,7 +22,7 @@ struct search {
 static void move(struct search *s, uint32_t from, uint32_t to, uint32_t domain, uint32_t n)
 {
     pm_plan_move(s->plan, from, to, domain, n);
-    s->moves[s->n_moves++] = (struct pm_move){from, to, domain, n};
+    s->moves[s->n_moves++] = (struct pm_unit_move){from, to, domain, n};
 }
 
 // Keeps the moves, or takes them back.

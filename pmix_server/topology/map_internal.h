@@ -52,7 +52,7 @@ struct pm_team {
 struct pm_fragment {
     uint32_t team, domain;
 };
-struct pm_move {
+struct pm_unit_move {
     uint32_t from, to, domain, n;
 };
 
@@ -85,7 +85,7 @@ struct pm_plan {
     bool may_resize; // units may be left idle if that is worth more
     bool near_only;  // no team may have a unit that is near none of its GPUs
     struct pm_fragment *fragments;
-    struct pm_move *moves;
+    struct pm_unit_move *moves;
     uint32_t trials;     // exchanges tried so far: the measure of time
     uint64_t random;     // state of pm_plan_shake()
     double worth_before; // of another deal, which is to be beaten; 0: none

@@ -34,7 +34,7 @@ int pm_bind_gpus_read(const struct pm_machine *machine, const char *list, struct
                       char *error);
 
 struct pm_bind_view {
-    struct pm_report report;
+    struct pm_map_report report;
     const char *title;   // what machine this is
     const char *summary;
     bool explain;        // also the sentences on each rank

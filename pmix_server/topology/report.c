@@ -28,13 +28,13 @@ const char *pm_report_pci(const struct pm_pci *pci, char *buf)
     return buf;
 }
 
-const struct pm_machine_gpu *pm_report_gpu(const struct pm_report *report, uint32_t position)
+const struct pm_machine_gpu *pm_report_gpu(const struct pm_map_report *report, uint32_t position)
 {
     uint32_t place = report->request->gpus[position];
     return place == PM_PLACE_NONE ? NULL : &report->machine->gpus[place];
 }
 
-const char *pm_report_token(const struct pm_report *report, uint32_t position)
+const char *pm_report_token(const struct pm_map_report *report, uint32_t position)
 {
     return report->granted && position < report->granted->n ? report->granted->gpus[position].token : "?";
 }
@@ -49,18 +49,18 @@ static void put_set(FILE *out, const struct pm_set *set)
     }
 }
 
-static void put_cpus(FILE *out, const struct pm_report *report, const struct pm_bind_rank *rank)
+static void put_cpus(FILE *out, const struct pm_map_report *report, const struct pm_bind_rank *rank)
 {
     put_set(out, &rank->pus);
 }
 
-static void put_cores(FILE *out, const struct pm_report *report, const struct pm_bind_rank *rank)
+static void put_cores(FILE *out, const struct pm_map_report *report, const struct pm_bind_rank *rank)
 {
     fprintf(out, "%u", rank->n_cores);
 }
 
 // A die without memory is called by the node that its memory comes from: "(0)".
-static void put_numa(FILE *out, const struct pm_report *report, const struct pm_bind_rank *rank)
+static void put_numa(FILE *out, const struct pm_map_report *report, const struct pm_bind_rank *rank)
 {
     const char *comma = "";
     for (uint32_t i = 0; i < report->machine->n_numas; i++) {
@@ -83,7 +83,7 @@ static bool is_part(const struct pm_machine *m, const struct pm_machine_gpu *gpu
     return gpu->partition > 0 || (gpu + 1 < end && gpu[1].partition == 1);
 }
 
-static void put_gpus(FILE *out, const struct pm_report *report, const struct pm_bind_rank *rank)
+static void put_gpus(FILE *out, const struct pm_map_report *report, const struct pm_bind_rank *rank)
 {
     for (uint32_t i = 0; i < rank->n_gpus; i++) {
         const struct pm_machine_gpu *gpu = pm_report_gpu(report, rank->gpus[i]);
@@ -95,14 +95,14 @@ static void put_gpus(FILE *out, const struct pm_report *report, const struct pm_
     }
 }
 
-static void put_nics(FILE *out, const struct pm_report *report, const struct pm_bind_rank *rank)
+static void put_nics(FILE *out, const struct pm_map_report *report, const struct pm_bind_rank *rank)
 {
     for (uint32_t i = 0; i < rank->n_nics; i++)
         fprintf(out, "%s%s/%s", i ? "," : "", report->machine->nics[rank->nics[i].nic].name,
                 pm_report_rail(rank->nics[i].rail));
 }
 
-static void put_memory(FILE *out, const struct pm_report *report, const struct pm_bind_rank *rank)
+static void put_memory(FILE *out, const struct pm_map_report *report, const struct pm_bind_rank *rank)
 {
     fprintf(out, "%s", pm_report_memory(rank->memory));
     if (rank->memory != PM_MEMORY_DEFAULT && !pm_set_empty(&rank->memory_nodes)) {
@@ -111,15 +111,15 @@ static void put_memory(FILE *out, const struct pm_report *report, const struct p
     }
 }
 
-static void put_why(FILE *out, const struct pm_report *report, const struct pm_bind_rank *rank)
+static void put_why(FILE *out, const struct pm_map_report *report, const struct pm_bind_rank *rank)
 {
     for (uint32_t i = 0; i < rank->why.n; i++)
         fprintf(out, "%s%s", i ? "," : "", pm_bind_reason_name(rank->why.notes[i].reason));
 }
 
-char *pm_report_cell(const struct pm_report *report, uint32_t rank, enum pm_report_column column)
+char *pm_report_cell(const struct pm_map_report *report, uint32_t rank, enum pm_report_column column)
 {
-    static void (*const put[])(FILE *, const struct pm_report *, const struct pm_bind_rank *) = {
+    static void (*const put[])(FILE *, const struct pm_map_report *, const struct pm_bind_rank *) = {
         put_cpus, put_cores, put_numa, put_gpus, put_nics, put_memory, put_why};
     char *text = NULL;
     size_t len;
@@ -135,7 +135,7 @@ char *pm_report_cell(const struct pm_report *report, uint32_t rank, enum pm_repo
     return NULL;
 }
 
-char *pm_report_line(const struct pm_report *report, uint32_t rank, uint32_t number)
+char *pm_report_line(const struct pm_map_report *report, uint32_t rank, uint32_t number)
 {
     static const struct around {
         const char *before, *after, *after_1;
@@ -177,7 +177,7 @@ static bool has_core(const struct pm_bind_rank *rank, const struct pm_machine_co
     return pm_set_intersects(&rank->pus, &core->pus);
 }
 
-static struct share share_cores(const struct pm_report *report)
+static struct share share_cores(const struct pm_map_report *report)
 {
     const struct pm_machine *m = report->machine;
     const struct pm_binding *b = report->binding;
@@ -194,7 +194,7 @@ static struct share share_cores(const struct pm_report *report)
     return share;
 }
 
-static struct share share_gpus(const struct pm_report *report)
+static struct share share_gpus(const struct pm_map_report *report)
 {
     const struct pm_binding *b = report->binding;
     struct share share = {.granted = report->request->n_gpus};
@@ -237,7 +237,7 @@ static void put_reasons(FILE *out, const struct pm_binding *b)
     }
 }
 
-char *pm_report_summary(const struct pm_report *report)
+char *pm_report_summary(const struct pm_map_report *report)
 {
     const struct pm_binding *b = report->binding;
     struct share cores = share_cores(report), gpus = share_gpus(report);

@@ -9,7 +9,7 @@
 #include "pmix_server/topology/map.h"
 
 // What is shown; everything is borrowed.
-struct pm_report {
+struct pm_map_report {
     const struct pm_machine *machine;
     const struct pm_bind_request *request;
     const struct pm_binding *binding;
@@ -36,15 +36,15 @@ const char *pm_report_memory(enum pm_bind_memory memory);
 const char *pm_report_pci(const struct pm_pci *pci, char *buf);
 // The GPU at a position of request.gpus, NULL: the machine does not show it; and its token, "?" if
 // there is none.
-const struct pm_machine_gpu *pm_report_gpu(const struct pm_report *report, uint32_t position);
-const char *pm_report_token(const struct pm_report *report, uint32_t position);
+const struct pm_machine_gpu *pm_report_gpu(const struct pm_map_report *report, uint32_t position);
+const char *pm_report_token(const struct pm_map_report *report, uint32_t position);
 
 // malloc'd texts, NULL without memory. "-" where there is nothing.
-char *pm_report_cell(const struct pm_report *report, uint32_t rank, enum pm_report_column column);
+char *pm_report_cell(const struct pm_map_report *report, uint32_t rank, enum pm_report_column column);
 // "rank 3: cpus 0-15 (16 cores), numa 1, gpu 0@06:00.0, nic mlx5_0/PXB, memory prefer 1; near".
 // `number` is what the rank is called.
-char *pm_report_line(const struct pm_report *report, uint32_t rank, uint32_t number);
+char *pm_report_line(const struct pm_map_report *report, uint32_t rank, uint32_t number);
 // "4 ranks, 32 cores each (128 of 128 used), 1 GPU each (4 of 4 used), ...".
-char *pm_report_summary(const struct pm_report *report);
+char *pm_report_summary(const struct pm_map_report *report);
 
 #endif

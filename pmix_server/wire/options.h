@@ -123,7 +123,7 @@ int pm_options_decode(struct pm_options *o, const char *text, char *error);
 // "NAME:min=VALUE" or "NAME:max=VALUE" in plugstack.conf: what users may ask for. Under a
 // max of a budget (max-restarts:max=N) without a window nobody may ask for one, as N comes back with each; under
 // one with a window only for one that is as long or longer.
-struct pm_bound {
+struct pm_option_bound {
     const struct pm_option_spec *spec;
     const struct pm_bound_value *value;  // where it is in struct pm_options
     bool is_max;
@@ -135,13 +135,13 @@ struct pm_bound {
 // Is this argument of plugstack.conf a bound? (It may still be a bad one.)
 bool pm_bound_is(const char *arg);
 // 0, or -EINVAL with a sentence.
-int pm_bound_parse(struct pm_bound *ret, const char *arg, char *error);
+int pm_bound_parse(struct pm_option_bound *ret, const char *arg, char *error);
 // Is o's value, written as `text` (NULL: it is a default), within the bound?
-bool pm_bound_allows(const struct pm_bound *b, const struct pm_options *o, const char *text);
+bool pm_bound_allows(const struct pm_option_bound *b, const struct pm_options *o, const char *text);
 // Moves o's value into the bound.
-void pm_bound_clamp(const struct pm_bound *b, struct pm_options *o);
+void pm_bound_clamp(const struct pm_option_bound *b, struct pm_options *o);
 // "this site allows at most 10 (max-restarts:max= in plugstack.conf)". Returns buf.
-char *pm_bound_sentence(const struct pm_bound *b, char *buf, size_t cap);
+char *pm_bound_sentence(const struct pm_option_bound *b, char *buf, size_t cap);
 
 // "12m04s", "38 ms", "1.5 s": for sentences.
 char *pm_duration_format(uint64_t ms, char *buf, size_t cap);

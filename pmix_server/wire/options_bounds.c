@@ -72,7 +72,7 @@ static const struct pm_bound_value *value_of(const char *name)
     return NULL;
 }
 
-static bool is_named(const struct pm_bound *b, const char *name)
+static bool is_named(const struct pm_option_bound *b, const char *name)
 {
     return strcmp(b->value->name, name) == 0;
 }
@@ -83,7 +83,7 @@ bool pm_bound_is(const char *arg)
 }
 
 // One value, where the option itself may take two: a port is written "A-A" for its parse function.
-static int read_limit(struct pm_bound *b, const char *text, char *detail)
+static int read_limit(struct pm_option_bound *b, const char *text, char *detail)
 {
     struct pm_options scratch;
     char ports[64];
@@ -100,13 +100,13 @@ static int read_limit(struct pm_bound *b, const char *text, char *detail)
     return 0;
 }
 
-int pm_bound_parse(struct pm_bound *ret, const char *arg, char *error)
+int pm_bound_parse(struct pm_option_bound *ret, const char *arg, char *error)
 {
     char name[32], detail[PM_ERROR_CAP];
     size_t len = strcspn(arg, ":");
     const char *key = arg + len, *text = strchr(key, '=');
     (void)snprintf(name, sizeof name, "%.*s", (int)len, arg);
-    *ret = (struct pm_bound){.spec = pm_option_find(arg, len), .value = value_of(name)};
+    *ret = (struct pm_option_bound){.spec = pm_option_find(arg, len), .value = value_of(name)};
     if (!ret->spec || !ret->value)
         return pm_option_refuse(error, "plugstack.conf: %.64s: there is no option %.32s with a min or max", arg, name);
     ret->is_max = strncmp(key, MAX_KEY, strlen(MAX_KEY)) == 0;
@@ -120,13 +120,13 @@ int pm_bound_parse(struct pm_bound *ret, const char *arg, char *error)
 }
 
 // N in every window of W is more than N once, and not more than N in every shorter one.
-static bool window_allowed(const struct pm_bound *b, const struct pm_options *o)
+static bool window_allowed(const struct pm_option_bound *b, const struct pm_options *o)
 {
     uint64_t window_ms = b->value->window ? *window_of(b->value, (struct pm_options *)(uintptr_t)o) : 0;
     return !b->is_max || window_ms == 0 || (b->window_ms != 0 && window_ms >= b->window_ms);
 }
 
-bool pm_bound_allows(const struct pm_bound *b, const struct pm_options *o, const char *text)
+bool pm_bound_allows(const struct pm_option_bound *b, const struct pm_options *o, const char *text)
 {
     uint64_t low = get(b->value, o, b->value->low), high = get(b->value, o, b->value->high);
     // The longest wait of a backoff that says only the first one is ours to choose.
@@ -138,7 +138,7 @@ bool pm_bound_allows(const struct pm_bound *b, const struct pm_options *o, const
     return b->is_max ? high <= b->limit && low <= b->limit && window_allowed(b, o) : low >= b->limit;
 }
 
-void pm_bound_clamp(const struct pm_bound *b, struct pm_options *o)
+void pm_bound_clamp(const struct pm_option_bound *b, struct pm_options *o)
 {
     if (is_named(b, "port-range") && o->port_min == 0) {
         o->port_min = 1;
@@ -154,7 +154,7 @@ void pm_bound_clamp(const struct pm_bound *b, struct pm_options *o)
         *window_of(b->value, o) = b->window_ms;
 }
 
-char *pm_bound_sentence(const struct pm_bound *b, char *buf, size_t cap)
+char *pm_bound_sentence(const struct pm_option_bound *b, char *buf, size_t cap)
 {
     (void)snprintf(buf, cap, "this site allows at %s %.64s (%s%s in plugstack.conf)",
                    b->is_max ? "most" : "least", b->text, b->value->name, b->is_max ? MAX_KEY : MIN_KEY);

@@ -305,7 +305,7 @@ Test(doubt_edges, a_stranger_is_refused_when_the_death_of_its_node_becomes_known
 // --- who hangs below whom ------------------------------------------------------------------------------
 
 // An UP of the coordinator's first child.
-static void tell(struct pm_core *core, struct pm_edge *edge, const struct pm_report *report)
+static void tell(struct pm_core *core, struct pm_edge *edge, const struct pm_child_report *report)
 {
     const struct pm_edges edges = {.known = edge, .n = edge ? 1 : 0};
     struct pm_writer w = {0};
@@ -333,7 +333,7 @@ Test(doubt_edges, who_left_a_suspect_is_none_when_both_come_back)
 {
     form_tree(18, 2, 0);
     struct pm_core *core = pm_core_clone(harness_core(h, COORDINATOR));
-    const struct pm_report silent = {.node = 7, .attach = 1, .parent = 2, .via = 1, .kind = PM_REPORT_SILENT};
+    const struct pm_child_report silent = {.node = 7, .attach = 1, .parent = 2, .via = 1, .kind = PM_REPORT_SILENT};
     tell(core, NULL, &silent);
     cr_assert(pm_judge_is_suspect(core, 7) && pm_judge_is_suspect(core, 16));
     tell(core, &(struct pm_edge){.node = 2, .parent = 0, .attach = 1}, NULL);
@@ -353,7 +353,7 @@ Test(doubt_edges, an_old_word_that_comes_late_makes_no_suspect)
 {
     form_tree(18, 2, 0);
     struct pm_core *core = pm_core_clone(harness_core(h, COORDINATOR));
-    struct pm_report report = {.node = 7, .attach = 1, .parent = 2, .via = 1, .kind = PM_REPORT_SILENT};
+    struct pm_child_report report = {.node = 7, .attach = 1, .parent = 2, .via = 1, .kind = PM_REPORT_SILENT};
     tell(core, NULL, &report);
     cr_assert(pm_judge_is_suspect(core, 7));
     tell(core, &(struct pm_edge){.node = 2, .parent = 0, .attach = 2, .attached = true}, NULL);

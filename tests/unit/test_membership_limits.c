@@ -151,7 +151,7 @@ Test(doubt, when_it_ends_the_last_silent_ones_have_their_time_again, .init = set
 {
     form(8, 2);
     pm_judge_restart(coordinator()); // as at the end of every doubt
-    const struct pm_report report = {.node = 7,
+    const struct pm_child_report report = {.node = 7,
                                      .attach = 1,
                                      .parent = 2,
                                      .via = 1,

@@ -270,7 +270,7 @@ Test(options, longest_text_fits)
 
 static bool allows(const char *bound, const char *name, const char *text)
 {
-    struct pm_bound b;
+    struct pm_option_bound b;
     cr_assert(pm_bound_is(bound));
     cr_assert(pm_bound_parse(&b, bound, error) == 0, "%s", error);
     pm_options_default(&o);
@@ -326,7 +326,7 @@ Test(options, every_number_and_duration_has_bounds)
 {
     for (const struct pm_option_spec *s = pm_option_specs; s->name; s++) {
         char bound[64];
-        struct pm_bound b;
+        struct pm_option_bound b;
         if (s->max == 0 || s->site)
             continue;
         snprintf(bound, sizeof bound, "%s:max=%s", s->name, *s->default_text == 'a' ? "1" : s->default_text);
@@ -339,7 +339,7 @@ Test(options, defaults_are_moved_into_the_bounds)
     static const char *const bounds[] = {"max-restarts:max=2", "node-timeout:min=20s", "backoff:max=10s",
                                          "port-range:min=60001", "port-range:max=61000"};
     for (size_t i = 0; i < sizeof bounds / sizeof bounds[0]; i++) {
-        struct pm_bound b;
+        struct pm_option_bound b;
         cr_assert(pm_bound_parse(&b, bounds[i], error) == 0, "%s", error);
         cr_expect(!pm_bound_allows(&b, &o, NULL), "%s", bounds[i]);
         pm_bound_clamp(&b, &o);
@@ -356,7 +356,7 @@ Test(options, bad_bounds_are_refused_with_a_sentence)
                                       "max-restarts:max=-1",  "backoff:max=1s:2s",   "port-range:max=1-2",
                                       "max-restarts:max=",    "node-timeout:min=0"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        struct pm_bound b;
+        struct pm_option_bound b;
         error[0] = '\0';
         cr_expect(pm_bound_is(bad[i]) && pm_bound_parse(&b, bad[i], error) < 0, "%s was taken", bad[i]);
         cr_expect(strncmp(error, "plugstack.conf: ", 16) == 0, "%s: %s", bad[i], error);
@@ -366,7 +366,7 @@ Test(options, bad_bounds_are_refused_with_a_sentence)
 
 Test(options, a_bound_says_what_the_site_allows)
 {
-    struct pm_bound b;
+    struct pm_option_bound b;
     char text[128];
     cr_assert(pm_bound_parse(&b, "max-restarts:max=10", error) == 0);
     cr_expect_str_eq(pm_bound_sentence(&b, text, sizeof text),

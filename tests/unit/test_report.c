@@ -16,7 +16,7 @@ static struct pm_binding binding;
 static struct pm_granted_gpu gpus[3] = {{.token = "GPU-x"}, {.token = "1"}, {.token = "MIG-y"}};
 static uint32_t places[3] = {1, 2, PM_PLACE_NONE};
 static struct pm_bind_request request;
-static struct pm_report report;
+static struct pm_map_report report;
 
 static void start(void)
 {
@@ -24,7 +24,7 @@ static void start(void)
     cr_assert_eq(pm_discover_xml(PM_FIXTURES "/gpu-node.xml", &m, &allowed, error), 0, "%s", error);
     granted = (struct pm_granted){gpus, 3};
     request = (struct pm_bind_request){.allowed = &allowed, .gpus = places, .n_gpus = 2, .n_ranks = 2};
-    report = (struct pm_report){&m, &request, &binding, &granted};
+    report = (struct pm_map_report){&m, &request, &binding, &granted};
 }
 
 static void map(void)

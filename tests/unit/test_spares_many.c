@@ -25,9 +25,9 @@ static void size(struct pm_places *sizes, uint32_t node, uint32_t gpus, uint64_t
 // What spares.h says of the choice, word by word: slow, and simple enough to be right.
 static bool is_better(const struct pm_removal *r, const char *path, uint32_t a, uint32_t b)
 {
-    const struct pm_place at_a = {.path = (char *)pm_places_of(r->places, a)};
-    const struct pm_place at_b = {.path = (char *)pm_places_of(r->places, b)};
-    bool below_a = pm_place_is_below(&at_a, path), below_b = pm_place_is_below(&at_b, path);
+    const struct pm_switch at_a = {.path = (char *)pm_places_of(r->places, a)};
+    const struct pm_switch at_b = {.path = (char *)pm_places_of(r->places, b)};
+    bool below_a = pm_switch_is_below(&at_a, path), below_b = pm_switch_is_below(&at_b, path);
     const struct pm_size size_a = pm_sizes_of(r->sizes, a), size_b = pm_sizes_of(r->sizes, b);
     int order = pm_size_compare(&size_a, &size_b);
     return below_a != below_b ? below_b : order < 0 || (order == 0 && a < b);
