@@ -23,6 +23,8 @@ void sim_check_free(struct sim_check *c)
     pm_set_done(&c->fencing);
     pm_set_done(&c->drained);
     pm_set_done(&c->on_their_way);
+    for (int g = 0; g < SIM_GROUP_MAX; g++)
+        pm_set_done(&c->unstarted[g].ranks);
     for (uint32_t i = 0; i < c->n; i++) {
         pm_set_done(&c->watch[i].dead);
         pm_set_done(&c->watch[i].dead_before);
@@ -106,6 +108,7 @@ void sim_check_fork(struct sim *s, uint32_t node, uint32_t local)
     if (r->epoch < s->nodes[node].max_epoch)
         sim_violate(s, "1: rank %u starts in epoch %u on node %u, which has seen epoch %u", r->rank,
                     r->epoch, node, s->nodes[node].max_epoch);
+    sim_check_unstarted(s, r->rank, r->epoch);
     const struct sim_start start = {.rank = r->rank, .epoch = r->epoch,
                                     .incarnation = r->incarnation};
     struct sim_life *life = life_new(s, node, &start);

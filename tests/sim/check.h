@@ -44,6 +44,12 @@ struct sim_watch { // per slot
     bool excused;         // it was really lost, or a part of it
 };
 
+// Participants of a fence that failed for nothing but that they had not been started.
+struct sim_unstarted {
+    struct pm_set ranks;
+    uint32_t epoch;
+};
+
 struct sim_check {
     struct sim_life *lives;
     uint32_t n_lives, cap_lives;
@@ -64,6 +70,7 @@ struct sim_check {
     struct pm_set drained;     // as the coordinator was told last
     struct pm_set fencing;     // nodes that the site's program is at
     uint32_t fencing_epoch;    // of the coordinator, when it asked for the last of them
+    struct sim_unstarted unstarted[SIM_GROUP_MAX];
     bool job_suspended;
     uint64_t next_full;
     uint32_t n_troubled;  // slots that are disturbed now
@@ -124,6 +131,7 @@ void sim_check_blamed(struct sim *s, uint32_t node);
 void sim_check_known(struct sim *s, uint32_t slot); // whom its core knows to be dead, after a step
 void sim_check_send(struct sim *s, uint32_t slot, const struct pm_action *a);
 void sim_check_done(struct sim *s, uint32_t node, const struct pm_action *a); // fence, modex
+void sim_check_unstarted(struct sim *s, uint32_t rank, uint32_t epoch); // this one starts
 void sim_check_drop(struct sim *s, uint32_t node, uint32_t epoch);
 void sim_check_lease_set(struct sim *s, uint32_t node, const struct pm_action *a);
 void sim_check_pause(struct sim *s, uint32_t node);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Invariants 5 and 9: every question of a server is answered once, and a fence that succeeded gives
-// every node the same bytes: those of exactly its participants.
+// every node the same bytes: those of exactly its participants; one that failed for a lost rank had a participant that
+// could not come.
 #include <string.h>
 
 #include "tests/sim/check.h"
@@ -37,16 +38,60 @@ static void check_data(struct sim *s, uint32_t node, const struct pm_action *a, 
                     group, a->epoch, node, a->len - at);
 }
 
-// Ranks that the user's stop came before are not started any more: they are as good as dead.
-static bool anybody_died(const struct sim *s, uint32_t epoch)
+enum absence { ABSENT_NOT, ABSENT_FOR_GOOD, ABSENT_UNSTARTED };
+
+// Of the epoch. Who ended and runs again alone counts: the fence may have failed in between.
+static enum absence absence_of(const struct sim *s, uint32_t node, uint32_t rank, uint32_t epoch)
 {
     const struct sim_check *c = s->check;
-    if (s->outcome->user)
-        return true;
-    for (uint32_t i = c->n_lives; i > 0; i--)
-        if (c->lives[i - 1].epoch == epoch && (c->lives[i - 1].ended || c->lives[i - 1].aborted))
-            return true;
-    return c->n_declared > 0;
+    bool started = false;
+    if (c->watch[sim_world_of(s, node)->node_of_rank[rank]].gone_ns)
+        return ABSENT_FOR_GOOD;
+    for (uint32_t i = c->n_lives; i > 0 && c->lives[i - 1].epoch >= epoch; i--) {
+        const struct sim_life *life = &c->lives[i - 1];
+        if (life->rank != rank || life->epoch != epoch)
+            continue;
+        started = true;
+        if (life->ended || life->aborted)
+            return ABSENT_FOR_GOOD;
+    }
+    return started ? ABSENT_NOT : ABSENT_UNSTARTED;
+}
+
+// A fence fails when a participant cannot come: lost with its node, ended, or, since the user's stop came first, not
+// started. That it is not started later either shows in sim_check_unstarted().
+static void check_lost(struct sim *s, uint32_t node, uint32_t epoch, uint8_t group)
+{
+    struct sim_unstarted *u = &s->check->unstarted[group];
+    struct pm_set never = {0};
+    for (uint32_t rank = 0; rank < sim_nranks(s, node); rank++) {
+        enum absence absence = sim_group_has(s, node, rank, group) ? absence_of(s, node, rank, epoch) : ABSENT_NOT;
+        if (absence == ABSENT_FOR_GOOD) {
+            pm_set_done(&never);
+            return;
+        }
+        int rc = absence == ABSENT_UNSTARTED ? pm_set_add(&never, rank) : 0;
+        SIM_ASSERT(rc == 0);
+    }
+    if (!s->outcome->user || pm_set_empty(&never))
+        sim_violate(s, "9: a fence of group %u in epoch %u fails for a lost rank, but none of its ranks was lost", group,
+                    epoch);
+    pm_set_done(&u->ranks);
+    *u = (struct sim_unstarted){.epoch = epoch, .ranks = never};
+}
+
+void sim_check_unstarted(struct sim *s, uint32_t rank, uint32_t epoch)
+{
+    for (uint8_t g = 0; g < SIM_GROUP_MAX; g++) {
+        struct sim_unstarted *u = &s->check->unstarted[g];
+        if (u->epoch != epoch || !pm_set_has(&u->ranks, rank))
+            continue;
+        int rc = pm_set_remove(&u->ranks, rank);
+        SIM_ASSERT(rc == 0);
+        if (pm_set_empty(&u->ranks))
+            sim_violate(s, "9: rank %u of epoch %u starts, and a fence of group %u has failed since it would not", rank,
+                        epoch, g);
+    }
 }
 
 static void fence_done(struct sim *s, uint32_t node, struct sim_server *v, const struct pm_action *a)
@@ -57,9 +102,8 @@ static void fence_done(struct sim *s, uint32_t node, struct sim_server *v, const
         v->gather[g].posted = 0;
         if (a->status == PM_STATUS_OK)
             check_data(s, node, a, g, v->gather[g].seq);
-        if (a->status == PM_STATUS_LOST && !anybody_died(s, a->epoch))
-            sim_violate(s, "9: a fence of epoch %u fails for a lost rank, but none was lost",
-                        a->epoch);
+        if (a->status == PM_STATUS_LOST)
+            check_lost(s, node, a->epoch, g);
         return;
     }
     sim_violate(s, "5: node %u answers fence %llu of epoch %u, which nobody waits for", node,

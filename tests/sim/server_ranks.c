@@ -65,9 +65,9 @@ void sim_server_abort(struct sim *s, uint32_t node, uint32_t local, int32_t stat
                                         .rank = s->nodes[node].shims[local].rank.rank});
 }
 
-static bool in_group(uint32_t nranks, uint32_t rank, uint8_t group)
+bool sim_group_has(const struct sim *s, uint32_t node, uint32_t rank, uint8_t group)
 {
-    bool low = rank < nranks / 2;
+    bool low = rank < sim_nranks(s, node) / 2;
     return group == SIM_GROUP_ALL || (group == SIM_GROUP_LOW) == low;
 }
 
@@ -76,7 +76,7 @@ uint64_t sim_group_locals(const struct sim *s, uint32_t node, uint8_t group)
     uint64_t bits = 0;
     for (uint32_t i = 0; i < s->nodes[node].n_local; i++) {
         uint32_t rank = sim_rank_of(s, node, i);
-        if (rank != PM_RANK_NONE && in_group(sim_nranks(s, node), rank, group))
+        if (rank != PM_RANK_NONE && sim_group_has(s, node, rank, group))
             bits |= bit(i);
     }
     return bits;
@@ -87,7 +87,7 @@ bool sim_group_on(const struct sim *s, uint32_t node, uint32_t other, uint8_t gr
     const struct pm_world *world = sim_world_of(s, node);
     const struct pm_set none = {0}, *ranks = world ? &world->ranks_of_node[other] : &none;
     for (uint32_t rank = pm_set_next(ranks, 0); rank != UINT32_MAX; rank = pm_set_next(ranks, rank + 1))
-        if (in_group(sim_nranks(s, node), rank, group))
+        if (sim_group_has(s, node, rank, group))
             return true;
     return false;
 }

@@ -343,7 +343,8 @@ uint8_t sim_rank_group(const struct sim *s, uint32_t node, uint32_t rank, uint32
 void sim_server_prepare(struct sim *s, uint32_t node, uint32_t epoch);
 void sim_server_standby(struct sim *s, uint32_t node, uint64_t delay_ns); // start one then
 uint64_t sim_group_locals(const struct sim *s, uint32_t node, uint8_t group); // bits of tasks
-bool sim_group_on(const struct sim *s, uint32_t node, uint32_t other, uint8_t group); // by what `node` knows
+bool sim_group_has(const struct sim *s, uint32_t node, uint32_t rank, uint8_t group); // by what `node` knows
+bool sim_group_on(const struct sim *s, uint32_t node, uint32_t other, uint8_t group); // the same
 void sim_server_drop(struct sim *s, uint32_t node, uint32_t epoch);
 void sim_server_kill_all(struct sim *s, uint32_t node);
 void sim_server_die(struct sim *s, uint32_t node, uint32_t index); // by a fault
