@@ -69,7 +69,7 @@ void sim_check_blamed(struct sim *s, uint32_t node)
     if (!blame || firsts < blame)
         sim_violate(s, "3: node %u is swapped after its ranks were first to fail %u times, and --pm-blame is %u", node,
                     firsts, blame);
-    sim_outcome_blamed(s, node);
+    sim_outcome_unfit(s, node);
 }
 
 // A node is lost, and the world starts again elsewhere, or smaller.

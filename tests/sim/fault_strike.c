@@ -302,7 +302,7 @@ static void node_drained(struct sim *s, const struct sim_fault *f)
 {
     int rc = pm_set_add(&s->drained, f->node);
     SIM_ASSERT(rc == 0);
-    sim_outcome_blamed(s, f->node);
+    sim_outcome_unfit(s, f->node);
 }
 
 static void health_fails(struct sim *s, const struct sim_fault *f)

@@ -22,6 +22,7 @@ struct sim_outcome *sim_outcome_new(struct sim *s)
 void sim_outcome_free(struct sim_outcome *o)
 {
     pm_set_done(&o->nodes_lost);
+    pm_set_done(&o->unfit);
     free(o);
 }
 
@@ -32,9 +33,9 @@ void sim_outcome_lost(struct sim *s, uint32_t node)
     s->outcome->lost = true;
 }
 
-void sim_outcome_blamed(struct sim *s, uint32_t node)
+void sim_outcome_unfit(struct sim *s, uint32_t node)
 {
-    int rc = pm_set_add(&s->outcome->nodes_lost, node);
+    int rc = pm_set_add(&s->outcome->unfit, node);
     SIM_ASSERT(rc == 0);
 }
 
@@ -86,11 +87,17 @@ static bool servers_failed(const struct sim *s)
 }
 
 // Killed, or declared dead: that nobody is declared without a reason is invariant 7.
+static bool is_gone(const struct sim *s, uint32_t node)
+{
+    return pm_set_has(&s->outcome->nodes_lost, node) || s->check->watch[node].gone_ns;
+}
+
+// Or of no use any more.
 static uint32_t nodes_gone(const struct sim *s)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < s->p.nnodes; i++)
-        n += pm_set_has(&s->outcome->nodes_lost, i) || s->check->watch[i].gone_ns;
+        n += is_gone(s, i) || pm_set_has(&s->outcome->unfit, i);
     return n;
 }
 
@@ -143,12 +150,53 @@ static bool budget_may_be_used(const struct sim *s)
     return o->mode == PM_MODE_NOTIFY || decisions >= o->max_restarts || o->min_uptime_ms > 0;
 }
 
-// The budget is that of decisions: what joins one costs nothing further. Whether its place is lost is another question, and so it
-// is when a second node was: that may have been the spare.
+static bool fits(const struct sim *s, uint32_t spare, uint32_t node)
+{
+    struct sim_size need = sim_size_of(s, node), offer = sim_size_of(s, spare);
+    return offer.gpus >= need.gpus && offer.memory_mib >= need.memory_mib;
+}
+
+// Of the spares that wait and are fit, how many are large enough for each of the nodes that need one. (One that is so for
+// some of them only may be of no use: it depends on who is heard of first.)
+static uint32_t spares_for_all(const struct sim *s, const struct pm_set *homeless)
+{
+    const struct pm_world *world = pm_core_world(s->procs[s->p.nnodes].core);
+    uint32_t n = 0;
+    for (uint32_t i = s->p.nnodes - s->p.options.spares; i < s->p.nnodes; i++) {
+        bool large = !is_gone(s, i) && !pm_set_has(&s->outcome->unfit, i) && pm_set_empty(&world->ranks_of_node[i]);
+        for (uint32_t at = pm_set_next(homeless, 0); large && at != UINT32_MAX; at = pm_set_next(homeless, at + 1))
+            large = fits(s, i, at);
+        n += large;
+    }
+    return n;
+}
+
+// The world that halts has lost nodes that nobody replaces, and may not do without them.
+static bool no_place_is_left(const struct sim *s)
+{
+    const struct pm_options *o = &s->p.options;
+    const struct pm_world *world = pm_core_world(s->procs[s->p.nnodes].core);
+    struct pm_set homeless = {0};
+    uint32_t hosts = 0;
+    for (uint32_t i = 0; i < s->p.nnodes; i++) {
+        bool is_host = !pm_set_empty(&world->ranks_of_node[i]);
+        hosts += is_host;
+        int rc = is_host && is_gone(s, i) ? pm_set_add(&homeless, i) : 0;
+        SIM_ASSERT(rc == 0);
+    }
+    uint32_t n = (uint32_t)pm_set_count(&homeless), spares = spares_for_all(s, &homeless);
+    pm_set_done(&homeless);
+    if (n <= spares)
+        return false;
+    uint32_t left = hosts - (n - spares);
+    return !o->shrink || left == 0 || left < o->min_nodes;
+}
+
+// The budget is that of decisions: what joins one costs nothing further. Whether its place is lost is another question.
 void sim_outcome_stops_a_restart(struct sim *s, const struct sim_life *life)
 {
     bool fatal = is_fatal(s, life) || (life->aborted && is_fatal_code(s, life->abort_code));
-    if (!fatal && !loss_counts(s) && s->check->n_declared < 2)
+    if (!fatal && !no_place_is_left(s))
         sim_violate(s, "4: rank %u failed while the world of epoch %u was halted to go on, and that stops the step (\"%s\")",
                     life->rank, life->epoch, s->said_last);
 }

@@ -13,6 +13,7 @@ struct sim_outcome {
     bool any;            // whatever the real srun says
     bool lost;           // a node, agent or shim is gone
     struct pm_set nodes_lost; // where
+    struct pm_set unfit; // nodes that live, but are out, or no spare any more
     bool user;           // the user, or Slurm, stops the step
     bool slurm_killed;   // slurmstepd killed the step somewhere
     int32_t user_signal;
@@ -23,7 +24,7 @@ struct sim_outcome {
 struct sim_outcome *sim_outcome_new(struct sim *s);
 void sim_outcome_free(struct sim_outcome *o);
 void sim_outcome_lost(struct sim *s, uint32_t node);
-void sim_outcome_blamed(struct sim *s, uint32_t node); // it lives, but is out, or no spare any more
+void sim_outcome_unfit(struct sim *s, uint32_t node);
 void sim_outcome_orphan(struct sim *s);
 void sim_outcome_user_stops(struct sim *s, int32_t signal);
 void sim_outcome_slurm_kills(struct sim *s);
