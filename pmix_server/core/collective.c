@@ -302,8 +302,10 @@ void pm_collective_rank_lost(struct pm_core *core, uint32_t epoch, uint32_t rank
         pm_set_clear(&c->lost);
         c->lost_epoch = epoch;
     }
+    if (pm_set_add(&c->lost, rank) < 0)
+        pm_collective_nomem(core);
     if (core->coordinator)
-        pm_fence_rank_lost(core, rank);
+        pm_fence_rank_lost(core);
     else
         pm_modex_rank_lost(core, epoch, rank);
 }

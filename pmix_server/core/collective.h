@@ -174,7 +174,7 @@ struct pm_collective {
     size_t memo_bytes;
     struct pm_flow flow;
     uint32_t lost_epoch;
-    struct pm_set lost; // ranks of lost_epoch; coordinator: no fence with one of them succeeds
+    struct pm_set lost; // ranks of lost_epoch: no fence with one of them succeeds, no get of one is asked
     struct pm_modex **modexes; // sorted by (epoch, rank)
     uint32_t n_modexes;
     uint32_t cap_modexes;
@@ -237,7 +237,8 @@ void pm_fence_decide(struct pm_core *core, struct pm_signature *s, struct pm_fen
                      int32_t status, uint32_t lost_rank);
 // Decides if there is something to decide.
 void pm_fence_consider(struct pm_core *core, struct pm_signature *s, struct pm_fence *f);
-void pm_fence_rank_lost(struct pm_core *core, uint32_t rank);
+// One more of `lost`: ends the fences that wait for it.
+void pm_fence_rank_lost(struct pm_core *core);
 
 // --- fence_down.c (agents): the result as it comes from above
 // `type`: FENCE_DOWN or FENCE_BEGIN.

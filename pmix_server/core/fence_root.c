@@ -142,9 +142,7 @@ static void decide_lost(struct pm_core *core, struct pm_signature *s, struct pm_
         pm_fence_decide(core, s, f, PM_STATUS_LOST, lost);
 }
 
-void pm_fence_rank_lost(struct pm_core *core, uint32_t rank)
+void pm_fence_rank_lost(struct pm_core *core)
 {
-    if (pm_set_add(&core->collective->lost, rank) < 0)
-        pm_collective_nomem(core);
     pm_fence_for_pending(core, decide_lost);
 }

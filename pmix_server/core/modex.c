@@ -227,6 +227,12 @@ static void ask_again(struct pm_core *core, struct pm_modex *m)
     send_ask(core, core->config.node, &ask);
 }
 
+static bool is_lost(struct pm_core *core, uint32_t epoch, uint32_t rank)
+{
+    const struct pm_collective *c = core->collective;
+    return is_dead(core, core->world.node_of_rank[rank]) || (c->lost_epoch == epoch && pm_set_has(&c->lost, rank));
+}
+
 // The answer that needs no question; PM_STATUS_OK: there is none.
 static int32_t refusal(struct pm_core *core, const struct pm_event *event)
 {
@@ -235,7 +241,7 @@ static int32_t refusal(struct pm_core *core, const struct pm_event *event)
         return PM_STATUS_ABORTED;
     if (!core->world_known || event->rank >= core->world.nranks)
         return PM_STATUS_NOT_FOUND;
-    if (is_dead(core, core->world.node_of_rank[event->rank]))
+    if (is_lost(core, event->epoch, event->rank))
         return PM_STATUS_LOST;
     return c->n_asks >= PM_MODEX_PENDING_MAX ? PM_STATUS_ERROR : PM_STATUS_OK;
 }

@@ -211,6 +211,22 @@ Test(modex, a_node_that_hears_of_a_lost_rank_waits_for_nobody_else)
     net_free(net);
 }
 
+// Nobody may be left who could answer: the server of a rank that was never started knows of no end. Another epoch has other
+// ranks.
+Test(modex, who_asks_for_a_rank_that_is_known_to_be_lost_waits_for_nobody)
+{
+    struct net *net = ready_net(5, 2, 2);
+    net_rank_lost(net, 0, 3);
+    net_modex(net, 0, 1, 3, 0);
+    expect(net, 0, 1, PM_STATUS_LOST, "");
+    net_modex(net, 0, 2, 2, 0);
+    cr_assert_null(net_answer(net, 0, 2), "its neighbour lives");
+    struct pm_event next = {.type = PM_EVENT_MODEX, .epoch = 1, .id = 3, .rank = 3};
+    net_event(net, 0, &next);
+    cr_assert_null(net_answer(net, 0, 3), "it is not lost in epoch 1");
+    net_free(net);
+}
+
 Test(modex, rank_outside_the_world_is_not_found)
 {
     struct net *net = ready_net(2, 2, 2);
