@@ -235,11 +235,18 @@ static void on_finalized(struct pm_core *core, const struct pm_event *event)
     local->linger_ns = 0;
 }
 
+// It is ours to end. That we passed Slurm's signal on does not make it so: then an abort bounds the time of the others.
+static bool is_being_ended(const struct pm_node *n, const struct pm_local *local)
+{
+    bool halts = n->halt != PM_HALT_NONE && n->halt_epoch == local->epoch;
+    return local->killed || (local->termed && halts);
+}
+
 // The decision does not wait for the exit: an aborting rank may well hang in its last call.
 static void on_abort(struct pm_core *core, const struct pm_event *event)
 {
     struct pm_local *local = local_of_rank(core, event);
-    if (!local || local->termed || local->killed)
+    if (!local || is_being_ended(core->node, local))
         return;
     int32_t code = event->status & 0xff;
     rank_fails(core, local, PM_CAUSE_ABORT, event->text);

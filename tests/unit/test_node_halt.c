@@ -254,6 +254,28 @@ Test(node_halt, an_abort_while_draining_is_reported)
     cr_assert_eq(stand.report.failures.n, 0);
 }
 
+// The signal that we pass on is Slurm's, as is that of the others.
+Test(node_halt, an_abort_of_a_rank_that_was_on_its_way_while_draining_is_reported)
+{
+    starting();
+    want(PM_PHASE_DRAIN);
+    event(PM_EVENT_RANK_STARTED, 0);
+    only(PM_ACTION_SIGNAL_RANK);
+    stand_event(&(struct pm_event){.type = PM_EVENT_ABORT, .rank = 2, .status = 7});
+    cr_assert_eq(reported()->cause, PM_CAUSE_ABORT);
+}
+
+Test(node_halt, an_abort_of_a_rank_that_we_end_is_not_reported)
+{
+    running();
+    want(PM_PHASE_STOP);
+    stand_run_ms(101);
+    cr_assert_eq(stand_count(PM_ACTION_SIGNAL_RANK, NULL), 2);
+    stand_event(&(struct pm_event){.type = PM_EVENT_ABORT, .rank = 2, .status = 7});
+    stand_run_ms(6);
+    cr_assert_eq(stand.report.failures.n, 0);
+}
+
 Test(node_halt, a_shim_that_is_lost_while_draining_is_reported)
 {
     running();
