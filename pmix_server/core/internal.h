@@ -119,6 +119,8 @@ uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node);
 // Coordinator: was its host silent? It was dialled and did not answer; of some that are declared for silence nobody knows:
 // they hung below a dead node, or who was asked to dial them died as well.
 bool pm_was_silent(const struct pm_core *core, uint32_t node);
+// Coordinator: was it declared dead as its host refused the connection? Its kernel lives, and its agent is gone.
+bool pm_was_refused(const struct pm_core *core, uint32_t node);
 #define PM_NO_ANSWER ", and it does not answer a connection" // what is said of its silence then
 // How close it was, for figures: the longest silence, ms, of a child of ours that was then heard again,
 // and the longest that our own clock was late. They decide nothing.

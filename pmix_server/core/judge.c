@@ -289,13 +289,17 @@ static uint64_t silent_ms(struct pm_core *core, uint32_t node, enum pm_cause cau
     return 0;
 }
 
-static const char *proof_of(struct pm_core *core, uint32_t node, enum pm_cause cause)
+static bool is_refused(struct pm_core *core, uint32_t node, enum pm_cause cause)
 {
     const struct pm_suspect *s = suspect_find(&core->membership->judge, node);
-    if (cause != PM_CAUSE_AGENT_LOST || !s)
-        return "";
-    return s->dead_ns ? "its port refused the connection twice"
-                      : "it accepts connections, but does not answer (stuck)";
+    return cause == PM_CAUSE_AGENT_LOST && s && s->dead_ns;
+}
+
+static const char *proof_of(struct pm_core *core, uint32_t node, enum pm_cause cause)
+{
+    if (is_refused(core, node, cause))
+        return "its port refused the connection twice";
+    return cause == PM_CAUSE_AGENT_LOST ? "it accepts connections, but does not answer (stuck)" : "";
 }
 
 static bool is_unreachable(struct pm_core *core, uint32_t node)
@@ -351,6 +355,7 @@ static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause, ui
                                  .over_ns = over_ns,
                                  .silent_ms = silent_ms(core, node, cause),
                                  .unreachable = is_unreachable(core, node),
+                                 .refused = is_refused(core, node, cause),
                                  .proof = proof_of(core, node, cause)};
     log_lost(core, &dead, cause);
     if (pm_set_add(&m->dead, node) < 0)

@@ -65,6 +65,12 @@ bool pm_was_silent(const struct pm_core *core, uint32_t node)
     return dead && dead->silent_ms && dead->unreachable;
 }
 
+bool pm_was_refused(const struct pm_core *core, uint32_t node)
+{
+    const struct pm_dead *dead = find(core, node);
+    return dead && dead->refused;
+}
+
 const char *pm_death_proof(const struct pm_core *core, uint32_t node)
 {
     const struct pm_dead *dead = find(core, node);

@@ -185,6 +185,7 @@ struct pm_dead {
     uint64_t silent_ms; // 0: it was not declared for silence
     bool unreachable;   // it was dialled, and its host did not answer: not only one below a dead node in the tree, or
                         // one whose probers died as well
+    bool refused;       // its host lives: it has refused the connection, twice
     const char *proof;  // static; "": nobody has answered for it
 };
 

@@ -147,6 +147,7 @@ struct pm_supervisor {
     struct pm_set
         condemned; // nodes that have to be declared dead when the step of the core is over
     struct pm_set fencing; // lost nodes that the site's fence program runs for
+    struct pm_set fence_later; // others, for which it is to run before ranks start elsewhere
     struct pm_set bad_servers; // nodes whose server failure of this epoch is known
     struct pm_pending *pending;
     uint32_t n_pending;
@@ -308,7 +309,10 @@ void pm_supervisor_fall_digest(const struct pm_core *core, uint64_t now_ns, stru
 
 // --- supervisor_fence_off.c ----------------------------------------------------------------------
 // A node is declared lost: the site's program is asked for, if there is one and the node has ranks.
+// Or later, where the node's host has answered that only its agent is gone.
 void pm_supervisor_fence_off(struct pm_core *core, uint32_t node, enum pm_cause cause);
+// Ranks are about to start elsewhere: asks for those that were put off. True: there were any, and they are to be waited for.
+bool pm_supervisor_fence_off_rest(struct pm_core *core);
 void pm_supervisor_fenced_off(struct pm_core *core, const struct pm_event *event);
 // How much longer a state may take for the programs that are waited for, ms.
 uint64_t pm_supervisor_fence_off_ms(const struct pm_core *core);

@@ -73,6 +73,7 @@ void pm_supervisor_digest(const struct pm_core *core, uint64_t now_ns, struct pm
     for (uint32_t i = 0; s->firsts && i < s->nnodes; i++)
         pm_digest_u64(d, s->firsts[i] < core->config.options->blame ? s->firsts[i] : core->config.options->blame);
     pm_digest_set(d, &s->fencing);
+    pm_digest_set(d, &s->fence_later);
     pm_supervisor_fall_digest(core, now_ns, d);
     pm_places_digest(&s->places, d);
     pm_places_digest(&s->sizes, d);

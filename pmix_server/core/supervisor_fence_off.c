@@ -4,6 +4,10 @@
 // has ranks is declared lost, and waited for before ranks start elsewhere and before the step ends; the shell
 // answers for each node, at the latest when the program's time is over. With fence-required a failure stops the
 // step, and it is not launched again. (Nothing to do with PMIx_Fence.)
+//
+// A node whose host has refused the connection lives, and its ranks have ended with its agent. Whoever kills all agents
+// at once (scancel --signal=KILL) makes that of each healthy node, and what it leads to does not show before the last one:
+// the program is asked for such a node only when its ranks are about to start elsewhere, and not if they never do.
 #include "pmix_server/core/supervisor.h"
 
 #include <errno.h>
@@ -12,6 +16,16 @@
 // Beyond the program's own limit, which the shell keeps.
 #define ANSWER_MS 1000u
 
+static void ask(struct pm_core *core, uint32_t node, enum pm_cause cause)
+{
+    if (pm_set_add(&core->supervisor->fencing, node) < 0)
+        core->out->error = -ENOMEM;
+    struct pm_action *a = pm_emit(core, PM_ACTION_FENCE_OFF);
+    a->node = node;
+    a->cause = cause;
+    pm_supervisor_more_time(core);
+}
+
 void pm_supervisor_fence_off(struct pm_core *core, uint32_t node, enum pm_cause cause)
 {
     struct pm_supervisor *s = core->supervisor;
@@ -19,12 +33,20 @@ void pm_supervisor_fence_off(struct pm_core *core, uint32_t node, enum pm_cause 
     if (!core->config.options->fence[0] || s->state == PM_STATE_FORMING || pm_supervisor_is_idle(core, node) ||
         pm_set_has(&s->placed, node))
         return;
-    if (pm_set_add(&s->fencing, node) < 0)
+    if (!pm_was_refused(core, node))
+        ask(core, node, cause);
+    else if (pm_set_add(&s->fence_later, node) < 0)
         core->out->error = -ENOMEM;
-    struct pm_action *a = pm_emit(core, PM_ACTION_FENCE_OFF);
-    a->node = node;
-    a->cause = cause;
-    pm_supervisor_more_time(core);
+}
+
+bool pm_supervisor_fence_off_rest(struct pm_core *core)
+{
+    struct pm_set *later = &core->supervisor->fence_later;
+    bool any = !pm_set_empty(later);
+    for (uint32_t node = pm_set_next(later, 0); node != UINT32_MAX; node = pm_set_next(later, node + 1))
+        ask(core, node, PM_CAUSE_AGENT_LOST);
+    pm_set_clear(later);
+    return any;
 }
 
 uint64_t pm_supervisor_fence_off_ms(const struct pm_core *core)

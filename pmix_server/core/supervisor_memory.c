@@ -29,7 +29,7 @@ static const size_t sets[] = {
     offsetof(struct pm_supervisor, bad_servers), offsetof(struct pm_supervisor, condemned),
     offsetof(struct pm_supervisor, fencing),     offsetof(struct pm_supervisor, deciding),
     offsetof(struct pm_supervisor, movers),      offsetof(struct pm_supervisor, retired),
-    offsetof(struct pm_supervisor, placed),
+    offsetof(struct pm_supervisor, placed),      offsetof(struct pm_supervisor, fence_later),
     offsetof(struct pm_supervisor, blamed),      offsetof(struct pm_supervisor, drained),
     offsetof(struct pm_supervisor, fall.reset),  offsetof(struct pm_supervisor, fall.before),
 };

@@ -433,8 +433,8 @@ static enum pm_input no_place(struct pm_core *core, const struct pm_set *lost)
                                                            : "stopping");
 }
 
-// As many move as there are spares for (`best`), once those have answered; the others are done without, if the user
-// allows it.
+// As many move as there are spares for (`best`), once those have answered and all lost nodes are fenced off; the others
+// are done without, if the user allows it.
 static enum pm_input rehouse(struct pm_core *core, const struct pm_set *lost, const struct pm_moves *best)
 {
     struct pm_set spares = {0};
@@ -445,7 +445,7 @@ static enum pm_input rehouse(struct pm_core *core, const struct pm_set *lost, co
     pm_supervisor_spares(core, &spares);
     pm_supervisor_keep_ready(core, &spares);
     choose(core, lost, &spares, &moves);
-    if (moves.n == best->n && !core->out->error)
+    if (moves.n == best->n && !core->out->error && !pm_supervisor_fence_off_rest(core))
         input = move(core, &moves);
     pm_moves_done(&moves);
     pm_set_done(&spares);

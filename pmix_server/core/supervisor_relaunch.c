@@ -126,10 +126,13 @@ void pm_supervisor_srun_exited(struct pm_core *core, int32_t wait_status)
 bool pm_supervisor_holds(struct pm_core *core)
 {
     struct pm_supervisor *s = core->supervisor;
+    const char *why;
     if (!s->relaunch || s->state != PM_STATE_STOPPING || s->user_stop)
         return false;
     if (s->end == PM_END_WAIT || s->end == PM_END_KILL)
         return true;
+    if (pm_supervisor_can_relaunch(core, UINT32_MAX, &why))
+        (void)pm_supervisor_fence_off_rest(core);
     if (pm_set_empty(&s->fencing) && !any_may_run(core, true))
         return false;
     s->deadline_ns = UINT64_MAX; // a lease ends for sure, and the shell answers for each node

@@ -20,6 +20,8 @@ struct sim_check *sim_check_new(struct sim *s)
 void sim_check_free(struct sim_check *c)
 {
     pm_set_done(&c->deciding);
+    pm_set_done(&c->refused);
+    pm_set_done(&c->fenced);
     pm_set_done(&c->fencing);
     pm_set_done(&c->drained);
     pm_set_done(&c->on_their_way);
@@ -126,6 +128,7 @@ void sim_check_relaunch(struct sim *s)
                         c->lives[i].rank, c->lives[i].epoch, c->lives[i].node);
     if (s->p.legacy.relaunches >= s->p.options.relaunch)
         sim_violate(s, "4: the step is launched again after %u launches", s->p.legacy.relaunches + 1);
+    sim_check_launch_fenced(s);
 }
 
 void sim_check_never_ran(struct sim *s, uint32_t node, const struct sim_start *start, int32_t status)
@@ -215,9 +218,7 @@ static void check_start(struct sim *s, uint32_t node, const struct pm_action *a)
     if (a->epoch < seen)
         sim_violate(s, "1: node %u starts rank %u of epoch %u when it has seen epoch %u", node,
                     a->rank, a->epoch, seen);
-    if (!pm_set_empty(&s->check->fencing) && a->epoch > s->check->fencing_epoch)
-        sim_violate(s, "2: node %u starts rank %u of epoch %u while node %u is being fenced off", node, a->rank,
-                    a->epoch, pm_set_next(&s->check->fencing, 0));
+    sim_check_start_fenced(s, node, a);
 }
 
 // Invariant 14: how much of the step a world may do without.
@@ -246,6 +247,12 @@ static void check_state(struct sim *s, const char *to)
         s->check->world_decided_ns = 0;
 }
 
+static void check_move(struct sim *s, const struct pm_log *log)
+{
+    sim_check_move(s, log->node, log->spare);
+    sim_check_leaves(s, log->node);
+}
+
 static void check_log(struct sim *s, const struct pm_log *log)
 {
     if (!strcmp(log->kind, "decision"))
@@ -255,7 +262,9 @@ static void check_log(struct sim *s, const struct pm_log *log)
     else if (!strcmp(log->kind, "lost"))
         sim_check_lost(s, log);
     else if (!strcmp(log->kind, "move"))
-        sim_check_move(s, log->node, log->spare);
+        check_move(s, log);
+    else if (!strcmp(log->kind, "shrink"))
+        sim_check_leaves(s, log->node);
     else if (!strcmp(log->kind, "blamed"))
         sim_check_blamed(s, log->node);
     else if (!strcmp(log->kind, "state") && log->to)
@@ -267,16 +276,6 @@ void sim_check_drained(struct sim *s, const struct pm_set *drained)
     pm_set_clear(&s->check->drained);
     if (drained && pm_set_copy(&s->check->drained, drained) < 0)
         SIM_ASSERT(!"memory");
-}
-
-// What the site's program is for: until it has ended no rank starts elsewhere.
-void sim_check_fencing(struct sim *s, uint32_t node, bool begins)
-{
-    struct sim_check *c = s->check;
-    int rc = begins ? pm_set_add(&c->fencing, node) : pm_set_remove(&c->fencing, node);
-    SIM_ASSERT(rc >= 0);
-    if (begins)
-        c->fencing_epoch = pm_core_epoch(s->procs[s->p.nnodes].core);
 }
 
 void sim_check_action(struct sim *s, uint32_t slot, const struct pm_action *a)

@@ -6,7 +6,8 @@
 //
 // check.c keeps the truth about every life of every rank; check_decide.c watches decisions (1, 3,
 // 4), check_lease.c who runs and who stands (2, 10), check_judge.c who is declared dead (7, 8),
-// check_fence.c fences and other questions to the tree (5, 9), check_end.c what is left (5, 6).
+// check_fence.c fences and other questions to the tree (5, 9), check_fence_off.c the site's fence program (15),
+// check_end.c what is left (5, 6).
 #ifndef PM_TESTS_SIM_CHECK_H
 #define PM_TESTS_SIM_CHECK_H
 
@@ -68,6 +69,8 @@ struct sim_check {
     uint64_t world_decided_ns; // 0: no restart is under way
     uint32_t last_world_epoch; // that was decided to end, SIM_NONE: none
     struct pm_set drained;     // as the coordinator was told last
+    struct pm_set refused;     // lost nodes whose host refused the connection
+    struct pm_set fenced;      // nodes that the site's program was asked for
     struct pm_set fencing;     // nodes that the site's program is at
     uint32_t fencing_epoch;    // of the coordinator, when it asked for the last of them
     struct sim_unstarted unstarted[SIM_GROUP_MAX];
@@ -112,7 +115,11 @@ void sim_check_healthy(struct sim *s, uint32_t node); // health.c: a rank is abo
 void sim_check_drained(struct sim *s, const struct pm_set *drained);
 void sim_check_move(struct sim *s, uint32_t from, uint32_t to); // health.c
 void sim_check_first_world(struct sim *s);
+void sim_check_refused(struct sim *s, const struct pm_log *lost); // why a node was declared lost
 void sim_check_fencing(struct sim *s, uint32_t node, bool begins);
+void sim_check_leaves(struct sim *s, uint32_t node); // its ranks start elsewhere, or not any more
+void sim_check_start_fenced(struct sim *s, uint32_t node, const struct pm_action *a);
+void sim_check_launch_fenced(struct sim *s);
 // Something that a node is not to blame for begins or ends: paused, cut, slow.
 void sim_check_disturbed(struct sim *s, uint32_t slot, bool begins);
 void sim_check_cut(struct sim *s, uint32_t from, uint32_t to, bool is_cut);

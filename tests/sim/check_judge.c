@@ -70,6 +70,7 @@ void sim_check_lost(struct sim *s, const struct pm_log *log)
         sim_violate(s, "8: node %u is declared dead twice", node);
     c->watch[node].gone_ns = s->now_ns ? s->now_ns : 1;
     c->n_declared++;
+    sim_check_refused(s, log);
     // A tenth of slack for the coordinator's clock, and what a link takes to recover: its
     // retransmission sleeps as long again as the cut was.
     uint64_t half_ns = s->p.options.node_timeout_ms * SIM_MS / 2 * 10 / 11;

@@ -95,6 +95,7 @@ enum sim_plant {
     SIM_PLANT_NOT_DRAINED,  // 12: a shell leaves out what Slurm says of a node that it has drained
     SIM_PLANT_MORE_GPUS,    // 13: a shell says that it was granted more GPUs than it was
     SIM_PLANT_FEWER_NODES,  // 14: the coordinator is told that 1 node is enough
+    SIM_PLANT_NO_FENCE,     // 15: the coordinator is told that the site has no fence program
     SIM_PLANT_MAX,
 };
 

@@ -58,6 +58,10 @@ static void a_node_is_lost(struct sim *s)
 {
     strike(s, SIM_FAULT_HOST_LOST, 3000, 0);
 }
+static void an_agent_is_lost(struct sim *s)
+{
+    strike(s, SIM_FAULT_AGENT_KILLED, 3000, 0);
+}
 static void a_node_is_lost_and_the_spare_is_drained(struct sim *s)
 {
     const struct sim_fault f = {.kind = SIM_FAULT_NODE_DRAINED, .node = s->p.nnodes - 1};
@@ -95,6 +99,12 @@ static void with_health(struct sim_params *p)
     strcpy(p->options.health, "/user/health");
     p->options.health_timeout_ms = 4000;
 }
+static void with_fence(struct sim_params *p)
+{
+    with_spare(p);
+    strcpy(p->options.fence, "/site/fence");
+    p->options.fence_timeout_ms = 5000;
+}
 // Of this seed the victim has 8 GPUs and the spare 4 (health.c).
 static void with_gpus(struct sim_params *p)
 {
@@ -128,6 +138,7 @@ static const struct {
     [SIM_PLANT_NOT_DRAINED] = {"not-drained", a_node_is_lost_and_the_spare_is_drained, with_health},
     [SIM_PLANT_MORE_GPUS] = {"more-gpus", a_node_is_lost, with_gpus},
     [SIM_PLANT_FEWER_NODES] = {"fewer-nodes", a_node_is_lost, that_shrinks},
+    [SIM_PLANT_NO_FENCE] = {"no-fence", an_agent_is_lost, with_fence},
 };
 
 bool sim_plant_run(enum sim_plant scenario, bool lie, FILE *trace, char *ret_violation)

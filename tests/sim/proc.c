@@ -177,12 +177,15 @@ static void agent_config(struct sim *s, uint32_t node, struct pm_core_config *c,
 // The world's, unless a plant tells cores something else.
 static const struct pm_options *options_of(const struct sim *s)
 {
-    static struct pm_options fewer;
-    if (s->p.plant != SIM_PLANT_FEWER_NODES)
+    static struct pm_options lies;
+    if (s->p.plant != SIM_PLANT_FEWER_NODES && s->p.plant != SIM_PLANT_NO_FENCE)
         return &s->p.options;
-    fewer = s->p.options;
-    fewer.min_nodes = 1;
-    return &fewer;
+    lies = s->p.options;
+    if (s->p.plant == SIM_PLANT_FEWER_NODES)
+        lies.min_nodes = 1;
+    else
+        lies.fence[0] = '\0';
+    return &lies;
 }
 
 void sim_proc_start(struct sim *s, uint32_t slot)

@@ -424,6 +424,10 @@ void scenario_params(const struct scenario *c, struct sim_params *p)
     p->options.spares = c->spares;
     p->options.blame = c->blame;
     p->sized = c->sized;
+    if (c->fence) {
+        strcpy(p->options.fence, "/site/fence");
+        p->options.fence_timeout_ms = 5000;
+    }
     if (c->health) {
         strcpy(p->options.health, "/user/health");
         p->options.health_timeout_ms = 4000;

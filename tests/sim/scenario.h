@@ -42,6 +42,7 @@ struct scenario {
     bool without_pmix;
     bool modex;
     bool health; // --pm-health
+    bool fence;  // fence=, the site's program
     uint32_t blame;
     uint8_t sized; // SIM_SIZED_GPUS: 0 and 3 have 8
     uint32_t fence_piece;

@@ -112,6 +112,20 @@ const struct scenario scenarios_of_places[] = {
                 IN(PLACING, 1, 100, FAULT(AGENT_KILLED, .node = 1)),
                 IN(PLACING, 1, 600, FAULT(AGENT_KILLED, .node = 2))}},
 
+    {"placing-fenced-off", "an agent dies, and the site fences lost nodes off: when the others have halted, before ranks move",
+     .nodes = 4, .spares = 1, .fence = true, .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 1))}},
+    {"running-silent-fenced-off", "a host is silent, and the site fences lost nodes off: while the others halt",
+     .nodes = 4, .spares = 1, .fence = true, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
+    {"halting-none-fenced-off", "HALTING, more agents are killed than there are spares, where the site fences lost nodes off: "
+     "STOPPING, and no node is",
+     .nodes = 4, .spares = 1, .fence = true,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 0)), IN(RUNNING, 0, 1010, FAULT(AGENT_KILLED, .node = 1)),
+                IN(RUNNING, 0, 1020, FAULT(AGENT_KILLED, .node = 2))}},
+    {"halting-silent-fenced-off", "HALTING, an agent is killed and then a host is silent, and there is one spare: STOPPING, and only the "
+     "silent one is fenced off", .nodes = 4, .spares = 1, .fence = true,
+     .faults = {IN(RUNNING, 0, 1000, FAULT(RANK_STUBBORN, .node = 2)), IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 0)),
+                IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
+
     // --- a smaller world ---------------------------------------------------------------------------
     {"running-shrink", "RUNNING, a node is lost and there is no spare: the world once more, without its ranks",
      .nodes = 3, .per_node = 2, .shrinks_to = 1, .faults = {IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},

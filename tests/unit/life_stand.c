@@ -112,6 +112,12 @@ uint64_t pm_silent_ms(const struct pm_core *core, uint32_t node)
 
 bool pm_was_silent(const struct pm_core *core, uint32_t node) { return pm_silent_ms(core, node) > 0; }
 
+bool pm_was_refused(const struct pm_core *core, uint32_t node)
+{
+    (void)core;
+    return pm_set_has(&stand.refused, node);
+}
+
 const char *pm_death_proof(const struct pm_core *core, uint32_t node)
 {
     (void)core;
@@ -240,6 +246,7 @@ void stand_done(void)
     pm_set_done(&stand.drained);
     pm_set_done(&stand.booted);
     pm_set_done(&stand.silent);
+    pm_set_done(&stand.refused);
     pm_set_done(&stand.lost_ranks);
 }
 

@@ -23,6 +23,7 @@ struct stand {
     struct pm_set drained;   // what Slurm says when it is asked
     struct pm_set booted;    // likewise
     struct pm_set silent;    // of `dead`, those that were declared for their silence
+    struct pm_set refused;   // of `dead`, those whose hosts refused connections
     bool slurm_is_slow;      // it does not say anything
     bool slurm_fails;        // it cannot be asked
     bool lease_not_over;

@@ -55,6 +55,12 @@ void node_dies(uint32_t node, enum pm_cause cause)
 
 void node_is_lost(uint32_t node) { node_dies(node, PM_CAUSE_NODE_LOST); }
 
+void agent_is_gone(uint32_t node)
+{
+    cr_assert_eq(pm_set_add(&stand.refused, node), 0);
+    node_dies(node, PM_CAUSE_AGENT_LOST);
+}
+
 void again(uint32_t first, uint32_t last)
 {
     struct pm_report report;

@@ -16,6 +16,7 @@ void expect_said(const char *text);
 void fail_rank(uint32_t rank, enum pm_cause cause, int32_t wait_status);
 void node_dies(uint32_t node, enum pm_cause cause);
 void node_is_lost(uint32_t node); // for silence
+void agent_is_gone(uint32_t node); // its host refuses connections
 void srun_exits(int32_t wait_status);
 void user_stops(void);
 void slurm_signals(void);

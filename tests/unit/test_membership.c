@@ -319,6 +319,7 @@ Test(death, a_killed_agent_is_dead_when_it_refused_twice, .init = setup)
         uint64_t ms = ms_until_stop(5000);
         cr_assert(ms >= 300 && ms < 600, "%lu ms", ms);
         cr_assert(said("agent-lost"), "%s", harness_said(h));
+        cr_assert(pm_was_refused(coordinator(), 1));
         cr_assert(pm_lease_over(coordinator(), 1));
         cr_assert_eq(pm_set_count(pm_dead_nodes(coordinator())), 1);
         cr_assert(harness_run_until_exit(h, 60000));
@@ -366,6 +367,8 @@ Test(death, who_hung_below_the_dead_was_not_silent_itself, .init = setup)
     cr_expect_gt(pm_silent_ms(coordinator(), 4), 0);
     cr_expect_not(pm_was_silent(coordinator(), 4));
     cr_expect_not(pm_was_silent(coordinator(), 0));
+    for (uint32_t node = 0; node < 5; node++)
+        cr_expect_not(pm_was_refused(coordinator(), node));
     cr_expect(said("node #1 is lost (node-lost): nothing was heard of it for 10 s, and it does not answer a connection;"));
     done();
 }
@@ -404,6 +407,7 @@ Test(death, a_stopped_agent_is_stuck_and_judged_by_its_lease, .init = setup)
     uint64_t ms = ms_until_stop(3 * t_ms());
     cr_assert(ms >= t_ms() * 7 / 8 && ms <= t_ms() * 5 / 4, "%lu ms", ms);
     cr_assert(said("agent-lost"), "%s", harness_said(h));
+    cr_expect_not(pm_was_refused(coordinator(), 3));
     harness_resume(h, 3);
     harness_run_ms(h, 100);
     cr_assert_null(harness_core(h, 3));

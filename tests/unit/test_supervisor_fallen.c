@@ -221,6 +221,19 @@ static void slurm_answers(void)
     stand_event(&(struct pm_event){.type = PM_EVENT_TIMER});
 }
 
+// Slurm knows of no reset: somebody has killed the step.
+Test(supervisor_fallen, who_kills_the_step_switches_no_node_off)
+{
+    strcpy(options.fence, "/site/fence");
+    runs(UINT32_MAX);
+    for (uint32_t node = 0; node < 4; node++)
+        agent_is_gone(node);
+    srun_exits(KILLED);
+    expect_state(PM_STATE_DONE);
+    cr_expect_eq(stand_count(PM_ACTION_FENCE_OFF, NULL), 0);
+    cr_expect_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
+}
+
 static void halt_others(void)
 {
     stand_mark(PM_MARK_HALTED, 0, 0, 1);

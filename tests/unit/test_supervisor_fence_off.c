@@ -248,6 +248,103 @@ Test(supervisor_fence_off, an_answer_that_nobody_waits_for_is_nothing)
     cr_assert_neq(stand_state(), PM_STATE_STOPPING);
 }
 
+// --- nodes whose host has answered that only the agent is gone ---------------------------------------
+
+static void halted(uint32_t first, uint32_t last) { stand_mark(PM_MARK_HALTED, 0, first, last); }
+
+// scancel --signal=KILL of the step: each host refuses, one after another.
+Test(supervisor_fence_off, a_step_whose_agents_are_all_killed_costs_no_node)
+{
+    running("/site/fence");
+    for (uint32_t node = 0; node < 4; node++)
+        agent_is_gone(node);
+    expect_state(PM_STATE_STOPPING);
+    cr_expect_eq(asked(), 0);
+    cr_expect_eq(stand.wanted.phase, PM_PHASE_END); // nor time
+    srun_exits(137 << 8);
+    expect_state(PM_STATE_DONE);
+    cr_expect_eq(asked(), 0);
+}
+
+Test(supervisor_fence_off, nor_does_one_that_could_have_shrunk)
+{
+    stand_options(&options);
+    options.shrink = 1;
+    options.min_nodes = 1;
+    strcpy(options.fence, "/site/fence");
+    stand_coordinator(4, 2, &options);
+    stand_join(0, 3);
+    stand_mark(PM_MARK_STARTED, 0, 0, 3);
+    agent_is_gone(0);
+    expect_state(PM_STATE_HALTING);
+    for (uint32_t node = 1; node < 4; node++)
+        agent_is_gone(node);
+    expect_state(PM_STATE_STOPPING);
+    cr_expect_eq(asked(), 0);
+}
+
+// The spares are not judged yet, when all others are known to be gone.
+Test(supervisor_fence_off, a_spare_that_may_be_gone_too_is_waited_for)
+{
+    running("/site/fence");
+    cr_assert_eq(pm_set_add(&stand.suspect, 3), 0);
+    agent_is_gone(1);
+    halted(0, 0);
+    halted(2, 2);
+    expect_state(PM_STATE_PLACING);
+    stand_run_ms(500);
+    cr_expect_eq(asked(), 0);
+    agent_is_gone(3);
+    expect_state(PM_STATE_STOPPING);
+    cr_expect_eq(asked(), 0);
+}
+
+Test(supervisor_fence_off, it_is_asked_for_before_ranks_move)
+{
+    const struct pm_action *a;
+    running("/site/fence");
+    agent_is_gone(1);
+    expect_state(PM_STATE_HALTING);
+    cr_expect_eq(asked(), 0);
+    halted(0, 0);
+    halted(2, 3);
+    expect_state(PM_STATE_PLACING);
+    cr_assert_eq(stand_count(PM_ACTION_FENCE_OFF, &a), 1);
+    cr_expect_eq(a->node, 1);
+    cr_expect_eq(a->cause, PM_CAUSE_AGENT_LOST);
+    stand_run_ms(2000);
+    cr_assert_eq(node_of(2), 1);
+    answers(1, false, "0.8 s");
+    cr_assert_eq(node_of(2), 3);
+    stand_run_ms(600); // no port comes
+    expect_state(PM_STATE_STARTING);
+    cr_expect_eq(asked(), 1);
+}
+
+Test(supervisor_fence_off, a_silent_node_is_not_spared)
+{
+    running("/site/fence");
+    agent_is_gone(1);
+    node_is_lost(2);
+    expect_state(PM_STATE_STOPPING);
+    const struct pm_action *a;
+    cr_assert_eq(stand_count(PM_ACTION_FENCE_OFF, &a), 1);
+    cr_expect_eq(a->node, 2);
+    node_dies(0, PM_CAUSE_AGENT_LOST); // it accepts connections and does not answer
+    cr_expect_eq(asked(), 2);
+}
+
+Test(supervisor_fence_off, a_failure_stops_the_step_before_ranks_move_too)
+{
+    running("/site/fence");
+    stand.options.fence_required = 1;
+    agent_is_gone(1);
+    halted(0, 0);
+    halted(2, 3);
+    answers(1, true, "ended with exit code 1");
+    expect_state(PM_STATE_STOPPING);
+}
+
 // All nodes are lost and the last ones are still being fenced off when srun ends. The first of them was killed long
 // ago, and its status is what srun tells: nobody has killed the step as a whole.
 Test(supervisor_fence_off, nodes_that_are_lost_one_after_another_are_no_scancel)

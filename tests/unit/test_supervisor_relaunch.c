@@ -153,6 +153,43 @@ Test(supervisor_relaunch, a_node_that_cannot_be_fenced_off_forbids_it_where_the_
     cr_assert_eq(stand.exit_status, PM_EXIT_LOST);
 }
 
+static void all_others_end(void)
+{
+    stand_mark(PM_MARK_HALTED, 0, 0, 0);
+    stand_mark(PM_MARK_HALTED, 0, 2, 2);
+    stand_event(&(struct pm_event){.type = PM_EVENT_OUTPUT_READ});
+}
+
+// Whether there is another launch shows at the end of this one.
+Test(supervisor_relaunch, a_node_whose_host_answered_is_fenced_off_before_the_next_launch)
+{
+    strcpy(options.fence, "/site/fence");
+    options.fence_timeout_ms = 30000;
+    running();
+    agent_is_gone(1);
+    all_others_end();
+    cr_expect_eq(stand_count(PM_ACTION_FENCE_OFF, NULL), 0);
+    srun_exits(KILLED);
+    expect_state(PM_STATE_STOPPING);
+    cr_assert_eq(stand_count(PM_ACTION_FENCE_OFF, NULL), 1);
+    stand_run_ms(20000);
+    cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 0);
+    answers(1, false);
+    cr_assert_eq(stand_count(PM_ACTION_RELAUNCH, NULL), 1, "said: %s", stand.said);
+}
+
+Test(supervisor_relaunch, nor_is_it_if_the_user_stops_meanwhile)
+{
+    strcpy(options.fence, "/site/fence");
+    running();
+    agent_is_gone(1);
+    user_stops();
+    all_others_end();
+    srun_exits(KILLED);
+    expect_state(PM_STATE_DONE);
+    cr_expect_eq(stand_count(PM_ACTION_FENCE_OFF, NULL), 0);
+}
+
 Test(supervisor_relaunch, srun_may_end_before_the_ranks_do)
 {
     running();
