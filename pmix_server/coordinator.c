@@ -80,6 +80,7 @@ void pm_coordinator_finish(struct coordinator *c, int status)
         c->verdict = status;
         pm_coordinator_bound_flush(c);
         pm_losses_ledger(c);
+        pm_fence_end(c);
     }
     c->has_verdict = true;
     if (c->srun)
@@ -292,6 +293,7 @@ static void stop(struct coordinator *c)
     pm_nodes_done(c);
     pm_output_done(c);
     pm_losses_done(c);
+    pm_fence_end(c);
     pm_coordinator_bound_done(c);
     pm_srun_done(c);
     c->peers = pm_peers_free(c->peers);
@@ -327,6 +329,7 @@ int main(int argc, char **argv)
     char error[PM_ERROR_CAP] = "";
     STAILQ_INIT(&c.early);
     STAILQ_INIT(&c.losses);
+    STAILQ_INIT(&c.fences);
     STAILQ_INIT(&c.bound);
     occupy_stdio();
     pm_srun_inherit(&c.inherited);

@@ -110,6 +110,9 @@ struct coordinator {
     // coordinator_losses.c
     STAILQ_HEAD(, loss) losses;
     unsigned programs;  // on-node-loss, that run now
+    // coordinator_fence.c
+    STAILQ_HEAD(, fence) fences;  // that wait
+    unsigned n_fences;            // that run now
     // coordinator_bound.c
     STAILQ_HEAD(, bound_kind) bound;  // not told yet
     struct pm_set bound_nodes;        // that have spoken
@@ -165,8 +168,10 @@ void pm_output_done(struct coordinator *c);
 // coordinator_fence.c
 // Before anything starts: can a program that is required be run here? 0, or -EINVAL with a sentence (PM_ERROR_CAP).
 int pm_fence_check(const struct coordinator *c, char *error);
-// Runs it for `node`; answered by PM_EVENT_FENCED_OFF.
+// Runs it for `node`, when it is its turn; answered by PM_EVENT_FENCED_OFF.
 void pm_fence_off(struct coordinator *c, uint32_t node, enum pm_cause cause);
+// The step is over: those that wait are forgotten, and that is said.
+void pm_fence_end(struct coordinator *c);
 
 // coordinator_bound.c
 // Before anything starts: can --pm-bind-report be written? 0, or -EINVAL with a sentence (PM_ERROR_CAP).

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Runs the site's fence program for each lost node that the core asks for, beside the loop, and tells the core how it
-// went: always, for ranks that are to start elsewhere wait for the answer.
+// went: always, for ranks that are to start elsewhere wait for the answer. At most PM_FENCE_OFF_AT_ONCE run at once; the others
+// wait in the order in which they were asked for, and the time of each begins with its start. Those that still wait when the
+// step is over (srun has ended by itself) are not started, which is said.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +17,12 @@
 struct fence {
     struct coordinator *c;
     uint32_t node;
+    enum pm_cause cause;
     uint64_t begun_ns;
+    STAILQ_ENTRY(fence) entry;  // while it waits
 };
+
+static void start_waiting(struct coordinator *c);
 
 int pm_fence_check(const struct coordinator *c, char *error)
 {
@@ -42,11 +48,14 @@ static void on_ended(pid_t pid, int status, void *arg)
     if (good)
         pm_duration_format((pm_clock_ns() - f->begun_ns) / 1000000, text, sizeof(text));
     tell(f->c, f->node, !good, text);
+    f->c->n_fences--;
+    start_waiting(f->c);
     free(f);
 }
 
-static int run(struct coordinator *c, struct fence *f, const char *cause)
+static int run(struct coordinator *c, struct fence *f)
 {
+    const char *cause = pm_cause_name(f->cause);
     char host[PM_TEXT_CAP], job[16], variables[4][PM_TEXT_CAP + 32];
     pm_core_host(c->core, f->node, host);
     (void)snprintf(job, sizeof(job), "%u", c->job);
@@ -62,16 +71,55 @@ static int run(struct coordinator *c, struct fence *f, const char *cause)
     return pid < 0 ? pid : pm_children_watch(c->children, pid, on_ended, f);
 }
 
+static void say_not_started(struct coordinator *c, uint32_t node, int error)
+{
+    char text[PM_TEXT_CAP];
+    (void)snprintf(text, sizeof(text), "could not be started (%.100s)", strerror(error));
+    tell(c, node, true, text);
+}
+
+static void start(struct coordinator *c, struct fence *f)
+{
+    f->begun_ns = pm_clock_ns();
+    int r = run(c, f);
+    c->n_fences += r == 0;
+    if (r == 0)
+        return;
+    say_not_started(c, f->node, -r);
+    free(f);
+}
+
+static void start_waiting(struct coordinator *c)
+{
+    while (c->n_fences < PM_FENCE_OFF_AT_ONCE && !c->has_verdict && !STAILQ_EMPTY(&c->fences)) {
+        struct fence *f = STAILQ_FIRST(&c->fences);
+        STAILQ_REMOVE_HEAD(&c->fences, entry);
+        start(c, f);
+    }
+}
+
 void pm_fence_off(struct coordinator *c, uint32_t node, enum pm_cause cause)
 {
     struct fence *f = calloc(1, sizeof(*f));
-    if (f)
-        *f = (struct fence){.c = c, .node = node, .begun_ns = pm_clock_ns()};
-    int r = f ? run(c, f, pm_cause_name(cause)) : -ENOMEM;
-    if (r < 0) {
-        char text[PM_TEXT_CAP];
-        free(f);
-        (void)snprintf(text, sizeof(text), "could not be started (%s)", strerror(-r));
-        tell(c, node, true, text);
+    if (!f) {
+        say_not_started(c, node, ENOMEM);
+        return;
     }
+    *f = (struct fence){.c = c, .node = node, .cause = cause};
+    STAILQ_INSERT_TAIL(&c->fences, f, entry);
+    start_waiting(c);
+}
+
+void pm_fence_end(struct coordinator *c)
+{
+    unsigned n = 0;
+    for (struct fence *f; (f = STAILQ_FIRST(&c->fences)); n++) {
+        STAILQ_REMOVE_HEAD(&c->fences, entry);
+        free(f);
+    }
+    if (!n)
+        return;
+    char line[PM_TEXT_CAP];
+    (void)snprintf(line, sizeof(line), "fence was not run for %u node%s: the step ended first", n, n == 1 ? "" : "s");
+    pm_coordinator_say(c, line);
 }

@@ -22,6 +22,7 @@
 #define PM_NODE_COORDINATOR UINT32_MAX
 #define PM_RANK_NONE UINT32_MAX
 #define PM_TEXT_CAP 256
+#define PM_FENCE_OFF_AT_ONCE 16u   // of the site's programs for lost nodes; the others wait in turn
 #define PM_FENCE_PIECE (1u << 20)  // bytes of a fence's result in one frame, if it is more than two of them
 
 struct pm_core;
@@ -187,7 +188,7 @@ enum pm_action_type {
     PM_ACTION_SAY,             // text, node (PM_NODE_COORDINATOR: ourselves): one line on srun's stderr; `verbose` only with --pm-verbose
     PM_ACTION_LOG,             // log: one record for --pm-log
     PM_ACTION_END_STEP,        // signal: end the srun child (SIGTERM first, SIGKILL after timeout_ms)
-    PM_ACTION_FENCE_OFF,       // node, cause: run the site's fence program; always answered by FENCED_OFF
+    PM_ACTION_FENCE_OFF,       // node, cause: run the site's fence program, in turn (PM_FENCE_OFF_AT_ONCE); always answered by FENCED_OFF
     PM_ACTION_AWAIT_OUTPUT,    // count (nodes that srun waits for in vain): answered by OUTPUT_READ
     PM_ACTION_ASK_NODES,       // data (a set of nodes as pm_write_set() writes it): always answered by NODE_STATES
     PM_ACTION_ASK_BOOTED,      // data (a set of nodes as pm_write_set() writes it), timeout_ms (how long ago "just now" may

@@ -314,7 +314,7 @@ void pm_supervisor_fence_off(struct pm_core *core, uint32_t node, enum pm_cause 
 // Ranks are about to start elsewhere: asks for those that were put off. True: there were any, and they are to be waited for.
 bool pm_supervisor_fence_off_rest(struct pm_core *core);
 void pm_supervisor_fenced_off(struct pm_core *core, const struct pm_event *event);
-// How much longer a state may take for the programs that are waited for, ms.
+// How much longer a state may take for the programs that are waited for, ms: they take turns.
 uint64_t pm_supervisor_fence_off_ms(const struct pm_core *core);
 
 // --- supervisor_relaunch.c ---------------------------------------------------------------------
@@ -336,6 +336,8 @@ void pm_supervisor_enter_finishing(struct pm_core *core, enum pm_state from);
 void pm_supervisor_enter_stopping(struct pm_core *core, enum pm_state from);
 void pm_supervisor_enter_done(struct pm_core *core, enum pm_state from);
 bool pm_supervisor_quiet(struct pm_core *core);
+// A lost node more is to be fenced off: ranks and nodes are waited for as long as that may take, unless they are anyway.
+void pm_supervisor_stop_waits(struct pm_core *core);
 // The next stage of the end: its wait is over, or its time.
 void pm_supervisor_end_next(struct pm_core *core, enum pm_end_stage stage);
 void pm_supervisor_user_stop(struct pm_core *core, int32_t signal);

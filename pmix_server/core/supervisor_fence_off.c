@@ -51,8 +51,8 @@ bool pm_supervisor_fence_off_rest(struct pm_core *core)
 
 uint64_t pm_supervisor_fence_off_ms(const struct pm_core *core)
 {
-    bool waits = !pm_set_empty(&core->supervisor->fencing);
-    return waits ? core->config.options->fence_timeout_ms + ANSWER_MS : 0;
+    uint64_t turns = (pm_set_count(&core->supervisor->fencing) + PM_FENCE_OFF_AT_ONCE - 1) / PM_FENCE_OFF_AT_ONCE;
+    return turns * (core->config.options->fence_timeout_ms + ANSWER_MS);
 }
 
 static void stop_for_it(struct pm_core *core, const char *host, const char *why)

@@ -306,6 +306,8 @@ void pm_supervisor_more_time(struct pm_core *core)
         pm_supervisor_arm(core, halt_bound_ms(core));
     if (state == PM_STATE_PLACING)
         pm_supervisor_arm(core, place_bound_ms(core));
+    if (state == PM_STATE_STOPPING)
+        pm_supervisor_stop_waits(core);
 }
 
 // Every node to be used has answered since the decision: it has reported the halt of this epoch.

@@ -69,7 +69,7 @@ void pm_supervisor_end_next(struct pm_core *core, enum pm_end_stage stage)
     case PM_END_KILL:
         pm_say(core, "pm-supervise: some ranks have outlived the stop; killing them");
         pm_supervisor_want(core, PM_PHASE_KILL);
-        pm_supervisor_arm(core, PM_REAP_MS + core->config.options->node_timeout_ms);
+        pm_supervisor_arm(core, PM_REAP_MS + core->config.options->node_timeout_ms + pm_supervisor_fence_off_ms(core));
         break;
     case PM_END_SHIMS:
         end_shims(core);
@@ -93,6 +93,16 @@ bool pm_supervisor_quiet(struct pm_core *core)
         return false;
     enum pm_mark mark = s->wanted.phase == PM_PHASE_DRAIN ? PM_MARK_ENDED : PM_MARK_HALTED;
     return pm_set_empty(&s->fencing) && pm_supervisor_all_in(core, &s->seen.marks[mark]);
+}
+
+// Ranks that drain are killed first, when their own time is over.
+void pm_supervisor_stop_waits(struct pm_core *core)
+{
+    const struct pm_supervisor *s = core->supervisor;
+    bool waits = (s->end == PM_END_WAIT && s->wanted.phase != PM_PHASE_DRAIN) || s->end == PM_END_KILL;
+    uint64_t ms = pm_supervisor_fence_off_ms(core);
+    if (waits && core->now_ns + ms * PM_MS > s->deadline_ns)
+        pm_supervisor_arm(core, ms);
 }
 
 void pm_supervisor_enter_finishing(struct pm_core *core, enum pm_state from)

@@ -379,7 +379,7 @@ const struct pm_option_spec pm_option_specs[] = {
      "a lost node that fence could not make sure of stops the step", "0", 0, 1, true,
      parse_fence_required, .site = true},
     {"fence-timeout", "DURATION",
-     "how long fence may take before it is killed and counts as failed", "30s", SECOND, HOUR, false,
+     "how long fence may take for one node before it is killed and counts as failed", "30s", SECOND, HOUR, false,
      parse_fence_timeout_ms, .site = true},
     {0},
 };

@@ -18,10 +18,30 @@ static void launched(struct sim *s)
                                                     .nnodes = s->p.nnodes, .ntasks = s->ntasks});
 }
 
-// The site's program succeeds four times of five. Drawn as in await_output().
+// Programs take turns, as many as may run at once. Drawn as in await_output().
+static void run_fences(struct sim *s)
+{
+    while (s->n_fencing < PM_FENCE_OFF_AT_ONCE && s->fences_begun < s->n_fences) {
+        s->n_fencing++;
+        sim_push(s, s->now_ns + s->now_ns / 1000 % 3000 * SIM_MS, SIM_EVENT_COORD,
+                 DUE_FENCED_OFF + s->fences[s->fences_begun++], 0, 0);
+    }
+}
+
+static void fence_off(struct sim *s, uint32_t node)
+{
+    sim_check_fencing(s, node, true);
+    SIM_ASSERT(s->n_fences < s->p.nnodes);
+    s->fences[s->n_fences++] = node;
+    run_fences(s);
+}
+
+// It succeeds four times of five.
 static void fenced_off(struct sim *s, uint32_t node)
 {
     sim_check_fencing(s, node, false);
+    s->n_fencing--;
+    run_fences(s);
     bool failed = (s->now_ns / 1000 + node) % 5 == 0;
     if (failed && s->p.options.fence_required)
         s->outcome->unfenced = true;
@@ -120,8 +140,7 @@ void sim_coord_act(struct sim *s, struct pm_action *a)
         await_output(s);
         break;
     case PM_ACTION_FENCE_OFF:
-        sim_check_fencing(s, a->node, true);
-        sim_push(s, s->now_ns + s->now_ns / 1000 % 3000 * SIM_MS, SIM_EVENT_COORD, DUE_FENCED_OFF + a->node, 0, 0);
+        fence_off(s, a->node);
         break;
     case PM_ACTION_ASK_NODES:
         ask_nodes(s);

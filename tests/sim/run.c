@@ -24,7 +24,8 @@ uint64_t sim_bound_ms(const struct sim *s)
     uint64_t start = o->start_timeout_ms + backoff_ms(o) + o->health_timeout_ms;
     uint64_t life = 2 * s->p.life_ms + s->p.fences * (250 + 2 * (uint64_t)s->p.jitter_ns / SIM_MS) +
                     s->p.wait_ms + s->p.fence_timeout_ms;
-    uint64_t end = 35000 + o->grace_ms + halt + 30000;
+    uint64_t fence = o->fence[0] ? (s->p.nnodes / PM_FENCE_OFF_AT_ONCE + 1) * (o->fence_timeout_ms + 1000) : 0;
+    uint64_t end = fence + 35000 + o->grace_ms + halt + 30000;
     return judge + halt + 3 * start + 3 * life + end + 60000;
 }
 

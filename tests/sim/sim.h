@@ -187,6 +187,8 @@ struct sim {
     char *nodelist;
     uint32_t next_pid;
     enum pm_job_state job_state;
+    uint32_t *fences; // nodes that the site's program was asked for, in that order
+    uint32_t n_fences, fences_begun, n_fencing; // asked for, of them begun, of those not ended
     struct pm_set drained; // by Slurm
     struct pm_set booted;  // hosts that are back
     bool sinfo_hangs;      // the next question is not answered in time

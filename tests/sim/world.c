@@ -91,6 +91,7 @@ static void make_nodes(struct sim *s, struct sim_rng *r)
 {
     uint32_t first_spare = s->p.nnodes - s->p.options.spares;
     s->nodes = sim_alloc(s->p.nnodes, sizeof(*s->nodes));
+    s->fences = sim_alloc(s->p.nnodes, sizeof(*s->fences));
     for (uint32_t i = 0; i < s->p.nnodes; i++) {
         struct sim_node *n = &s->nodes[i];
         n->first_task = s->ntasks;
@@ -173,6 +174,7 @@ void sim_free(struct sim *s)
     free(s->hosts);
     free(s->procs);
     free(s->nodes);
+    free(s->fences);
     free(s->nodelist);
     free(s->posted);
     free(s->late);

@@ -248,6 +248,79 @@ Test(supervisor_fence_off, an_answer_that_nobody_waits_for_is_nothing)
     cr_assert_neq(stand_state(), PM_STATE_STOPPING);
 }
 
+// --- a rack ---------------------------------------------------------------------------------------------
+
+// 35 of 40 nodes are silent: 16 programs run at once, so all may take three times as long as one, 100 s.
+static void a_rack_is_lost(bool shrinks)
+{
+    stand_options(&options);
+    options.shrink = shrinks;
+    options.min_nodes = shrinks;
+    options.orphan_timeout_ms = options.node_timeout_ms = 1000;
+    strcpy(options.fence, "/site/fence");
+    options.fence_timeout_ms = 100000;
+    stand_coordinator(40, 1, &options);
+    stand_join(0, 39);
+    stand_mark(PM_MARK_STARTED, 0, 0, 39);
+    for (uint32_t node = 0; node < 35; node++)
+        node_is_lost(node);
+    stand_mark(PM_MARK_HALTED, 0, 35, 39);
+    cr_assert_eq(asked(), 35);
+}
+
+static void run_s(int seconds)
+{
+    for (int s = 0; s < seconds; s++)
+        stand_run_ms(1000);
+}
+
+Test(supervisor_fence_off, ranks_wait_for_all_of_a_rack)
+{
+    a_rack_is_lost(true);
+    run_s(300);
+    expect_state(PM_STATE_PLACING);
+    run_s(20);
+    expect_state(PM_STATE_STOPPING); // the shell broke its word
+}
+
+Test(supervisor_fence_off, a_step_ends_after_all_of_a_rack)
+{
+    a_rack_is_lost(false);
+    run_s(300);
+    expect_state(PM_STATE_STOPPING);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_STOP);
+    run_s(20);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
+}
+
+Test(supervisor_fence_off, who_is_lost_last_has_its_time_too)
+{
+    running("/site/fence");
+    node_is_lost(1);
+    node_is_lost(2);
+    expect_state(PM_STATE_STOPPING);
+    stand_mark(PM_MARK_HALTED, 0, 3, 3);
+    run_s(50); // of 56
+    node_is_lost(0);
+    run_s(30);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_STOP);
+    run_s(50);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
+}
+
+Test(supervisor_fence_off, who_is_lost_when_ranks_drain_has_its_time_after_them)
+{
+    running("/site/fence");
+    user_stops();
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_DRAIN);
+    run_s(30);
+    node_is_lost(1);
+    run_s(50); // 20 s without a program
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_KILL);
+    run_s(20);
+    cr_assert_eq(stand.wanted.phase, PM_PHASE_END);
+}
+
 // --- nodes whose host has answered that only the agent is gone ---------------------------------------
 
 static void halted(uint32_t first, uint32_t last) { stand_mark(PM_MARK_HALTED, 0, first, last); }
