@@ -273,6 +273,22 @@ test_a_step_ends_after_its_lost_node_is_fenced_off() {
     [[ -e done ]] || fail "the step did not wait"
     assert_err "^pm-supervise: $lost is fenced off \\(3(\.[0-9])? s\\)\$"
 }
+# As scancel --signal=KILL does to all of a step, but srun ends only after the third node's ranks have.
+test_a_stop_fences_off_no_node_that_has_only_lost_its_agent() {
+    local rank
+    fenced_by 'echo "$1" >>fenced'
+    three_nodes --pm-grace=2s sh -c 'trap "" TERM; echo up; while :; do sleep 0.2; done'
+    wait_until 20 "6 ranks" sh -c "[ \$(grep -c '^up' '$case_dir/out') = 6 ]"
+    wait_running
+    for rank in 0 5; do
+        # shellcheck disable=SC2046  # pids are words
+        cluster exec "$(rank_host $rank)" kill -KILL $(node_pids "$(rank_host $rank)" pm-agent)
+    done
+    wait_step
+    assert_status 1
+    assert_err 'lost its agent \(agent-lost\): its port refused the connection twice; stopping'
+    [[ ! -e fenced ]] || fail "fenced off: $(<fenced)"
+}
 
 # --- what Slurm itself would do ------------------------------------------------------------------------------
 
