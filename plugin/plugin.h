@@ -86,6 +86,8 @@ int pm_stepd_post_fork(void);
 
 // Removes what a step that was killed all at once has left on this node.
 int pm_sweep_exit(spank_t spank);
+// The same at the start of slurmd for what the steps of all users have left that a power-off ended; 0. Returns at once.
+int pm_sweep_start(int ac, char **av);
 
 // task.c: as the user ---------------------------------------------------------------------------
 

@@ -21,6 +21,8 @@ int slurm_spank_init(spank_t spank, int ac, char **av)
         return pm_plugin_options_register(spank, false, ac, av);
     case S_CTX_REMOTE:  // root: nobody asks for --help here, so nothing is read
         return pm_plugin_options_register(spank, true, 0, NULL);
+    case S_CTX_SLURMD:  // has started, usually since its node has
+        return pm_sweep_start(ac, av);
     default:
         return 0;
     }

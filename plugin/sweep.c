@@ -2,14 +2,17 @@
 //
 // The end of a supervised step in slurmstepd: the container is gone. If it was killed all at once (a
 // second Ctrl-C, scancel --signal=KILL) nobody was left to remove the step's folder, so `pm-agent --sweep`
-// does that now, as the user. As root nothing is looked at here: fork, become the user for good,
-// exec. slurmstepd waits for a little more than a second at most.
+// does that now, as the user: fork, become the user for good, exec. slurmstepd waits for a little more than a second at
+// most. And the start of slurmd: a node that lost its power has the folders of what ran there still on its disk. As
+// root only the names and owners of folders are looked at; nobody waits, and what cannot be run is left undone.
+#include <dirent.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +22,7 @@
 
 #define WAIT_MS 1000
 #define KILLED_MS 200  // from SIGKILL to the end
+#define USERS_MAX 256  // at the start of slurmd; others' folders go with their next step
 
 // For good: failing to drop root, or being able to get it back, ends the process.
 static void become_user(uid_t uid, gid_t gid)
@@ -29,10 +33,9 @@ static void become_user(uid_t uid, gid_t gid)
         _exit(127);
 }
 
-__attribute__((noreturn)) static void sweep(const char *path, uid_t uid, gid_t gid)
+// Nothing of Slurm's that a further process could hold on to: its sockets, its pid file.
+static void leave_slurm(void)
 {
-    char *const argv[] = {(char[]){"pm-agent"}, (char[]){"--sweep"}, NULL};
-    char *const env[] = {NULL};
     sigset_t none;
     for (int sig = 1; sig < NSIG; sig++)
         (void)signal(sig, SIG_DFL);
@@ -43,6 +46,13 @@ __attribute__((noreturn)) static void sweep(const char *path, uid_t uid, gid_t g
         if (dup2(null, fd) < 0)
             _exit(127);
     pm_fds_close_from(3);
+}
+
+__attribute__((noreturn)) static void sweep(const char *path, uid_t uid, gid_t gid)
+{
+    char *const argv[] = {(char[]){"pm-agent"}, (char[]){"--sweep"}, NULL};
+    char *const env[] = {NULL};
+    leave_slurm();
     become_user(uid, gid);
     if (chdir("/") == 0)
         (void)execve(path, argv, env);
@@ -84,5 +94,57 @@ int pm_sweep_exit(spank_t spank)
         sweep(path, uid, gid);
     if (pid > 0)
         wait_for(pid);
+    return 0;
+}
+
+// Names are anybody's to give, owners are not.
+static bool is_folder_of_a_step(int dir, const char *name, struct stat *ret)
+{
+    unsigned uid;
+    return sscanf(name, "pm-supervise.%u.", &uid) == 1 && fstatat(dir, name, ret, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISDIR(ret->st_mode) && ret->st_uid == uid;
+}
+
+static bool add_user(uid_t *users, int *n, uid_t uid)
+{
+    for (int i = 0; i < *n; i++)
+        if (users[i] == uid)
+            return false;
+    users[(*n)++] = uid;
+    return true;
+}
+
+__attribute__((noreturn)) static void sweep_all(const char *path)
+{
+    uid_t users[USERS_MAX];
+    int n = 0;
+    struct stat st;
+    leave_slurm();
+    DIR *dir = opendir("/tmp");
+    for (struct dirent *d; dir && n < USERS_MAX && (d = readdir(dir));) {
+        if (!is_folder_of_a_step(dirfd(dir), d->d_name, &st) || !add_user(users, &n, st.st_uid))
+            continue;
+        pid_t pid = fork();
+        if (pid == 0)
+            sweep(path, st.st_uid, st.st_gid);
+        if (pid > 0)
+            wait_for(pid);
+    }
+    _exit(0);
+}
+
+int pm_sweep_start(int ac, char **av)
+{
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s/pm-agent", pm_plugin_libexec(ac, av)) >= (int)sizeof path)
+        return 0;
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (fork() == 0)
+            sweep_all(path);
+        _exit(0);  // so that slurmd has no child to wait for
+    }
+    if (pid > 0)
+        (void)waitpid(pid, NULL, 0);
     return 0;
 }

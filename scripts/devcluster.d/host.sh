@@ -24,11 +24,12 @@ as_daemon() {
     return 1
 }
 
-# Starts process 1 in new namespaces and waits for its word.
+# Starts process 1 in new namespaces and waits for its word. A host that comes back has its /tmp, which is on disk, and a
+# new /run.
 start_init() {
     local host=$1 role=$2 fd word='no answer within 15 s'
     is_stopping && { say "$host: not booted, the cluster is being taken down"; return 1; }
-    rm -rf --one-file-system "$DIR/hosts/$host"/{init,root} && mkdir -p "$DIR/hosts/$host"
+    rm -rf --one-file-system "$DIR/hosts/$host"/{init,root/run} && mkdir -p "$DIR/hosts/$host"
     [[ $role != node || $WIDE ]] || cgroup_create "$host" || { say "$host: cannot make its cgroups"; return 1; }
     exec {fd}< <(
         close_fds

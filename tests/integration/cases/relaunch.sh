@@ -16,6 +16,7 @@ in_job() {
 ranks_started() { [[ $(grep -c "^fault: start" "$case_dir/out") == "$1" ]]; }
 back() {
     cluster revive "$1"
+    skip_clean=${skip_clean//$1/}
     cluster run scontrol update NodeName="$1" State=DOWN Reason="was powered off"
     cluster run scontrol update NodeName="$1" State=RESUME
     wait_idle "$1"

@@ -203,6 +203,21 @@ test_servers_folder_is_the_users_alone() {
     ! grep -vE '^700 61001 ' folders || fail "a folder of the step is open to others: $(cat folders)"
     end_alice
 }
+# slurmd that starts has root remove nothing: each user does, what is their own and belongs to no live step.
+test_slurmd_that_starts_sweeps_only_what_is_a_users_own_and_stale() {
+    as_alice_start
+    cluster exec node2 sh -c 'cd /tmp && ls -d pm-supervise.61001.* >live.0
+        mkdir -m 700 pm-supervise.61001.9.0.stale pm-supervise.61001.9.0.bobs kept
+        touch pm-supervise.61001.9.0.stale/file kept/file
+        ln -s kept pm-supervise.0.9.0.link
+        chown -h 61001 pm-supervise.61001.9.0.stale pm-supervise.61001.9.0.stale/file && chown 61002 pm-supervise.61001.9.0.bobs
+        kill $(cat /run/slurmd.pid); sleep 0.5; slurmd'
+    wait_until 10 "alice's stale folder to go" sh -c "! '$dc' --dir '$pm_cluster' exec node2 test -e /tmp/pm-supervise.61001.9.0.stale"
+    cluster exec node2 sh -c 'cd /tmp && ls -d $(cat live.0) pm-supervise.61001.9.0.bobs kept/file pm-supervise.0.9.0.link
+        rm -r live.0 kept pm-supervise.61001.9.0.bobs pm-supervise.0.9.0.link' >kept 2>&1 || fail "too much is gone: $(<kept)"
+    [[ $(wc -l <kept) == 4 ]] || fail "what stayed: $(<kept)"
+    end_alice
+}
 # Root's part of the plugin: slurmstepd must be as plain Slurm leaves it. Every user of the node could connect to the socket of
 # the shims, and one that connects after the agent's death would wait for an answer: with all shims in, nobody holds it.
 test_nobody_holds_the_listener_and_nobody_shows_the_key() {

@@ -9,6 +9,7 @@ shrinks() { supervise_bg --pm-supervise --pm-shrink --pm-node-timeout=2s --pm-or
 ranks_started() { [[ $(grep -c "^fault: start $1" "$case_dir/out") == "$2" ]]; }
 back() {
     cluster revive "$1"
+    skip_clean=${skip_clean//$1/}
     cluster run scontrol update NodeName="$1" State=DOWN Reason="was powered off"
     cluster run scontrol update NodeName="$1" State=RESUME
     wait_until 30 "$1 to be idle again" sh -c "'$dc' --dir '$pm_cluster' run sinfo -h -n $1 -o %t | grep -qx idle"

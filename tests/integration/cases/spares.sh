@@ -10,6 +10,7 @@ ranks_started() { [[ $(grep -c "^fault: start $1" "$case_dir/out") == "$2" ]]; }
 # slurmctld goes on asking a node that was off about its tasks, at times for longer than a case may last: DOWN settles that.
 back() {
     cluster revive "$1"
+    skip_clean=${skip_clean//$1/}
     cluster run scontrol update NodeName="$1" State=DOWN Reason="was powered off"
     cluster run scontrol update NodeName="$1" State=RESUME || :  # an error if the node has come back by itself
     wait_until 30 "$1 to be idle again" sh -c "'$dc' --dir '$pm_cluster' run sinfo -h -n $1 -o %t | grep -qx idle"
