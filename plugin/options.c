@@ -44,7 +44,7 @@ static int check_bounds(const struct pm_options *o, const char *source, const ch
         if (!pm_bound_is(site.args[i]) || pm_bound_parse(&b, site.args[i], error) < 0 ||
             strcmp(b.spec->name, name) != 0 || pm_bound_allows(&b, o, text))
             continue;
-        snprintf(error, PM_ERROR_CAP, "%.64s=%.64s: %s", source, text ? text : "",
+        snprintf(error, PM_ERROR_CAP, "%.64s%s%.64s: %s", source, text && *text ? "=" : "", text ? text : "",
                  pm_bound_sentence(&b, limit, sizeof limit));
         return -EINVAL;
     }

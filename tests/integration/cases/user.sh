@@ -375,10 +375,11 @@ test_bad_site_defaults_are_named_and_harm_nobody_else() {
     trap - EXIT
 }
 test_a_sites_bounds_hold_for_every_way_to_ask() {
-    with_site_defaults max-restarts:max=2 node-timeout:min=2s grace:max=1m
+    with_site_defaults max-restarts:max=2 node-timeout:min=2s grace:max=1m shrink:max=0
     refused '--pm-max-restarts=3: this site allows at most 2 \(max-restarts:max= in plugstack.conf\)$' --pm-max-restarts=3
     refused '--pm-node-timeout=1s: this site allows at least 2s \(node-timeout:min= in plugstack.conf\)$' --pm-node-timeout=1s
     refused '--pm-max-restarts=1/1h: this site allows at most 2' --pm-max-restarts=1/1h
+    refused '--pm-shrink: this site allows at most 0 \(shrink:max= in plugstack.conf\)$' --pm-shrink
     run env SLURM_PM_GRACE=2m srun --pm-supervise -N1 true
     assert_status 125
     assert_err '^pm-supervise: SLURM_PM_GRACE=2m: this site allows at most 1m'
