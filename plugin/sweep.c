@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -22,6 +23,7 @@
 
 #define WAIT_MS 1000
 #define KILLED_MS 200  // from SIGKILL to the end
+#define PREFIX "pm-supervise."  // of the names of steps' folders
 #define USERS_MAX 256  // at the start of slurmd; others' folders go with their next step
 
 // For good: failing to drop root, or being able to get it back, ends the process.
@@ -97,12 +99,11 @@ int pm_sweep_exit(spank_t spank)
     return 0;
 }
 
-// Names are anybody's to give, owners are not.
+// Names are anybody's to give, owners are not: more than the owner is not made of it here.
 static bool is_folder_of_a_step(int dir, const char *name, struct stat *ret)
 {
-    unsigned uid;
-    return sscanf(name, "pm-supervise.%u.", &uid) == 1 && fstatat(dir, name, ret, AT_SYMLINK_NOFOLLOW) == 0 &&
-           S_ISDIR(ret->st_mode) && ret->st_uid == uid;
+    return strncmp(name, PREFIX, sizeof PREFIX - 1) == 0 && fstatat(dir, name, ret, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISDIR(ret->st_mode);
 }
 
 static bool add_user(uid_t *users, int *n, uid_t uid)
