@@ -11,20 +11,14 @@
 #include <string.h>
 
 #include "pmix_server/core/membership.h"
+#include "pmix_server/core/search.h"
 
 #define EDGES_MAX (1u << 24)
 
 static uint32_t lower_bound(const struct pm_edges *e, uint32_t node)
 {
-    uint32_t low = 0, high = e->n;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        if (e->known[mid].node < node)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return pm_lower_bound((struct pm_sorted){.list = e->known, .n = e->n, .stride = sizeof(*e->known), .at = offsetof(struct pm_edge, node)},
+                          node);
 }
 
 static const struct pm_edge *known_edge(const struct pm_edges *e, uint32_t node)

@@ -20,20 +20,14 @@
 #include <string.h>
 
 #include "pmix_server/core/membership.h"
+#include "pmix_server/core/search.h"
 
 #define REPROBE_NS (100 * PM_MS)
 
 static uint32_t suspect_index(const struct pm_judge *j, uint32_t node)
 {
-    uint32_t low = 0, high = j->n;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        if (j->list[mid].node < node)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return pm_lower_bound((struct pm_sorted){.list = j->list, .n = j->n, .stride = sizeof(*j->list), .at = offsetof(struct pm_suspect, node)},
+                          node);
 }
 
 static struct pm_suspect *suspect_find(struct pm_judge *j, uint32_t node)

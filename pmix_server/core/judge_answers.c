@@ -2,18 +2,12 @@
 //
 // What the coordinator's other modules ask the judge (judge.c): whom it suspects, and what it knows of the dead.
 #include "pmix_server/core/membership.h"
+#include "pmix_server/core/search.h"
 
 uint32_t pm_dead_index(const struct pm_judge *j, uint32_t node)
 {
-    uint32_t low = 0, high = j->n_dead;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        if (j->dead[mid].node < node)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return pm_lower_bound((struct pm_sorted){.list = j->dead, .n = j->n_dead, .stride = sizeof(*j->dead), .at = offsetof(struct pm_dead, node)},
+                          node);
 }
 
 static const struct pm_dead *find(const struct pm_core *core, uint32_t node)

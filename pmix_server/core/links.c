@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "pmix_server/core/membership.h"
+#include "pmix_server/core/search.h"
 
 #define NODE_ID_MAX (1u << 20)
 
@@ -43,15 +44,8 @@ uint32_t pm_node_limit(const struct pm_core *core)
 
 static uint32_t link_index(const struct pm_membership *m, uint32_t id)
 {
-    uint32_t low = 0, high = m->n_links;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        if (m->links[mid].id < id)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return pm_lower_bound((struct pm_sorted){.list = m->links, .n = m->n_links, .stride = sizeof(*m->links), .at = offsetof(struct pm_link, id)},
+                          id);
 }
 
 struct pm_link *pm_link_find(struct pm_membership *m, uint32_t id)
@@ -169,15 +163,8 @@ void pm_links_refuse_strangers(struct pm_core *core)
 
 uint32_t pm_child_index(const struct pm_membership *m, uint32_t node)
 {
-    uint32_t low = 0, high = m->n_children;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        if (m->child_ids[mid] < node)
-            low = mid + 1;
-        else
-            high = mid;
-    }
-    return low;
+    return pm_lower_bound((struct pm_sorted){.list = m->child_ids, .n = m->n_children, .stride = sizeof(*m->child_ids)},
+                          node);
 }
 
 struct pm_child *pm_child_find(struct pm_membership *m, uint32_t node)
