@@ -291,13 +291,13 @@ enum pm_input pm_supervisor_build_world(struct pm_core *core)
     if (o->spares >= s->nnodes)
         return pm_supervisor_refuse(
             core, PM_EXIT_CANNOT_SUPERVISE,
-            "pm-supervise: --pm-spares=%u leaves no node for the ranks: the step has %u; ending the step",
-            o->spares, s->nnodes);
+            "pm-supervise: --pm-spares=%u leaves no node for the ranks: the step has %u node%s; ask for more nodes or for "
+            "fewer spares; ending the step", o->spares, s->nnodes, s->nnodes == 1 ? "" : "s");
     if (o->shrink && o->min_nodes > s->first_spare)
         return pm_supervisor_refuse(
             core, PM_EXIT_CANNOT_SUPERVISE,
-            "pm-supervise: --pm-min-nodes=%u is more than the %u nodes that the ranks have; ending the step",
-            o->min_nodes, s->first_spare);
+            "pm-supervise: --pm-min-nodes=%u is more than the %u node%s that the ranks have; ask for more nodes or for a "
+            "smaller minimum; ending the step", o->min_nodes, s->first_spare, s->first_spare == 1 ? "" : "s");
     enum pm_input input = s->first_spare < s->nnodes ? build_with_spares(core)
                                                      : adopt_map(core, &s->seen.map, s->nranks);
     if (!core->world_known)

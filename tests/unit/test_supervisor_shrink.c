@@ -253,7 +253,8 @@ Test(supervisor_shrink, a_minimum_above_the_world_is_refused_before_the_start)
     stand_coordinator(5, 2, &options);
     stand_join(0, 4);
     expect_state(PM_STATE_STOPPING);
-    expect_said("--pm-min-nodes=5 is more than the 4 nodes that the ranks have");
+    expect_said("--pm-min-nodes=5 is more than the 4 nodes that the ranks have; ask for more nodes or for a smaller "
+                "minimum; ending the step");
     cr_assert_eq(stand.core.supervisor->status, PM_EXIT_CANNOT_SUPERVISE);
     cr_assert_eq(stand.n_maps, 0);
 }

@@ -74,7 +74,7 @@ Test(supervisor_spares, as_many_spares_as_nodes_are_refused)
     stand_coordinator(2, 2, &options);
     stand_join(0, 1);
     expect_state(PM_STATE_STOPPING);
-    expect_said("--pm-spares=2 leaves no node for the ranks: the step has 2");
+    expect_said("--pm-spares=2 leaves no node for the ranks: the step has 2 nodes; ask for more nodes or for fewer spares; ending the step");
     cr_assert_eq(stand.core.supervisor->status, PM_EXIT_CANNOT_SUPERVISE);
 }
 
@@ -217,7 +217,7 @@ Test(supervisor_spares, a_shim_that_is_lost_takes_its_whole_node_along)
     expect_state(PM_STATE_STARTING);
 }
 
-Test(supervisor_spares, forty_nodes_are_one_restart)
+Test(supervisor_spares, two_nodes_are_one_restart)
 {
     running();
     node_is_lost(1);
@@ -231,6 +231,38 @@ Test(supervisor_spares, forty_nodes_are_one_restart)
     cr_assert_eq(node_of(2), 3);
     cr_assert_eq(node_of(4), 4);
     expect_said("pm-supervise: 2 nodes lost (node1, node2): their ranks move to node3, node4 (0 spares left)");
+}
+
+// A rack of 40 nodes, one after the other within a timeout, in a step of 160 with 40 spares.
+Test(supervisor_spares, forty_nodes_are_one_restart)
+{
+    struct pm_report report;
+    struct pm_set rack = {0};
+    bool changed;
+    stand_options(&options);
+    options.spares = 40;
+    stand_coordinator(160, 2, &options);
+    pm_report_init(&report);
+    (void)pm_set_add_span(&rack, 40, 79);
+    cr_assert_eq(pm_places_add(&report.places, "top.s12", &rack, &changed), 0);
+    cr_assert(stand_report(&report));
+    pm_report_done(&report);
+    stand_join(0, 159);
+    stand_mark(PM_MARK_STARTED, 0, 0, 119);
+    stand_run_ms(60000);
+    stand_forget();
+    for (uint32_t node = 40; node < 80; node++) {
+        node_is_lost(node);
+        stand_run_ms(100);
+    }
+    stand_mark(PM_MARK_HALTED, 0, 0, 39);
+    stand_mark(PM_MARK_HALTED, 0, 80, 159);
+    expect_state(PM_STATE_STARTING);
+    cr_assert_eq(stand.wanted.epoch, 1);
+    cr_assert_eq(stand.core.supervisor->n_losses, 40);
+    expect_said("40 nodes lost, all under switch s12 (");
+    expect_said(" (0 spares left)");
+    pm_set_done(&rack);
 }
 
 Test(supervisor_spares, more_lost_nodes_than_spares_stop_the_step)
