@@ -126,7 +126,8 @@ bool pm_was_refused(const struct pm_core *core, uint32_t node);
 // and the longest that our own clock was late. They decide nothing.
 uint64_t pm_longest_silence_ms(const struct pm_core *core);
 uint64_t pm_longest_late_ms(const struct pm_core *core);
-// Coordinator: what proved that the agent of a declared dead node is gone or stuck; "": its silence, or nothing did.
+// Coordinator: what proved that the agent of a declared dead node is gone; of one that is stuck, what to say after its
+// silence; "": only its silence, or nothing did.
 const char *pm_death_proof(const struct pm_core *core, uint32_t node);
 // Agent: when the lease it has, or had last, ends; CLOCK_BOOTTIME ns, 0 before the first.
 uint64_t pm_lease_end_ns(const struct pm_core *core);

@@ -251,8 +251,7 @@ static void answered(struct pm_core *core, struct pm_suspect *s)
     s->deadline_ns = core->now_ns + core->membership->t_ns;
 }
 
-void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_t target,
-                     uint8_t end)
+void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_t target, uint8_t end)
 {
     struct pm_membership *m = core->membership;
     struct pm_suspect *s = suspect_find(&m->judge, target);
@@ -273,11 +272,19 @@ void pm_judge_probed(struct pm_core *core, uint64_t id, uint32_t prober, uint32_
 
 // --- death -------------------------------------------------------------------------------------
 
+// Its host lives, and its time is over all the same.
+static bool is_stuck(struct pm_core *core, uint32_t node, enum pm_cause cause)
+{
+    const struct pm_suspect *s = suspect_find(&core->membership->judge, node);
+    return cause == PM_CAUSE_AGENT_LOST && s && s->stuck && !s->dead_ns;
+}
+
 // How long nothing was heard of `node`, ms; 0 if it was not lost for silence.
 static uint64_t silent_ms(struct pm_core *core, uint32_t node, enum pm_cause cause)
 {
     const struct pm_judge *j = &core->membership->judge;
-    for (uint32_t i = 0; cause == PM_CAUSE_NODE_LOST && i < j->n; i++)
+    bool silent = cause == PM_CAUSE_NODE_LOST || is_stuck(core, node, cause);
+    for (uint32_t i = 0; silent && i < j->n; i++)
         if (pm_set_has(&j->list[i].pending, node))
             return (core->now_ns - j->list[i].since_ns) / PM_MS;
     return 0;
@@ -291,9 +298,9 @@ static bool is_refused(struct pm_core *core, uint32_t node, enum pm_cause cause)
 
 static const char *proof_of(struct pm_core *core, uint32_t node, enum pm_cause cause)
 {
-    if (is_refused(core, node, cause))
-        return "its port refused the connection twice";
-    return cause == PM_CAUSE_AGENT_LOST ? "it accepts connections, but does not answer (stuck)" : "";
+    if (is_stuck(core, node, cause))
+        return ", and it accepts connections, but does not answer (stuck)";
+    return is_refused(core, node, cause) ? "its port refused the connection twice" : "";
 }
 
 static bool is_unreachable(struct pm_core *core, uint32_t node)
@@ -328,7 +335,7 @@ static void log_lost(struct pm_core *core, const struct pm_dead *dead, enum pm_c
     if (dead->silent_ms)
         (void)snprintf(log->reason, sizeof(log->reason), "nothing was heard of it for %s%s",
                        pm_duration_format(dead->silent_ms, time, sizeof(time)),
-                       dead->unreachable ? PM_NO_ANSWER : "");
+                       dead->unreachable ? PM_NO_ANSWER : dead->proof);
     else
         (void)snprintf(log->reason, sizeof(log->reason), "%s",
                        dead->proof[0] ? dead->proof : "it was taken out, as its ranks could not be ended");
@@ -383,8 +390,7 @@ static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause, ui
 
 static void declare_all(struct pm_core *core, const struct pm_set *nodes, enum pm_cause cause)
 {
-    for (uint32_t node = pm_set_next(nodes, 0); node != UINT32_MAX;
-         node = pm_set_next(nodes, node + 1))
+    for (uint32_t node = pm_set_next(nodes, 0); node != UINT32_MAX; node = pm_set_next(nodes, node + 1))
         declare(core, node, cause, core->now_ns);
 }
 
@@ -400,8 +406,7 @@ void pm_judge_asked(struct pm_core *core, uint32_t node)
 
 // Its time is over. Those below it have T/4 more, since they had to find out first that it is gone; and if they
 // may be on their way to the place that we sent them to, time for that. Not for ever.
-static int sentence_silent(struct pm_core *core, struct pm_suspect *s, struct pm_set *agents,
-                           struct pm_set *nodes)
+static int sentence_silent(struct pm_core *core, struct pm_suspect *s, struct pm_set *agents, struct pm_set *nodes)
 {
     uint64_t t_ns = core->membership->t_ns;
     uint64_t held_ns = s->asked_ns ? s->asked_ns + t_ns / 2 : 0;

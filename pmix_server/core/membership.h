@@ -186,7 +186,7 @@ struct pm_dead {
     bool unreachable;   // it was dialled, and its host did not answer: not only one below a dead node in the tree, or
                         // one whose probers died as well
     bool refused;       // its host lives: it has refused the connection, twice
-    const char *proof;  // static; "": nobody has answered for it
+    const char *proof;  // static, see pm_death_proof(); "": nobody has answered for it
 };
 
 struct pm_judge {

@@ -387,10 +387,11 @@ void pm_supervisor_on_node_dead(struct pm_core *core, uint32_t node, enum pm_cau
         return;
     if (pm_set_remove(&s->retired, node) < 0 || pm_set_remove(&s->blamed, node) < 0)
         core->out->error = -ENOMEM;
-    pm_text_copy(failure.text, sizeof(failure.text), pm_death_proof(core, node));
+    const char *proof = pm_death_proof(core, node);
+    pm_text_copy(failure.text, sizeof(failure.text), proof);
     if (silent_ms)
         (void)snprintf(failure.text, sizeof(failure.text), "nothing was heard of it for %s%s",
-                       pm_duration_format(silent_ms, time, sizeof(time)), pm_was_silent(core, node) ? PM_NO_ANSWER : "");
+                       pm_duration_format(silent_ms, time, sizeof(time)), pm_was_silent(core, node) ? PM_NO_ANSWER : proof);
     pm_supervisor_fence_off(core, node, cause);
     if (!pm_supervisor_knows(core, &failure))
         pm_supervisor_failure(core, &failure, 0);

@@ -408,6 +408,9 @@ Test(death, a_stopped_agent_is_stuck_and_judged_by_its_lease, .init = setup)
     cr_assert(ms >= t_ms() * 7 / 8 && ms <= t_ms() * 5 / 4, "%lu ms", ms);
     cr_assert(said("agent-lost"), "%s", harness_said(h));
     cr_expect_not(pm_was_refused(coordinator(), 3));
+    cr_assert(said("nothing was heard of it for ") && said(", and it accepts connections, but does not answer (stuck)"),
+              "%s", harness_said(h));
+    cr_assert_geq(pm_silent_ms(coordinator(), 3), t_ms() * 3 / 4); // the ledger's time lost begins there
     harness_resume(h, 3);
     harness_run_ms(h, 100);
     cr_assert_null(harness_core(h, 3));
