@@ -206,6 +206,28 @@ Test(supervisor_end, a_shim_that_is_lost_when_ranks_drain_is_no_lost_node)
     cr_assert_eq(stand.exit_status, 137);
 }
 
+// scancel --signal=KILL of a step: its agents' ports may have refused everybody before srun has ended.
+Test(supervisor_end, all_of_a_step_that_is_killed_is_no_step_that_has_lost_all_its_nodes)
+{
+    running(NULL);
+    for (uint32_t node = 0; node < 4; node++)
+        agent_is_gone(node);
+    srun_exits(EXITED(137));
+    expect_said("all of the step was killed by signal 9 from outside");
+    cr_assert_eq(stand.exit_status, 137);
+}
+
+// One that is silent may have lost its power, and srun was told of it by Slurm.
+Test(supervisor_end, a_step_that_has_lost_all_its_nodes_was_not_killed)
+{
+    running(NULL);
+    for (uint32_t node = 1; node < 4; node++)
+        agent_is_gone(node);
+    node_dies(0, PM_CAUSE_NODE_LOST);
+    srun_exits(EXITED(137));
+    cr_assert_eq(stand.exit_status, PM_EXIT_LOST);
+}
+
 // SIGTERM to srun, or Ctrl-C twice.
 Test(supervisor_end, whoever_stops_srun_as_well_ends_ranks_that_have_outlived_slurms_signal)
 {
