@@ -4,8 +4,10 @@
 // second Ctrl-C, scancel --signal=KILL) nobody was left to remove the step's folder, so `pm-agent --sweep`
 // does that now, as the user: fork, become the user for good, exec. slurmstepd waits for a little more than a second at
 // most. And the start of slurmd: a node that lost its power has the folders of what ran there still on its disk. As
-// root only the names and owners of folders are looked at; nobody waits, and what cannot be run is left undone.
+// root only the owners of folders are looked at, root's own are left alone, and nothing is waited for: what is not
+// done goes with the user's next step.
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
@@ -13,6 +15,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -24,7 +27,11 @@
 #define WAIT_MS 1000
 #define KILLED_MS 200  // from SIGKILL to the end
 #define PREFIX "pm-supervise."  // of the names of steps' folders
-#define USERS_MAX 256  // at the start of slurmd; others' folders go with their next step
+// At the start of slurmd, when programs may have to come from a cold disk.
+#define USERS_MAX 256
+#define USER_WAIT_MS 20000
+#define ALL_S 600
+#define NO_GROUP 65534  // who removes what is their own needs none, and the folder's is not Slurm's word
 
 // For good: failing to drop root, or being able to get it back, ends the process.
 static void become_user(uid_t uid, gid_t gid)
@@ -32,6 +39,9 @@ static void become_user(uid_t uid, gid_t gid)
     if (setgroups(1, &gid) < 0 || setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
         _exit(127);
     if (getuid() != uid || geteuid() != uid || (uid != 0 && setuid(0) == 0))
+        _exit(127);
+    // Until the exec it has the memory of a daemon of root's.
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0) < 0)
         _exit(127);
 }
 
@@ -73,9 +83,9 @@ static bool ends_within(pid_t pid, int ms)
 
 // What hangs in the kernel (a dead file server) does not even die of SIGKILL: it is left behind, since Slurm drains the
 // node of a slurmstepd that does not end.
-static void wait_for(pid_t pid)
+static void wait_for(pid_t pid, int ms)
 {
-    if (ends_within(pid, WAIT_MS))
+    if (ends_within(pid, ms))
         return;
     (void)kill(pid, SIGKILL);
     (void)ends_within(pid, KILLED_MS);
@@ -95,15 +105,21 @@ int pm_sweep_exit(spank_t spank)
     if (pid == 0)
         sweep(path, uid, gid);
     if (pid > 0)
-        wait_for(pid);
+        wait_for(pid, WAIT_MS);
     return 0;
 }
 
-// Names are anybody's to give, owners are not: more than the owner is not made of it here.
-static bool is_folder_of_a_step(int dir, const char *name, struct stat *ret)
+// Names are anybody's to give, owners are not, but for those of a file system that somebody has mounted there: it is not
+// asked, and not believed. 0: nobody's.
+static uid_t owner_of(int dir, const char *name)
 {
-    return strncmp(name, PREFIX, sizeof PREFIX - 1) == 0 && fstatat(dir, name, ret, AT_SYMLINK_NOFOLLOW) == 0 &&
-           S_ISDIR(ret->st_mode);
+    struct statx all, st;
+    const int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC;
+    if (strncmp(name, PREFIX, sizeof PREFIX - 1) != 0 || statx(dir, "", AT_EMPTY_PATH, STATX_TYPE, &all) < 0 ||
+        statx(dir, name, flags, STATX_TYPE | STATX_UID, &st) < 0)
+        return 0;
+    bool mounted = st.stx_dev_major != all.stx_dev_major || st.stx_dev_minor != all.stx_dev_minor;
+    return S_ISDIR(st.stx_mode) && !mounted ? st.stx_uid : 0;
 }
 
 static bool add_user(uid_t *users, int *n, uid_t uid)
@@ -117,19 +133,20 @@ static bool add_user(uid_t *users, int *n, uid_t uid)
 
 __attribute__((noreturn)) static void sweep_all(const char *path)
 {
-    uid_t users[USERS_MAX];
+    uid_t users[USERS_MAX], uid;
     int n = 0;
-    struct stat st;
     leave_slurm();
+    (void)prctl(PR_SET_NAME, "pm-sweep");
+    (void)alarm(ALL_S);
     DIR *dir = opendir("/tmp");
     for (struct dirent *d; dir && n < USERS_MAX && (d = readdir(dir));) {
-        if (!is_folder_of_a_step(dirfd(dir), d->d_name, &st) || !add_user(users, &n, st.st_uid))
+        if ((uid = owner_of(dirfd(dir), d->d_name)) == 0 || !add_user(users, &n, uid))
             continue;
         pid_t pid = fork();
         if (pid == 0)
-            sweep(path, st.st_uid, st.st_gid);
+            sweep(path, uid, NO_GROUP);
         if (pid > 0)
-            wait_for(pid);
+            wait_for(pid, USER_WAIT_MS);
     }
     _exit(0);
 }
@@ -145,7 +162,7 @@ int pm_sweep_start(int ac, char **av)
             sweep_all(path);
         _exit(0);  // so that slurmd has no child to wait for
     }
-    if (pid > 0)
-        (void)waitpid(pid, NULL, 0);
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
     return 0;
 }
