@@ -67,7 +67,7 @@ test_shim_holds_nothing_of_slurmstepds_but_the_number_of_its_log_file() {
         cluster exec node1 sh -c 'for fd in /proc/$0/fd/*; do echo "${fd##*/} $(readlink $fd)"; done' "$stepd" | grep 'log/node1.log$' >log-file
         [[ -s log-file ]] || fail "slurmstepd has no log file here"
         awk '$1 > 2 && $1 < 64' "shim.$rank" | diff log-file - >difference || fail "between stdio and 64: $(<difference)"
-        [[ $(awk '$1 >= 64 {print $2}' "shim.$rank" | sed 's/[0-9][0-9]*/N/g' | sort | xargs) == '/proc/N/oom_score_adj anon_inode:[pidfd] anon_inode:[signalfd] socket:[N]' ]] ||
+        [[ $(awk '$1 >= 64 {print $2}' "shim.$rank" | sed 's/[0-9][0-9]*/N/g' | sort | xargs) == '/proc/N/oom_score_adj anon_inode:[pidfd] anon_inode:[signalfd] anon_inode:[timerfd] socket:[N]' ]] ||
             fail "its own: $(<"shim.$rank")"
     done
     touch end
