@@ -282,9 +282,10 @@ static bool is_stuck(struct pm_core *core, uint32_t node, enum pm_cause cause)
 // How long nothing was heard of `node`, ms; 0 if it was not lost for silence.
 static uint64_t silent_ms(struct pm_core *core, uint32_t node, enum pm_cause cause)
 {
-    const struct pm_judge *j = &core->membership->judge;
-    bool silent = cause == PM_CAUSE_NODE_LOST || is_stuck(core, node, cause);
-    for (uint32_t i = 0; silent && i < j->n; i++)
+    struct pm_judge *j = &core->membership->judge;
+    if (is_stuck(core, node, cause))
+        return (core->now_ns - suspect_find(j, node)->since_ns) / PM_MS;
+    for (uint32_t i = 0; cause == PM_CAUSE_NODE_LOST && i < j->n; i++)
         if (pm_set_has(&j->list[i].pending, node))
             return (core->now_ns - j->list[i].since_ns) / PM_MS;
     return 0;
@@ -309,59 +310,46 @@ static bool is_unreachable(struct pm_core *core, uint32_t node)
     return s && s->unreachable;
 }
 
-static void remember_dead(struct pm_core *core, const struct pm_dead *dead)
-{
-    struct pm_judge *j = &core->membership->judge;
-    if (j->n_dead == j->cap_dead) {
-        uint32_t cap = j->cap_dead ? 2 * j->cap_dead : 8;
-        struct pm_dead *list = reallocarray(j->dead, cap, sizeof(*list));
-        if (!list) {
-            pm_out_of_memory(core);
-            return;
-        }
-        j->dead = list;
-        j->cap_dead = cap;
-    }
-    uint32_t i = pm_dead_index(j, dead->node);
-    memmove(&j->dead[i + 1], &j->dead[i], (j->n_dead++ - i) * sizeof(*j->dead));
-    j->dead[i] = *dead;
-}
-
 // What speaks for its death goes into the record, for the ledger of the end.
-static void log_lost(struct pm_core *core, const struct pm_dead *dead, enum pm_cause cause)
+static void log_lost(struct pm_core *core, uint32_t node, enum pm_cause cause)
 {
     char time[32];
+    const char *proof = pm_death_proof(core, node);
+    uint64_t ms = pm_silent_ms(core, node);
     struct pm_log *log = pm_log_record(core, "lost");
-    if (dead->silent_ms)
+    if (ms)
         (void)snprintf(log->reason, sizeof(log->reason), "nothing was heard of it for %s%s",
-                       pm_duration_format(dead->silent_ms, time, sizeof(time)),
-                       dead->unreachable ? PM_NO_ANSWER : dead->proof);
+                       pm_duration_format(ms, time, sizeof(time)), pm_was_silent(core, node) ? PM_NO_ANSWER : proof);
     else
         (void)snprintf(log->reason, sizeof(log->reason), "%s",
-                       dead->proof[0] ? dead->proof : "it was taken out, as its ranks could not be ended");
+                       proof[0] ? proof : "it was taken out, as its ranks could not be ended");
     log->epoch = pm_supervisor_epoch(core->supervisor);
-    log->node = dead->node;
+    log->node = node;
     log->cause = cause;
-    log->idle = pm_supervisor_does_without(core, dead->node);
-    log->silent_ms = dead->silent_ms;
-    log->timeout_ms = dead->silent_ms ? core->membership->t_ns / PM_MS : 0;
+    log->idle = pm_supervisor_does_without(core, node);
+    log->silent_ms = ms;
+    log->timeout_ms = ms ? core->membership->t_ns / PM_MS : 0;
 }
 
-static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause, uint64_t over_ns)
+static void note_death(struct pm_core *core, uint32_t node, enum pm_cause cause, uint64_t over_ns)
+{
+    pm_remember_dead(core, &(struct pm_dead){.node = node,
+                                             .over_ns = over_ns,
+                                             .silent_ms = silent_ms(core, node, cause),
+                                             .unreachable = is_unreachable(core, node),
+                                             .refused = is_refused(core, node, cause),
+                                             .proof = proof_of(core, node, cause)});
+}
+
+// One whose death has been noted.
+static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause)
 {
     struct pm_membership *m = core->membership;
     if (pm_set_has(&m->dead, node))
         return;
-    const struct pm_dead dead = {.node = node,
-                                 .over_ns = over_ns,
-                                 .silent_ms = silent_ms(core, node, cause),
-                                 .unreachable = is_unreachable(core, node),
-                                 .refused = is_refused(core, node, cause),
-                                 .proof = proof_of(core, node, cause)};
-    log_lost(core, &dead, cause);
+    log_lost(core, node, cause);
     if (pm_set_add(&m->dead, node) < 0)
         pm_out_of_memory(core);
-    remember_dead(core, &dead);
     struct pm_suspect *s = suspect_add(core, node, core->now_ns);
     if (s) {
         s->root_dead = true;
@@ -388,10 +376,16 @@ static void declare(struct pm_core *core, uint32_t node, enum pm_cause cause, ui
     pm_on_node_dead(core, node, cause);
 }
 
+static void note_all(struct pm_core *core, const struct pm_set *nodes, enum pm_cause cause)
+{
+    for (uint32_t node = pm_set_next(nodes, 0); node != UINT32_MAX; node = pm_set_next(nodes, node + 1))
+        note_death(core, node, cause, core->now_ns);
+}
+
 static void declare_all(struct pm_core *core, const struct pm_set *nodes, enum pm_cause cause)
 {
     for (uint32_t node = pm_set_next(nodes, 0); node != UINT32_MAX; node = pm_set_next(nodes, node + 1))
-        declare(core, node, cause, core->now_ns);
+        declare(core, node, cause);
 }
 
 void pm_judge_asked(struct pm_core *core, uint32_t node)
@@ -473,6 +467,9 @@ void pm_judge_tick(struct pm_core *core)
     struct pm_set agents = {0}, nodes = {0};
     for (uint32_t i = 0; i < j->n; i++)
         sentence(core, &j->list[i], trust, &agents, &nodes);
+    // The loss of one may end the step, and all suspicions with it: what speaks for the others is noted before.
+    note_all(core, &agents, PM_CAUSE_AGENT_LOST);
+    note_all(core, &nodes, PM_CAUSE_NODE_LOST);
     declare_all(core, &agents, PM_CAUSE_AGENT_LOST);
     declare_all(core, &nodes, PM_CAUSE_NODE_LOST);
     pm_set_done(&agents);
@@ -495,5 +492,6 @@ void pm_membership_declare(struct pm_core *core, uint32_t node, enum pm_cause ca
     struct pm_membership *m = core->membership;
     struct pm_edge edge;
     bool joined = pm_edges_get(&m->edges, node, m->fanout, &edge);
-    declare(core, node, cause, core->now_ns + (joined ? m->t_ns : 0));
+    note_death(core, node, cause, core->now_ns + (joined ? m->t_ns : 0));
+    declare(core, node, cause);
 }

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What the coordinator's other modules ask the judge (judge.c): whom it suspects, and what it knows of the dead.
+// Whom the judge (judge.c) suspects, and what is known of the dead: what the coordinator's other modules ask for.
+#include <stdlib.h>
+#include <string.h>
+
 #include "pmix_server/core/membership.h"
 #include "pmix_server/core/search.h"
 
@@ -8,6 +11,26 @@ uint32_t pm_dead_index(const struct pm_judge *j, uint32_t node)
 {
     return pm_lower_bound((struct pm_sorted){.list = j->dead, .n = j->n_dead, .stride = sizeof(*j->dead), .at = offsetof(struct pm_dead, node)},
                           node);
+}
+
+void pm_remember_dead(struct pm_core *core, const struct pm_dead *dead)
+{
+    struct pm_judge *j = &core->membership->judge;
+    uint32_t i = pm_dead_index(j, dead->node);
+    if (i < j->n_dead && j->dead[i].node == dead->node)
+        return;
+    if (j->n_dead == j->cap_dead) {
+        uint32_t cap = j->cap_dead ? 2 * j->cap_dead : 8;
+        struct pm_dead *list = reallocarray(j->dead, cap, sizeof(*list));
+        if (!list) {
+            pm_out_of_memory(core);
+            return;
+        }
+        j->dead = list;
+        j->cap_dead = cap;
+    }
+    memmove(&j->dead[i + 1], &j->dead[i], (j->n_dead++ - i) * sizeof(*j->dead));
+    j->dead[i] = *dead;
 }
 
 static const struct pm_dead *find(const struct pm_core *core, uint32_t node)

@@ -387,6 +387,7 @@ void pm_judge_job_state(struct pm_core *core, enum pm_job_state state);
 void pm_judge_tick(struct pm_core *core);
 void pm_judge_restart(struct pm_core *core); // our own clock was late
 uint32_t pm_dead_index(const struct pm_judge *j, uint32_t node); // of the first dead node >= node
+void pm_remember_dead(struct pm_core *core, const struct pm_dead *dead); // the first word of a node counts
 bool pm_judge_is_suspect(const struct pm_core *core, uint32_t node);
 
 #endif

@@ -191,8 +191,9 @@ static void digest_judge(const struct pm_core *core, const struct clock *c, stru
     for (uint32_t i = 0; i < j->n; i++)
         digest_suspect(core, &j->list[i], c, d);
     for (uint32_t i = 0; i < j->n_dead; i++) {
-        pm_digest_u64(d, (uint64_t)j->dead[i].node << 1 | pm_was_silent(core, j->dead[i].node));
-        pm_digest_due(d, j->dead[i].over_ns, c->now_ns);
+        const struct pm_dead *dead = &j->dead[i];
+        pm_digest_u64(d, (uint64_t)dead->node << 2 | (uint64_t)dead->refused << 1 | pm_was_silent(core, dead->node));
+        pm_digest_due(d, dead->over_ns, c->now_ns);
     }
     bool heard = j->isolated && j->heard && c->slept_ns == 0;
     pm_digest_u64(d, (uint64_t)j->isolated | (uint64_t)(asked && j->waiting) << 1 |

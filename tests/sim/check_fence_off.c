@@ -2,8 +2,6 @@
 //
 // Invariant 15: what the site's fence program is for, and whom it must leave alone. Before ranks of a lost node start
 // elsewhere it has ended for that node; for a node whose host has answered it runs only then.
-#include <string.h>
-
 #include "tests/sim/check.h"
 
 static void must(int rc)
@@ -16,9 +14,11 @@ static uint32_t coordinators_epoch(const struct sim *s)
     return pm_core_epoch(s->procs[s->p.nnodes].core);
 }
 
+// Not by what the core says of it: its host is there, and its agent is not.
 void sim_check_refused(struct sim *s, const struct pm_log *lost)
 {
-    if (!strcmp(lost->reason, "its port refused the connection twice"))
+    const struct sim_host *host = &s->hosts[lost->node];
+    if (lost->cause == PM_CAUSE_AGENT_LOST && !lost->silent_ms && !host->off && !host->suspended && !s->procs[lost->node].core)
         must(pm_set_add(&s->check->refused, lost->node));
 }
 

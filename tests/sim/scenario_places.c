@@ -125,6 +125,11 @@ const struct scenario scenarios_of_places[] = {
      "silent one is fenced off", .nodes = 4, .spares = 1, .fence = true,
      .faults = {IN(RUNNING, 0, 1000, FAULT(RANK_STUBBORN, .node = 2)), IN(RUNNING, 0, 1000, FAULT(AGENT_KILLED, .node = 0)),
                 IN(RUNNING, 0, 1000, FAULT(HOST_LOST, .node = 1))}},
+    {"stopping-none-fenced-off", "STOPPING by Slurm, a shim stands still, and all agents are killed at once, where the site fences lost "
+     "nodes off: no node is", .nodes = 2, .fence = true,
+     .faults = {IN(RUNNING, 0, 900, FAULT(SHIM_PAUSED, .node = 0, .ms = 20000)),
+                IN(RUNNING, 0, 1000, FAULT(SLURM_STOP, .node = COORDINATOR, .arg = 15)),
+                NOW(9000, FAULT(AGENT_KILLED, .node = 0)), NOW(9000, FAULT(AGENT_KILLED, .node = 1))}},
 
     // --- a smaller world ---------------------------------------------------------------------------
     {"running-shrink", "RUNNING, a node is lost and there is no spare: the world once more, without its ranks",
