@@ -302,6 +302,8 @@ void pm_supervisor_fall_begins(struct pm_core *core);
 void pm_supervisor_retire(struct pm_core *core, uint32_t node);
 // srun has exited: true while Slurm is asked why.
 bool pm_supervisor_awaits_reason(struct pm_core *core);
+// The host of each node with ranks has refused the connection: it lives, and all agents are gone.
+bool pm_supervisor_all_refused(const struct pm_core *core);
 void pm_supervisor_booted(struct pm_core *core, const struct pm_event *event);
 // After srun has given the step up: nodes that the next launch does without, into a zeroed *ret.
 void pm_supervisor_fallen_out(const struct pm_core *core, struct pm_set *ret);

@@ -11,7 +11,8 @@
 // stay out only as far as the job has others: in the middle of it all an address that does not answer proves little.
 // Without a node that was reset, or without an answer, the step stays dead.
 //
-// Where the site fences lost nodes off, those that only seemed lost may have been switched off: all dead ones are out.
+// Where the site fences lost nodes off, those that only seemed lost may be switched off, now or before the launch: all dead
+// ones are out.
 #include "pmix_server/core/supervisor.h"
 
 #include <errno.h>
@@ -99,6 +100,15 @@ static bool none_with_ranks_is_left(const struct pm_core *core)
     while (node != UINT32_MAX && (pm_set_has(lost, node) || pm_set_has(pm_dead_nodes(core), node)))
         node = pm_set_next(hosts, node + 1);
     return node == UINT32_MAX;
+}
+
+bool pm_supervisor_all_refused(const struct pm_core *core)
+{
+    const struct pm_set *hosts = &core->world.hosts;
+    uint32_t first = pm_set_next(hosts, 0), node = first;
+    while (node != UINT32_MAX && pm_was_refused(core, node))
+        node = pm_set_next(hosts, node + 1);
+    return first != UINT32_MAX && node == UINT32_MAX;
 }
 
 bool pm_supervisor_awaits_reason(struct pm_core *core)

@@ -119,7 +119,9 @@ void pm_supervisor_srun_exited(struct pm_core *core, int32_t wait_status)
     s->srun_exited = true;
     s->srun_status = wait_status;
     s->fall.by_us = s->end == PM_END_STEP;
-    bool asked = s->end != PM_END_NONE && s->end != PM_END_WAIT && s->end != PM_END_KILL;
+    // Shims of which no agent lives were told nothing.
+    bool untold = s->end == PM_END_SHIMS && pm_supervisor_all_refused(core);
+    bool asked = s->end != PM_END_NONE && s->end != PM_END_WAIT && s->end != PM_END_KILL && !untold;
     s->fall.by_itself = !asked && pm_policy_exit_of(wait_status) > 128;
 }
 
@@ -159,7 +161,7 @@ bool pm_supervisor_relaunches(struct pm_core *core)
     if (!s->relaunch || s->user_stop)
         return false;
     bool can = pm_supervisor_can_relaunch(core, UINT32_MAX, &why);
-    if (!pm_set_empty(&s->fencing))
+    if (!pm_set_empty(&s->fencing) || !pm_set_empty(&s->fence_later))
         why = "a lost node is not fenced off yet";
     else if (!s->srun_exited || any_may_run(core, false))
         why = "it is not sure that nothing of it runs any more";

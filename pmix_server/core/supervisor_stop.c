@@ -218,15 +218,6 @@ static int32_t over_unexpectedly(struct pm_core *core, enum pm_state from)
     return code && !of_shims ? code : PM_EXIT_LOST;
 }
 
-static bool all_were_refused(const struct pm_core *core)
-{
-    const struct pm_set *lost = &core->supervisor->wanted.lost;
-    uint32_t node = pm_set_next(lost, 0);
-    while (node != UINT32_MAX && pm_was_refused(core, node))
-        node = pm_set_next(lost, node + 1);
-    return node == UINT32_MAX;
-}
-
 // Somebody killed all of the step at once (scancel of a step does): the shim or agent that seemed to be lost
 // was the first that we saw of it. What one process that is lost leads to looks different: the others halt
 // their ranks, and their shims stay until we have said that they shall end. Unless no other is left, since nodes
@@ -235,9 +226,9 @@ static bool all_were_refused(const struct pm_core *core)
 static bool killed_from_outside(const struct pm_core *core)
 {
     const struct pm_supervisor *s = core->supervisor;
-    bool none_left = pm_set_count(&s->wanted.lost) == s->nnodes, one_by_one = s->n_losses > 0 && none_left;
-    // Then there are no ranks to wait for, and srun is about to end.
-    bool untold = s->end == PM_END_WAIT || (s->end == PM_END_SHIMS && none_left && all_were_refused(core));
+    bool one_by_one = s->n_losses > 0 && pm_set_count(&s->wanted.lost) == s->nnodes;
+    // With all agents gone there are no ranks to wait for, and srun is about to end.
+    bool untold = s->end == PM_END_WAIT || (s->end == PM_END_SHIMS && pm_supervisor_all_refused(core));
     return s->status == PM_EXIT_LOST && untold && srun_says(s) > 128 && !one_by_one && pm_set_empty(&s->fall.reset);
 }
 

@@ -217,6 +217,19 @@ Test(supervisor_end, all_of_a_step_that_is_killed_is_no_step_that_has_lost_all_i
     cr_assert_eq(stand.exit_status, 137);
 }
 
+// Spares die, too, but a step that stops looks at none.
+Test(supervisor_end, a_step_that_is_killed_may_have_had_spares)
+{
+    struct pm_options options;
+    stand_options(&options);
+    options.spares = 1;
+    running(&options);
+    for (uint32_t node = 0; node < 3; node++)
+        agent_is_gone(node);
+    srun_exits(EXITED(137));
+    cr_assert_eq(stand.exit_status, 137, "%d; said: %s", stand.exit_status, stand.said);
+}
+
 // One that is silent may have lost its power, and srun was told of it by Slurm.
 Test(supervisor_end, a_step_that_has_lost_all_its_nodes_was_not_killed)
 {

@@ -182,6 +182,21 @@ Test(supervisor_fallen, the_answer_is_waited_for)
     expect_relaunch_without("2");
 }
 
+// scancel --signal=KILL: all agents may be found dead before srun has ended.
+Test(supervisor_fallen, what_was_killed_as_a_whole_is_neither_fenced_off_nor_launched_again)
+{
+    strcpy(options.fence, "/site/fence");
+    runs(UINT32_MAX);
+    stand.core.config.job_nodes = 9;
+    for (uint32_t node = 0; node < 4; node++)
+        agent_is_gone(node);
+    expect_said("launching the step again on other nodes of the job");
+    srun_exits(KILLED);
+    expect_end(PM_EXIT_LOST);
+    cr_assert_eq(stand_count(PM_ACTION_FENCE_OFF, NULL), 0);
+    expect_said("the step is not launched again: srun ended by itself (exit code 137)");
+}
+
 Test(supervisor_fallen, the_users_stop_wins)
 {
     runs(2);
