@@ -38,6 +38,15 @@ static void check_data(struct sim *s, uint32_t node, const struct pm_action *a, 
                     group, a->epoch, node, a->len - at);
 }
 
+// Whoever killed the rank with its shim is not seen by the agent, and a rank that cannot be reaped may live on.
+static bool shim_is_gone(const struct sim *s, const struct sim_life *life)
+{
+    for (uint32_t i = 0; i < s->nodes[life->node].n_local; i++)
+        if (s->nodes[life->node].shims[i].rank.rank == life->rank)
+            return !s->nodes[life->node].shims[i].alive;
+    return false;
+}
+
 enum absence { ABSENT_NOT, ABSENT_FOR_GOOD, ABSENT_UNSTARTED };
 
 // Of the epoch. Who ended and runs again alone counts: the fence may have failed in between.
@@ -52,7 +61,7 @@ static enum absence absence_of(const struct sim *s, uint32_t node, uint32_t rank
         if (life->rank != rank || life->epoch != epoch)
             continue;
         started = true;
-        if (life->ended || life->aborted)
+        if (life->ended || life->called_abort || shim_is_gone(s, life))
             return ABSENT_FOR_GOOD;
     }
     return started ? ABSENT_NOT : ABSENT_UNSTARTED;
