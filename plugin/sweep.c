@@ -4,8 +4,8 @@
 // second Ctrl-C, scancel --signal=KILL) nobody was left to remove the step's folder, so `pm-agent --sweep`
 // does that now, as the user: fork, become the user for good, exec. slurmstepd waits for a little more than a second at
 // most. And the start of slurmd: a node that lost its power has the folders of what ran there still on its disk. As
-// root only the owners of folders are looked at, root's own are left alone, and nothing is waited for: what is not
-// done goes with the user's next step.
+// root only the owners of folders are looked at, and nothing is waited for: what is not done goes with the user's next
+// step.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -31,6 +31,7 @@
 #define USERS_MAX 256
 #define USER_WAIT_MS 20000
 #define ALL_S 600
+#define NOBODYS ((uid_t)-1)
 #define NO_GROUP 65534  // who removes what is their own needs none, and the folder's is not Slurm's word
 
 // For good: failing to drop root, or being able to get it back, ends the process.
@@ -110,16 +111,16 @@ int pm_sweep_exit(spank_t spank)
 }
 
 // Names are anybody's to give, owners are not, but for those of a file system that somebody has mounted there: it is not
-// asked, and not believed. 0: nobody's.
+// asked, and not believed.
 static uid_t owner_of(int dir, const char *name)
 {
     struct statx all, st;
     const int flags = AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC;
     if (strncmp(name, PREFIX, sizeof PREFIX - 1) != 0 || statx(dir, "", AT_EMPTY_PATH, STATX_TYPE, &all) < 0 ||
         statx(dir, name, flags, STATX_TYPE | STATX_UID, &st) < 0)
-        return 0;
+        return NOBODYS;
     bool mounted = st.stx_dev_major != all.stx_dev_major || st.stx_dev_minor != all.stx_dev_minor;
-    return S_ISDIR(st.stx_mode) && !mounted ? st.stx_uid : 0;
+    return S_ISDIR(st.stx_mode) && !mounted ? st.stx_uid : NOBODYS;
 }
 
 static bool add_user(uid_t *users, int *n, uid_t uid)
@@ -140,7 +141,7 @@ __attribute__((noreturn)) static void sweep_all(const char *path)
     (void)alarm(ALL_S);
     DIR *dir = opendir("/tmp");
     for (struct dirent *d; dir && n < USERS_MAX && (d = readdir(dir));) {
-        if ((uid = owner_of(dirfd(dir), d->d_name)) == 0 || !add_user(users, &n, uid))
+        if ((uid = owner_of(dirfd(dir), d->d_name)) == NOBODYS || !add_user(users, &n, uid))
             continue;
         pid_t pid = fork();
         if (pid == 0)

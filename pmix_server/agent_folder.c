@@ -137,12 +137,12 @@ void pm_folder_sweep_epochs(uint32_t job, uint32_t step, uint32_t epoch, uint32_
         closedir(shm);
 }
 
-// A lock that can be had has no owner.
+// A lock that can be had has no owner. A file system that somebody has mounted there says of owners what it likes.
 static bool is_stale(int parent, const char *name, uint32_t uid)
 {
-    struct stat st;
+    struct stat st, around;
     PM_CLEANUP_FD int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    return fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == uid &&
+    return fd >= 0 && fstat(fd, &st) == 0 && st.st_uid == uid && fstat(parent, &around) == 0 && st.st_dev == around.st_dev &&
            flock(fd, LOCK_EX | LOCK_NB) == 0;
 }
 
