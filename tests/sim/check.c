@@ -236,6 +236,7 @@ static void check_world(struct sim *s)
 
 static void check_state(struct sim *s, const char *to)
 {
+    s->check->state = to;
     if (!strcmp(to, "STARTING"))
         check_world(s);
     if (!s->check->world_started && !strcmp(to, "STARTING"))

@@ -71,6 +71,7 @@ struct sim_check {
     struct pm_set drained;     // as the coordinator was told last
     struct pm_set refused;     // lost nodes whose host refused the connection
     struct pm_set fenced;      // nodes that the site's program was asked for
+    const char *state;         // of the coordinator, by what it has logged; its core may be further by the end of a step
     struct pm_set fencing;     // nodes that the site's program is at
     uint32_t fencing_epoch;    // of the coordinator, when it asked for the last of them
     struct sim_unstarted unstarted[SIM_GROUP_MAX];
