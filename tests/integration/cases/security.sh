@@ -211,7 +211,7 @@ test_slurmd_that_starts_sweeps_only_what_is_a_users_own_and_stale() {
         touch pm-supervise.61001.9.0.stale/file kept/file
         ln -s kept pm-supervise.0.9.0.link
         chown -h 61001 pm-supervise.61001.9.0.stale pm-supervise.61001.9.0.stale/file && chown 61002 pm-supervise.61001.9.0.bobs
-        kill $(cat /run/slurmd.pid); sleep 0.5; slurmd'
+        p=$(cat /run/slurmd.pid); kill $p; while kill -0 $p 2>/dev/null; do sleep 0.05; done; slurmd'
     wait_until 10 "alice's stale folder to go" sh -c "! '$dc' --dir '$pm_cluster' exec node2 test -e /tmp/pm-supervise.61001.9.0.stale"
     cluster exec node2 sh -c 'cd /tmp && ls -d $(cat live.0) pm-supervise.61001.9.0.bobs kept/file pm-supervise.0.9.0.link
         rm -r live.0 kept pm-supervise.61001.9.0.bobs pm-supervise.0.9.0.link' >kept 2>&1 || fail "too much is gone: $(<kept)"
