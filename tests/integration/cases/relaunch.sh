@@ -49,16 +49,26 @@ test_power_off_under_mpi_finishes_in_another_step() {
     back node2
 }
 
-# The budgets go on, and so does the number of launches.
+# Of the launch that runs, as its srun was given it.
+key_of_launch() {
+    local pids
+    mapfile -t pids < <(node_pids login srun)
+    cluster exec login sh -c 'for p; do tr "\0" "\n" </proc/$p/environ; done' sh "${pids[@]}" | sed -n 's/^SLURM_PM_STEP_KEY=//p' | sort -u
+}
+# The budgets go on, and so does the number of launches. What is left of the old launch does not know the new one's key.
 test_a_second_loss_has_no_nodes_left() {
+    local key
     skip_drain=yes
     in_job -N3 -n6 "$programs/fault" --run 30000
     wait_until 15 "6 ranks" ranks_started 6
     wait_running
+    key=$(key_of_launch)
+    [[ $key =~ ^[0-9a-f]{64}$ ]] || fail "the first launch has no key"
     # shellcheck disable=SC2046  # pids are words
     cluster exec node2 kill -KILL $(node_pids node2 pm-agent)
     wait_until 20 "6 ranks more" ranks_started 12
     wait_err '^pm-supervise: epoch 1 running after '
+    [[ $(key_of_launch) =~ ^[0-9a-f]{64}$ && $(key_of_launch) != "$key" ]] || fail "the second launch has no key of its own"
     # shellcheck disable=SC2046
     cluster exec node4 kill -KILL $(node_pids node4 pm-agent)
     wait_step
