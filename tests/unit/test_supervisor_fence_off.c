@@ -95,7 +95,8 @@ Test(supervisor_fence_off, ranks_move_when_their_node_is_fenced_off)
     cr_assert_eq(asked(), 1);
 }
 
-Test(supervisor_fence_off, each_of_two_lost_nodes_is_waited_for)
+// 3 nodes with ranks.
+static void running_with_two_spares(void)
 {
     stand_options(&options);
     options.spares = 2;
@@ -103,6 +104,11 @@ Test(supervisor_fence_off, each_of_two_lost_nodes_is_waited_for)
     stand_coordinator(5, 2, &options);
     stand_join(0, 4);
     stand_mark(PM_MARK_STARTED, 0, 0, 2);
+}
+
+Test(supervisor_fence_off, each_of_two_lost_nodes_is_waited_for)
+{
+    running_with_two_spares();
     node_is_lost(0);
     node_is_lost(1);
     stand_mark(PM_MARK_HALTED, 0, 2, 4);
@@ -118,12 +124,7 @@ Test(supervisor_fence_off, each_of_two_lost_nodes_is_waited_for)
 // Ranks were to start there, and none did.
 Test(supervisor_fence_off, a_spare_that_was_to_take_over_does_no_harm)
 {
-    stand_options(&options);
-    options.spares = 2;
-    strcpy(options.fence, "/site/fence");
-    stand_coordinator(5, 2, &options);
-    stand_join(0, 4);
-    stand_mark(PM_MARK_STARTED, 0, 0, 2);
+    running_with_two_spares();
     node_is_lost(0);
     stand_mark(PM_MARK_HALTED, 0, 1, 4);
     answers(0, false, "1 s");
