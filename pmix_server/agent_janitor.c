@@ -6,7 +6,7 @@
 // the agent is gone; it waits for this process before it ends, and slurmstepd kills the step only after
 // that. So when the agent dies, its folder and what Open MPI left in shared memory are removed in
 // time. If this process is killed, the agent dies with it; if all of it is killed (scancel
-// --signal=KILL), a later agent of this user sweeps (pm_folder_sweep_stale).
+// --signal=KILL), `pm-agent --sweep` does (plugin/sweep.c), or a later agent of this user.
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

@@ -17,8 +17,8 @@
 
 static uint32_t lower_bound(const struct pm_edges *e, uint32_t node)
 {
-    return pm_lower_bound((struct pm_sorted){.list = e->known, .n = e->n, .stride = sizeof(*e->known), .at = offsetof(struct pm_edge, node)},
-                          node);
+    const struct pm_sorted sorted = {.list = e->known, .n = e->n, .stride = sizeof(*e->known), .at = offsetof(struct pm_edge, node)};
+    return pm_lower_bound(sorted, node);
 }
 
 static const struct pm_edge *known_edge(const struct pm_edges *e, uint32_t node)

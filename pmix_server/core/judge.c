@@ -26,8 +26,8 @@
 
 static uint32_t suspect_index(const struct pm_judge *j, uint32_t node)
 {
-    return pm_lower_bound((struct pm_sorted){.list = j->list, .n = j->n, .stride = sizeof(*j->list), .at = offsetof(struct pm_suspect, node)},
-                          node);
+    const struct pm_sorted sorted = {.list = j->list, .n = j->n, .stride = sizeof(*j->list), .at = offsetof(struct pm_suspect, node)};
+    return pm_lower_bound(sorted, node);
 }
 
 static struct pm_suspect *suspect_find(struct pm_judge *j, uint32_t node)

@@ -9,8 +9,8 @@
 
 uint32_t pm_dead_index(const struct pm_judge *j, uint32_t node)
 {
-    return pm_lower_bound((struct pm_sorted){.list = j->dead, .n = j->n_dead, .stride = sizeof(*j->dead), .at = offsetof(struct pm_dead, node)},
-                          node);
+    const struct pm_sorted sorted = {.list = j->dead, .n = j->n_dead, .stride = sizeof(*j->dead), .at = offsetof(struct pm_dead, node)};
+    return pm_lower_bound(sorted, node);
 }
 
 void pm_remember_dead(struct pm_core *core, const struct pm_dead *dead)

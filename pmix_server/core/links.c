@@ -44,8 +44,8 @@ uint32_t pm_node_limit(const struct pm_core *core)
 
 static uint32_t link_index(const struct pm_membership *m, uint32_t id)
 {
-    return pm_lower_bound((struct pm_sorted){.list = m->links, .n = m->n_links, .stride = sizeof(*m->links), .at = offsetof(struct pm_link, id)},
-                          id);
+    const struct pm_sorted sorted = {.list = m->links, .n = m->n_links, .stride = sizeof(*m->links), .at = offsetof(struct pm_link, id)};
+    return pm_lower_bound(sorted, id);
 }
 
 struct pm_link *pm_link_find(struct pm_membership *m, uint32_t id)
